@@ -1,0 +1,2 @@
+// Package audit: see README.md.
+package audit

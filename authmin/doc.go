@@ -1,0 +1,2 @@
+// Package authmin: see README.md.
+package authmin

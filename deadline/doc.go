@@ -1,0 +1,2 @@
+// Package deadline: see README.md.
+package deadline

@@ -1,0 +1,2 @@
+// Package gpuinfo: see README.md.
+package gpuinfo

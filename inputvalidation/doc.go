@@ -1,0 +1,2 @@
+// Package inputvalidation: see README.md.
+package inputvalidation

@@ -1,0 +1,7 @@
+module github.com/llorch/llorch/inputvalidation
+
+go 1.26.5
+
+require (
+	pgregory.net/rapid v1.3.0
+)

@@ -1,0 +1,2 @@
+// Package narration: see README.md.
+package narration

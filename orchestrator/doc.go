@@ -1,0 +1,2 @@
+// Package orchestrator: see README.md.
+package orchestrator

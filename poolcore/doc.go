@@ -1,0 +1,2 @@
+// Package poolcore: see README.md.
+package poolcore

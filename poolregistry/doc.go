@@ -1,0 +1,2 @@
+// Package poolregistry: see README.md.
+package poolregistry

@@ -1,0 +1,2 @@
+// Package secrets: see README.md.
+package secrets
