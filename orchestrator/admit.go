@@ -1,0 +1,357 @@
+package orchestrator
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/llorch/llorch/orchestrator/internal/sched"
+	"github.com/llorch/llorch/orchestrator/observe"
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
+	"github.com/llorch/llorch/orchestrator/store"
+	"github.com/llorch/llorch/orchestrator/taskapi"
+	"github.com/llorch/llorch/orchestrator/worker"
+)
+
+// Limits beside those of taskapi (ORC-241).
+const (
+	maxRaw      = 8 << 20 // bytes of a body that goes on as it came
+	defTokens   = 2048    // answer tokens when the request names none
+	maxModel    = 512     // bytes of a model's name
+	bytesPerTok = 36      // tenths: 3.6 bytes of text per token
+)
+
+// Submit admits a task, or refuses it with a *taskapi.Error. With a durable
+// store the task is stored before Submit returns nil, unless it is ephemeral.
+// The end of ctx does not withdraw a task that is being stored.
+func (o *Orchestrator) Submit(ctx context.Context, p Principal, s Spec) (Accepted, error) {
+	began := time.Now()
+	r, err := o.admit(ctx, p, &s, began)
+	var acc Accepted
+	if err == nil {
+		acc, err = o.accept(ctx, r)
+	}
+	if err != nil {
+		err = wireError(err)
+		e, _ := errors.AsType[*taskapi.Error](err)
+		o.observe.Observe(observe.Rejected{
+			Correlation: s.Correlation, Owner: owner(p), Class: s.Class.String(), Model: s.Model, Code: string(e.Code), Took: time.Since(began),
+		})
+		return Accepted{}, err
+	}
+	if !acc.Duplicate {
+		o.observe.Observe(observe.Admitted{
+			Task: r.id.String(), Correlation: s.Correlation, Owner: r.owner, Class: s.Class.String(), Model: s.Model, PromptLen: r.rec.Meta.PromptLen,
+			PromptSHA256: r.promptSum, MaxTokens: r.spec.MaxTokens, Ephemeral: s.Ephemeral, Took: time.Since(began),
+		})
+	}
+	return acc, nil
+}
+
+func owner(p Principal) observe.Owner {
+	return observe.Owner{Tenant: p.tenant(), Subject: p.Subject(), Fingerprint: p.Fingerprint, Addr: p.Addr}
+}
+
+// wireError makes every refusal a *taskapi.Error.
+func wireError(err error) error {
+	if _, ok := errors.AsType[*taskapi.Error](err); ok {
+		return err
+	}
+	code := taskapi.Internal
+	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		code = taskapi.StoreUnavailable
+	}
+	e := taskapi.NewError(code)
+	e.Err = err
+	return e
+}
+
+// admit makes the checks that need no state of the core, in the order of
+// ORC-240, and fills in the defaults of s.
+func (o *Orchestrator) admit(ctx context.Context, p Principal, s *Spec, now time.Time) (*run, error) {
+	if err := o.Ready(); err != nil {
+		return nil, err
+	}
+	if !p.Has(RoleUser) {
+		return nil, taskapi.NewError(taskapi.Forbidden)
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	if !s.Deadline.IsZero() && !s.Deadline.After(now) {
+		return nil, taskapi.NewError(taskapi.DeadlineUnmet).With("exceeded_by_ms", now.Sub(s.Deadline).Milliseconds())
+	}
+	if s.ID == (TaskID{}) {
+		s.ID = newTaskID(now)
+	}
+	ref, err := o.refs.ref(ctx, "subject", p.Subject())
+	if err != nil {
+		return nil, err
+	}
+	r := &run{
+		id: s.ID, owner: owner(p), subject: p.Subject(), ephemeral: s.Ephemeral, spec: *s, began: now,
+		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 4),
+	}
+	prompt := s.promptBytes()
+	r.promptSum = sha256.Sum256(prompt)
+	r.rec = store.Record{
+		ID: s.ID, Tenant: p.tenant(), Subject: ref, Class: s.Class.String(), Model: s.Model, Session: s.Session, IdemKey: s.Key,
+		BodyHash: s.hash(), State: store.Queued, Created: now, Deadline: s.Deadline, Meta: s.meta(r.promptSum),
+	}
+	if s.Ephemeral {
+		r.body = &body{Kind: s.Kind, Prompt: s.Prompt, Messages: s.Messages, Params: s.Params}
+	}
+	o.follow(r)
+	return r, nil
+}
+
+// follow connects the event log with the observer and the rule for readers that leave.
+func (o *Orchestrator) follow(r *run) {
+	r.stream.onReaders = func(delta int) { o.observe.Observe(observe.Streams{Delta: delta}) }
+	r.stream.onEmpty = func() { o.readersLeft(r) }
+}
+
+// check refuses what no worker should ever see; it never echoes a value.
+func (s *Spec) check() error {
+	if s.Kind == "" {
+		s.Kind = worker.Completion
+		if len(s.Messages) > 0 {
+			s.Kind = worker.Chat
+		}
+	}
+	if s.MaxTokens == 0 {
+		s.MaxTokens = defTokens
+	}
+	for _, c := range []struct {
+		bad           bool
+		field, reason string
+	}{
+		{s.Kind != worker.Completion && s.Kind != worker.Chat, "kind", "unknown"},
+		{s.Model == "", "model", "required"},
+		{len(s.Model) > maxModel, "model", "too long"},
+		{!printable(s.Model), "model", "control or invalid characters"},
+		{s.Raw == nil && s.Prompt == "" && len(s.Messages) == 0, "prompt", "required"},
+		{len(s.Prompt) > taskapi.MaxPrompt || len(s.Messages) > maxRaw, "prompt", "too long"},
+		{!utf8.ValidString(s.Prompt) || strings.ContainsRune(s.Prompt, 0), "prompt", "not UTF-8 or holds NUL"},
+		{len(s.Messages) > 0 && !json.Valid(s.Messages), "messages", "not JSON"},
+		{len(s.Raw) > maxRaw, "body", "too long"},
+		{s.MaxTokens < 0 || s.MaxTokens > taskapi.MaxTokens, "max_tokens", "range"},
+		{s.Expected < 0 || s.Expected > taskapi.MaxTokens, "expected_tokens", "range"},
+		{s.Ctx < 0 || s.Ctx > taskapi.MaxContext, "ctx", "range"},
+		{len(s.Key) > taskapi.MaxKey || !printable(s.Key), "idempotency_key", "too long or not printable"},
+		{len(s.Place.Avoid) > taskapi.MaxAvoid, "placement.avoid", "too many"},
+		{s.Ephemeral && s.Key != "", "idempotency_key", "not for calls without a task"},
+	} {
+		if c.bad {
+			return taskapi.InvalidField(c.field, c.reason)
+		}
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	for _, r := range s {
+		if r < 0x20 || r == 0x7f || r == utf8.RuneError {
+			return false
+		}
+	}
+	return true
+}
+
+// promptBytes is the text that counts as the prompt.
+func (s *Spec) promptBytes() []byte {
+	switch {
+	case s.Raw != nil:
+		return s.Raw
+	case len(s.Messages) > 0:
+		return s.Messages
+	}
+	return []byte(s.Prompt)
+}
+
+// promptTokens estimates the tokens of the prompt.
+func (s *Spec) promptTokens() int {
+	n := len(s.promptBytes())
+	if s.Raw != nil {
+		n = s.PromptBytes
+	}
+	return n*10/bytesPerTok + 1
+}
+
+// needCtx is the context that a worker must have.
+func (s *Spec) needCtx() int {
+	if s.Ctx > 0 {
+		return s.Ctx
+	}
+	return s.promptTokens()
+}
+
+func (s *Spec) need() placement.Request {
+	return placement.Request{Model: s.Model, Engine: s.Engine, Ctx: s.needCtx(), Place: s.Place}
+}
+
+// meta is what is stored of a Spec in clear: no text, only numbers and names.
+func (s *Spec) meta(sum [32]byte) store.Meta {
+	place, _ := json.Marshal(s.Place)
+	return store.Meta{
+		V: 1, Kind: string(s.Kind), Engine: s.Engine, Correlation: s.Correlation, Place: place, MaxTokens: s.MaxTokens, Expected: s.Expected,
+		PromptTokens: s.needCtx(), PromptLen: len(s.promptBytes()), PromptSHA256: hexSum(sum), Keep: s.Keep,
+	}
+}
+
+// hash is equal for equal requests: everything but ids, times and trace.
+func (s *Spec) hash() [32]byte {
+	text, _ := json.Marshal([]any{
+		s.Kind, s.Model, s.Engine, s.Prompt, s.Messages, s.Raw, s.Params, s.Class, s.Session, s.MaxTokens, s.Expected, s.Ctx, s.Place, s.Keep,
+	})
+	return sha256.Sum256(text)
+}
+
+// newTaskID makes a UUIDv7 (RFC 9562).
+func newTaskID(now time.Time) (id TaskID) {
+	rand.Read(id[6:])
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(now.UnixMilli()))
+	copy(id[:6], ms[2:])
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+// accept takes the place, makes the task durable and lets it run.
+func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
+	var box []byte
+	if !r.ephemeral {
+		plain, err := json.Marshal(body{Kind: r.spec.Kind, Prompt: r.spec.Prompt, Messages: r.spec.Messages, Params: r.spec.Params})
+		if err != nil {
+			return Accepted{}, taskapi.InvalidField("messages", "not JSON")
+		}
+		if box, err = o.seal.seal(ctx, r.subject, r.id, r.rec.Subject, "body", plain); err != nil {
+			return Accepted{}, err
+		}
+		r.spec.Prompt, r.spec.Messages, r.box = "", nil, box
+	}
+	if other, ok := o.runs.add(r); !ok {
+		return duplicate(other.record(), r.rec)
+	}
+	acc, err := o.place(ctx, r, len(box))
+	if err == nil && !r.ephemeral {
+		acc, err = o.persist(ctx, r, box, acc)
+	}
+	if err != nil || acc.Duplicate {
+		o.runs.drop(r.id)
+	}
+	return acc, err
+}
+
+// place asks the core for a place.
+func (o *Orchestrator) place(ctx context.Context, r *run, size int) (Accepted, error) {
+	if err := o.loop.submit(ctx, sched.Submit{Task: o.schedTask(r, size)}); err != nil {
+		return Accepted{}, err
+	}
+	switch f := o.wait(r).(type) {
+	case sched.Admit:
+		return Accepted{ID: r.id, Status: "queued", Position: f.Ahead, StartIn: f.StartIn}, nil
+	case sched.Reject:
+		return Accepted{}, o.refusal(r, f)
+	}
+	return Accepted{}, taskapi.NewError(taskapi.ShuttingDown)
+}
+
+func (o *Orchestrator) schedTask(r *run, size int) sched.Task {
+	total := o.cfg.Timing.Interactive
+	if r.spec.Class == queue.Batch {
+		total = o.cfg.Timing.Batch
+	}
+	return sched.Task{
+		ID: queue.ID(r.id), Class: r.spec.Class, Need: r.spec.need(), Bytes: int64(size), Due: o.loop.instant(r.spec.Deadline),
+		QueueFor: o.cfg.Timing.Queue, Total: total, Ephemeral: r.ephemeral,
+	}
+}
+
+// wait returns the next effect for r; nil if the loop ended.
+func (o *Orchestrator) wait(r *run) sched.Effect {
+	select {
+	case e := <-r.answers:
+		return e
+	case <-o.loop.done:
+		return nil
+	}
+}
+
+func (o *Orchestrator) refusal(r *run, f sched.Reject) error {
+	e := taskapi.NewError(taskapi.Code(f.Code))
+	if f.After > 0 {
+		e.RetryAfter = f.After
+	}
+	switch e.Code {
+	case taskapi.QueueFull:
+		policy := o.cfg.Queue.Policy
+		if policy == "" {
+			policy = queue.Reject
+		}
+		e = e.With("policy_label", string(policy))
+	case taskapi.ModelNotFound:
+		e = e.With("models", o.Models())
+	case taskapi.ContextTooLarge:
+		e = e.With("required", r.spec.needCtx())
+	case taskapi.InvalidParams:
+		e = e.With("field", "placement").With("reason", "no such pool, node or worker")
+	}
+	return e
+}
+
+// persistTries bounds how often a store with an unknown outcome is asked again.
+const persistTries = 5
+
+// persist stores the task; only then it may run.
+func (o *Orchestrator) persist(ctx context.Context, r *run, box []byte, acc Accepted) (Accepted, error) {
+	ctx = context.WithoutCancel(ctx) // once asked, the answer is needed
+	var res []store.Submitted
+	var err error
+	for range persistTries {
+		began := time.Now()
+		res, err = o.store.Submit(ctx, o.term(), []store.NewTask{{Record: r.record(), Body: box}})
+		o.storeOp("submit", err, began)
+		if !errors.Is(err, store.ErrUnknown) {
+			break
+		}
+	}
+	if err == nil {
+		err = res[0].Err
+	}
+	if err != nil || res[0].Duplicate != nil {
+		o.loop.post(sched.Withdrawn{ID: queue.ID(r.id)})
+	}
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		return Accepted{}, taskapi.NewError(taskapi.Conflict)
+	case err != nil:
+		return Accepted{}, err
+	case res[0].Duplicate != nil:
+		return duplicate(*res[0].Duplicate, r.rec)
+	}
+	o.loop.post(sched.Persisted{ID: queue.ID(r.id)})
+	switch f := o.wait(r).(type) {
+	case sched.Queued:
+		acc.Position, acc.StartIn = f.Ahead, f.StartIn
+	case sched.Assign:
+		acc.Status, acc.Position, acc.StartIn, acc.DecisionID = "dispatched", 0, 0, f.Why.DecisionID
+	}
+	return acc, nil // whatever comes next: the task is stored and will end
+}
+
+// duplicate answers a request that was accepted before (ORC-246).
+func duplicate(old, again store.Record) (Accepted, error) {
+	if old.Tenant != again.Tenant || old.Subject != again.Subject || old.BodyHash != again.BodyHash {
+		return Accepted{}, taskapi.NewError(taskapi.Conflict)
+	}
+	return Accepted{ID: old.ID, Status: status(old), Duplicate: true}, nil
+}

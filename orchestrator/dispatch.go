@@ -1,0 +1,217 @@
+package orchestrator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/internal/exec"
+	"github.com/llorch/llorch/orchestrator/internal/sched"
+	"github.com/llorch/llorch/orchestrator/observe"
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/store"
+	"github.com/llorch/llorch/orchestrator/taskapi"
+	"github.com/llorch/llorch/orchestrator/worker"
+)
+
+// runAttempt carries one attempt from the store to the worker and back. It
+// returns however it ends, also by a panic of an adapter.
+func (o *Orchestrator) runAttempt(ctx context.Context, r *run, f sched.Assign) (res sched.Result) {
+	defer func() {
+		if v := recover(); v != nil {
+			o.log.ErrorContext(ctx, "An attempt panicked.", slog.String("event", "internal"), slog.String("job_id", r.id.String()))
+			res = sched.Result{Class: exec.Protocol}
+		}
+		res.Emitted = r.hasEmitted(f.Attempt)
+	}()
+	b, res := o.begin(ctx, r, f)
+	if b == nil {
+		return res
+	}
+	target, err := o.target(ctx, f.Worker)
+	if err != nil {
+		o.log.WarnContext(ctx, "The address of a worker could not be asked for.", slog.String("event", "worker_access"),
+			slog.String("worker_id", f.Worker.Key.String()), slog.Any("err", err))
+		return sched.Result{Class: exec.Connect}
+	}
+	s, err := o.workers.Start(ctx, target, o.job(r, f.Attempt, b))
+	if err != nil {
+		return o.failed(ctx, r, f.Worker, err)
+	}
+	defer s.Close()
+	return o.relay(ctx, r, f, s)
+}
+
+func (r *run) hasEmitted(attempt int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.emitted && r.attempt == attempt
+}
+
+// begin makes the attempt durable and opens the body. A nil body means that the
+// attempt ends here with the result.
+func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body, sched.Result) {
+	if r.ephemeral {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.body, sched.Result{Class: exec.Protocol}
+	}
+	began := time.Now()
+	// Never cancelled halfway: the outcome would be unknown.
+	started, err := o.store.Start(context.WithoutCancel(ctx), o.term(), []store.StartReq{{ID: r.id, Attempt: f.Attempt, Worker: f.Worker.Key.String()}})
+	o.storeOp("start", err, began)
+	if err == nil {
+		err = started[0].Err
+	}
+	if err != nil {
+		return nil, sched.Result{Class: exec.Store}
+	}
+	r.mu.Lock()
+	r.began1, r.box = f.Attempt, started[0].Body
+	subject := r.rec.Subject
+	r.mu.Unlock()
+	plain, err := o.seal.open(ctx, r.id, subject, "body", started[0].Body)
+	if errors.Is(err, errErased) {
+		return nil, sched.Result{Class: exec.Erased}
+	}
+	b := new(body)
+	if err == nil {
+		err = json.Unmarshal(plain, b)
+	}
+	if err != nil {
+		o.log.ErrorContext(ctx, "The body of a task could not be opened.", slog.String("event", "internal"), slog.String("job_id", r.id.String()), slog.Any("err", err))
+		return nil, sched.Result{Class: exec.Denied}
+	}
+	return b, sched.Result{}
+}
+
+// job is what the worker gets.
+func (o *Orchestrator) job(r *run, attempt int, b *body) *worker.Job {
+	return &worker.Job{
+		ID: r.id.String() + "-" + strconv.Itoa(attempt), Kind: b.Kind, Model: r.spec.Model, Prompt: b.Prompt, Messages: b.Messages, Params: b.Params,
+		Raw: r.spec.Raw, Stream: r.spec.Stream, WantUsage: r.spec.WantUsage, MaxTokens: r.spec.MaxTokens, Correlation: r.spec.Correlation,
+		Traceparent: r.spec.Traceparent, Deadline: r.spec.Deadline, FirstToken: o.cfg.Timing.FirstToken, Idle: o.cfg.Timing.Idle,
+	}
+}
+
+// target finds how to reach a worker.
+func (o *Orchestrator) target(ctx context.Context, w *placement.Worker) (worker.Target, error) {
+	t := worker.Target{URL: w.URL, Slots: w.SlotsTotal, Flavour: flavour(w.Engine), Model: w.ServedAs}
+	access, err := o.access.of(ctx, w)
+	if err != nil {
+		return t, err
+	}
+	if access.URL != "" {
+		t.URL = access.URL
+	}
+	t.Token = access.Token
+	return t, nil
+}
+
+func flavour(engine string) worker.Flavour {
+	switch f := worker.Flavour(engine); f {
+	case worker.LlamaCPP, worker.VLLM, worker.Ollama:
+		return f
+	}
+	return worker.Generic
+}
+
+// relay moves events from the worker into the log.
+func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s worker.Stream) sched.Result {
+	index := 0
+	for {
+		e, err := s.Next()
+		if errors.Is(err, io.EOF) {
+			return sched.Result{}
+		}
+		if err != nil {
+			return o.failed(ctx, r, f.Worker, err)
+		}
+		if e.Kind == worker.Done {
+			r.mu.Lock()
+			r.usage, r.finish = e.Usage, e.FinishReason
+			r.mu.Unlock()
+			continue
+		}
+		if ok, res := o.first(ctx, r, f); !ok {
+			return res
+		}
+		typ, data := EventFrame, e.Raw
+		switch {
+		case e.Kind == worker.Result:
+			typ = EventResult
+		case e.Kind == worker.Token && e.Raw == nil:
+			typ = EventToken
+			if data, err = json.Marshal(taskapi.Token{T: e.Text, I: index}); err != nil {
+				return sched.Result{Class: exec.Protocol}
+			}
+			index++
+		}
+		if _, err := r.stream.append(ctx, typ, data); err != nil {
+			return sched.Result{Class: exec.Reset}
+		}
+	}
+}
+
+// first does what comes before the first token: the mark in the store, after
+// which the task never runs again (ORC-404), and the event started.
+func (o *Orchestrator) first(ctx context.Context, r *run, f sched.Assign) (bool, sched.Result) {
+	r.mu.Lock()
+	done := r.emitted
+	r.mu.Unlock()
+	if done {
+		return true, sched.Result{}
+	}
+	if !r.ephemeral {
+		began := time.Now()
+		errs, err := o.store.Mark(context.WithoutCancel(ctx), o.term(), []store.MarkReq{{ID: r.id, Attempt: f.Attempt}})
+		o.storeOp("mark", err, began)
+		if err == nil {
+			err = errs[0]
+		}
+		if err != nil {
+			return false, sched.Result{Class: exec.Store}
+		}
+	}
+	now := time.Now()
+	r.mu.Lock()
+	if r.attempt != f.Attempt {
+		r.mu.Unlock()
+		return false, sched.Result{Class: exec.Reset}
+	}
+	r.emitted, r.first, r.rec.Emitted = true, now, true
+	started := taskapi.Started{
+		JobID: r.id.String(), QueueWaitMS: r.started.Sub(r.began).Milliseconds(), Attempt: f.Attempt, Model: r.spec.Model, Engine: f.Worker.Engine,
+		NodeID: f.Worker.Node, Seed: r.spec.Params.Seed, CorrelationID: r.spec.Correlation, OrchestratorTS: now.UnixMilli(),
+	}
+	r.mu.Unlock()
+	o.publish(r, EventStarted, started)
+	o.observe.Observe(observe.FirstToken{Task: r.id.String(), Worker: whereIs(f.Worker), Class: r.spec.Class.String(), After: now.Sub(r.began)})
+	return true, sched.Result{}
+}
+
+// failed turns an adapter's error into the result of the attempt.
+func (o *Orchestrator) failed(ctx context.Context, r *run, w *placement.Worker, err error) sched.Result {
+	if stopReason(ctx) != "" {
+		return sched.Result{Class: exec.Reset}
+	}
+	f, ok := errors.AsType[*worker.Failure](err)
+	if !ok {
+		return sched.Result{Class: exec.Reset}
+	}
+	if f.Class == worker.Denied {
+		o.access.forget(w) // its token may have changed
+	}
+	r.mu.Lock()
+	if f.Class == worker.Rejected {
+		r.detail = map[string]any{"reason_class": "rejected_by_engine", "engine_status": f.Status}
+	}
+	r.mu.Unlock()
+	o.log.InfoContext(ctx, "An attempt failed.", slog.String("event", "attempt_failed"), slog.String("job_id", r.id.String()),
+		slog.String("worker_id", w.Key.String()), slog.String("class", string(f.Class)), slog.Int("status", f.Status), slog.String("reason", f.Reason))
+	return sched.Result{Class: exec.Class(f.Class), RetryAfter: f.RetryAfter}
+}

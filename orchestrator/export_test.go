@@ -1,0 +1,39 @@
+package orchestrator
+
+import (
+	"context"
+
+	"github.com/llorch/llorch/audit"
+	"github.com/llorch/llorch/orchestrator/store"
+)
+
+// Stream opens the event log to its model test.
+type Stream = stream
+
+// Cursor opens a reader.
+type Cursor = cursor
+
+func NewStream(c Streams) *Stream { return newStream(c) }
+
+func (s *Stream) Append(ctx context.Context, typ string, data []byte) (bool, error) {
+	return s.append(ctx, typ, data)
+}
+func (s *Stream) Mute()                                   { s.mute() }
+func (s *Stream) Last() uint64                            { return s.last() }
+func (s *Stream) Size() int                               { return s.size() }
+func (s *Stream) Subscribe(after uint64) (*Cursor, error) { return s.subscribe(after) }
+func (c *Cursor) Read(ctx context.Context) (Event, error) { return c.read(ctx) }
+func (c *Cursor) Close()                                  { c.close() }
+
+// SealWith seals a box under the key of a subject.
+func SealWith(k audit.SubjectKeys, subject string, id TaskID, ref store.SubjectRef, field string, plain []byte) ([]byte, error) {
+	return sealer{k}.seal(context.Background(), subject, id, ref, field, plain)
+}
+
+// OpenWith opens a box.
+func OpenWith(k audit.SubjectKeys, id TaskID, ref store.SubjectRef, field string, box []byte) ([]byte, error) {
+	return sealer{k}.open(context.Background(), id, ref, field, box)
+}
+
+// ErrErased is what a box without a key answers.
+var ErrErased = errErased

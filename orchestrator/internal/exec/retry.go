@@ -1,0 +1,103 @@
+// Package exec decides what follows an attempt. It is pure: plain values in, a
+// verdict out.
+package exec
+
+import (
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/internal/backoff"
+)
+
+// Class says how an attempt failed; the values are those of package worker, and
+// two of our own. The empty class is success.
+type Class string
+
+// The classes (ORC-402).
+const (
+	OK       Class = ""
+	Connect  Class = "connect"
+	Overload Class = "overload"
+	Rejected Class = "rejected"
+	Denied   Class = "denied"
+	Server   Class = "server"
+	Reset    Class = "reset"
+	Timeout  Class = "timeout"
+	Protocol Class = "protocol"
+	Store    Class = "store"  // the store could not begin the attempt
+	Erased   Class = "erased" // the body can not be opened any more
+)
+
+// MaxAttempts bounds the attempts of one task.
+const MaxAttempts = 5
+
+// Attempt is what is known when an attempt has failed.
+type Attempt struct {
+	N          int // 1 for the first
+	Class      Class
+	Emitted    bool          // a token may have reached a reader
+	Others     bool          // a worker that was not tried yet is feasible now
+	RetryAfter time.Duration // as the worker asked; 0 none
+	Left       time.Duration // until the task's deadline or total time
+	Seed       uint64        // spreads the waits; derived from the task id
+}
+
+// Verdict is what follows.
+type Verdict struct {
+	Retry bool
+	After time.Duration // wait before the next attempt
+	Code  string        // wire code of the end, when not Retry
+}
+
+// codes are the ends of the classes: when nothing was published, and after the
+// first token. A class without an entry ends with INTERNAL.
+var codes = [...]struct {
+	class         Class
+	before, after string
+	retry         bool // may run again while nothing was published
+}{
+	{Connect, "WORKER_UNREACHABLE", "WORKER_RESET", true},
+	{Overload, "POOL_UNAVAILABLE", "WORKER_RESET", true},
+	{Server, "ENGINE_ERROR", "WORKER_RESET", true},
+	{Reset, "WORKER_RESET", "WORKER_RESET", true},
+	{Timeout, "DECODE_TIMEOUT", "DECODE_TIMEOUT", true},
+	{Protocol, "ENGINE_ERROR", "WORKER_RESET", true},
+	{Store, "STORE_UNAVAILABLE", "STORE_UNAVAILABLE", true},
+	{Rejected, "INVALID_PARAMS", "WORKER_RESET", false},
+	{Denied, "INTERNAL", "WORKER_RESET", false},
+	{Erased, "SUBJECT_ERASED", "SUBJECT_ERASED", false},
+}
+
+// Next decides after a failed attempt (ORC-403): at most MaxAttempts, never
+// after the first published token, never past the deadline; the first retry at
+// once when another worker is feasible, then on the request schedule, and not
+// before the worker's own Retry-After.
+func Next(a Attempt) Verdict {
+	for _, c := range codes {
+		if c.class != a.Class {
+			continue
+		}
+		if a.Emitted {
+			return Verdict{Code: c.after}
+		}
+		if !c.retry || a.N >= MaxAttempts {
+			return Verdict{Code: c.before}
+		}
+		after := wait(a)
+		if after >= a.Left {
+			return Verdict{Code: c.before}
+		}
+		return Verdict{Retry: true, After: after}
+	}
+	return Verdict{Code: "INTERNAL"}
+}
+
+func wait(a Attempt) time.Duration {
+	if a.N == 1 && a.Others && a.Class != Store {
+		return 0
+	}
+	d := backoff.Request(a.N, a.Seed)
+	if a.Class == Overload && !a.Others {
+		d = max(d, a.RetryAfter)
+	}
+	return d
+}

@@ -1,0 +1,130 @@
+// Package sched is the pure core of the orchestrator: one state, one function
+// [Core.Step] from (state, event, now) to effects. It does no I/O, reads no
+// clock, takes no lock and knows no text; the loop in the root package owns it.
+//
+// A task goes through these phases:
+//
+//	Submit → placed ──Persisted──▶ waiting ──slot free──▶ running ──Finished──▶ gone
+//	                                  ▲                      │ failed, may run again
+//	                                  └──── backoff ◀────────┘
+package sched
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
+)
+
+// phase is where a task stands in the core.
+type phase uint8
+
+const (
+	placed  phase = iota + 1 // a place is taken, the store has not answered yet
+	waiting                  // in the queue, may be picked
+	backoff                  // failed before; in the queue, may not be picked yet
+	running                  // holds a slot
+)
+
+// task is the core's state of one task.
+type task struct {
+	Task
+	item    queue.Item
+	phase   phase
+	arrived Instant
+	attempt int
+	worker  placement.Key
+	epoch   uint64 // of the worker's node at Assign
+	began   Instant
+	tried   []placement.Key
+	stop    Reason  // a StopRun was given; the attempt has not finished yet
+	code    string  // wire code of the end that goes with stop
+	wake    Instant // its timer
+	wakeAt  int     // place in the timer heap, −1 none
+}
+
+// Config tunes a core.
+type Config struct {
+	Queue       queue.Config
+	CancelAfter time.Duration // how long a stopped attempt may take to end before its slot is given back by force
+}
+
+// Core is the state. One goroutine owns it.
+type Core struct {
+	cfg      Config
+	queue    *queue.Queue
+	view     *placement.View
+	tasks    map[queue.ID]*task
+	keys     keys
+	timers   timers
+	timerSet Instant
+	service  estimate // how long a task holds its slot
+	refusing bool
+	durable  bool
+	cutting  bool
+	dupes    int // releases of slots that were not held
+	fx       []Effect
+}
+
+// New returns an empty core.
+func New(cfg Config) (*Core, error) {
+	q, err := queue.New(cfg.Queue)
+	if err != nil {
+		return nil, err
+	}
+	return &Core{cfg: cfg, queue: q, view: placement.NewView(), tasks: make(map[queue.ID]*task), keys: newKeys()}, nil
+}
+
+// View returns the picture of the workers. Read only.
+func (c *Core) View() *placement.View { return c.view }
+
+// Depth returns the number of tasks in the queue, by class.
+func (c *Core) Depth(class queue.Class) int { return c.queue.Count(class) }
+
+// Idle reports whether the core holds no task.
+func (c *Core) Idle() bool { return len(c.tasks) == 0 }
+
+// Running returns the number of tasks that hold a slot.
+func (c *Core) Running() int { return c.view.Reserved(placement.Key{}) }
+
+// DuplicateReleases counts releases of slots that were not held (ORC-400).
+func (c *Core) DuplicateReleases() int { return c.dupes }
+
+// Ahead returns the number of tasks before a waiting one.
+func (c *Core) Ahead(id queue.ID) (int, bool) { return c.queue.Ahead(id) }
+
+// Why explains where a task would go now, or why it waits; false if the core
+// does not hold it.
+func (c *Core) Why(id queue.ID) (placement.Explanation, bool) {
+	t, ok := c.tasks[id]
+	if !ok {
+		return placement.Explanation{}, false
+	}
+	need := t.Need
+	need.Tried = t.tried
+	e := placement.Explain(c.view, need)
+	switch t.phase {
+	case placed:
+		e.Reason, e.Words = "persisting", "The task is being stored."
+	case backoff:
+		e.Reason, e.Words = "backoff", "The last attempt failed; the next one follows after a pause."
+	case waiting:
+		if e.Winner != "" {
+			e.Reason, e.Words = "queue", "Tasks that came earlier or have a higher class go first."
+		}
+		e.Winner, e.RunnerUp = "", ""
+	}
+	return e, true
+}
+
+// decisionID names the decision about an attempt of a task.
+func decisionID(id queue.ID, attempt int) string {
+	return fmt.Sprintf("%x-%d", id[:], attempt)
+}
+
+// seed spreads waits by task id.
+func seed(id queue.ID) uint64 { return binary.BigEndian.Uint64(id[8:]) }
+
+func (c *Core) emit(e Effect) { c.fx = append(c.fx, e) }

@@ -1,0 +1,166 @@
+package sched
+
+import (
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/internal/exec"
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
+)
+
+// Instant is nanoseconds on the loop's monotonic clock.
+type Instant = queue.Instant
+
+// Task is what the core knows of a task: no text, only numbers and names of
+// workers and models.
+type Task struct {
+	ID        queue.ID
+	Class     queue.Class
+	Need      placement.Request
+	Bytes     int64   // of the sealed body
+	Due       Instant // the client's deadline; 0 = none
+	QueueFor  time.Duration
+	Total     time.Duration // from acceptance
+	Ephemeral bool          // nothing is stored before the end
+	Attempt   int           // attempts before a restart of the program
+}
+
+// Event is an input of the core. The set is closed (ORC-121).
+type Event interface{ event() }
+
+// The events.
+type (
+	// Submit asks for a place; answered by Admit or Reject.
+	Submit struct{ Task Task }
+	// Persisted says that the task is durable; it may run from now on.
+	Persisted struct{ ID queue.ID }
+	// Withdrawn says that the task could not be stored, or was stored before.
+	Withdrawn struct{ ID queue.ID }
+	// Recovered brings back a task that was accepted before a restart.
+	Recovered struct{ Task Task }
+	// Workers replaces the picture of the workers.
+	Workers struct{ List []*placement.Worker }
+	// Finished ends an attempt; sent exactly once per Assign.
+	Finished struct {
+		ID      queue.ID
+		Attempt int
+		Result  Result
+	}
+	// Cancel asks that a task ends.
+	Cancel struct {
+		ID     queue.ID
+		Reason Reason
+	}
+	// Tick says that the instant of the last SetTimer came.
+	Tick struct{}
+	// Refuse begins the shutdown: nothing new is admitted or assigned.
+	Refuse struct{ Durable bool }
+	// Cut ends the drain: running attempts are stopped.
+	Cut struct{}
+)
+
+func (Submit) event()    {}
+func (Persisted) event() {}
+func (Withdrawn) event() {}
+func (Recovered) event() {}
+func (Workers) event()   {}
+func (Finished) event()  {}
+func (Cancel) event()    {}
+func (Tick) event()      {}
+func (Refuse) event()    {}
+func (Cut) event()       {}
+
+// Result is how an attempt ended. The zero value is success.
+type Result struct {
+	Class      exec.Class
+	RetryAfter time.Duration
+	Emitted    bool // a token may have reached a reader
+}
+
+// Reason says why a task was stopped (ORC-561). The set is closed.
+type Reason string
+
+// The reasons.
+const (
+	Client     Reason = "client"
+	Disconnect Reason = "disconnect"
+	Deadline   Reason = "deadline"
+	Watchdog   Reason = "watchdog"
+	Shutdown   Reason = "shutdown"
+	Operator   Reason = "operator"
+	Lost       Reason = "lost" // the worker or its node is gone: the attempt failed, the task may run again
+)
+
+// Effect is an output of the core. The set is closed (ORC-121).
+type Effect interface{ effect() }
+
+// The effects.
+type (
+	// Admit answers Submit: a place is taken.
+	Admit struct {
+		ID      queue.ID
+		Ahead   int
+		StartIn time.Duration // predicted
+	}
+	// Reject answers Submit.
+	Reject struct {
+		ID    queue.ID
+		Code  string
+		After time.Duration // hint; 0 = the code's own
+	}
+	// Queued says that an accepted task waits.
+	Queued struct {
+		ID      queue.ID
+		Ahead   int
+		StartIn time.Duration
+	}
+	// Evict ends a waiting task that made room.
+	Evict struct {
+		ID   queue.ID
+		Code string
+	}
+	// Assign starts an attempt; the slot is reserved already.
+	Assign struct {
+		ID      queue.ID
+		Attempt int
+		Worker  *placement.Worker
+		Why     placement.Explanation
+	}
+	// Retry says that an attempt failed and another follows.
+	Retry struct {
+		ID      queue.ID
+		Attempt int // the failed one
+		Class   exec.Class
+		After   time.Duration
+	}
+	// StopRun ends the running attempt; readers see no further token, except
+	// when the reason is Lost.
+	StopRun struct {
+		ID      queue.ID
+		Attempt int
+		Reason  Reason
+	}
+	// Terminal ends a task for good. Code "" is success.
+	Terminal struct {
+		ID      queue.ID
+		Attempt int
+		Code    string
+		Reason  Reason
+		Class   exec.Class
+	}
+	// Leave gives a task up without an end: the store keeps it for the next start.
+	Leave struct{ ID queue.ID }
+	// SetTimer asks for a Tick at an instant; it replaces the one before. 0 = none.
+	SetTimer struct{ At Instant }
+)
+
+func (Admit) effect()    {}
+func (Reject) effect()   {}
+func (Queued) effect()   {}
+func (Evict) effect()    {}
+func (Assign) effect()   {}
+func (Retry) effect()    {}
+func (StopRun) effect()  {}
+func (Terminal) effect() {}
+func (Leave) effect()    {}
+func (SetTimer) effect() {}

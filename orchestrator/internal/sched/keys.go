@@ -1,0 +1,51 @@
+package sched
+
+import (
+	"fmt"
+
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
+)
+
+// keys gives every distinct set of requirements a number, for as long as a task
+// with that set is in the core.
+type keys struct {
+	byText map[string]*key
+	byID   map[queue.KeyID]*key
+	last   queue.KeyID
+}
+
+type key struct {
+	id   queue.KeyID
+	text string
+	need placement.Request // without Tried
+	uses int
+}
+
+func newKeys() keys {
+	return keys{byText: make(map[string]*key), byID: make(map[queue.KeyID]*key)}
+}
+
+func (k *keys) take(r placement.Request) queue.KeyID {
+	r.Tried = nil
+	text := fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Ctx, r.Place})
+	e, ok := k.byText[text]
+	if !ok {
+		k.last++
+		e = &key{id: k.last, text: text, need: r}
+		k.byText[text], k.byID[e.id] = e, e
+	}
+	e.uses++
+	return e.id
+}
+
+func (k *keys) drop(id queue.KeyID) {
+	e, ok := k.byID[id]
+	if !ok {
+		return
+	}
+	if e.uses--; e.uses == 0 {
+		delete(k.byID, id)
+		delete(k.byText, e.text)
+	}
+}

@@ -1,0 +1,291 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/llorch/llorch/audit"
+	"github.com/llorch/llorch/orchestrator/internal/sched"
+	"github.com/llorch/llorch/orchestrator/observe"
+	"github.com/llorch/llorch/orchestrator/store"
+	"github.com/llorch/llorch/orchestrator/taskapi"
+	"github.com/llorch/llorch/orchestrator/worker"
+	"github.com/llorch/llorch/poolregistry"
+)
+
+// phase is where Run stands.
+type phase int32
+
+const (
+	idle phase = iota
+	starting
+	serving
+	refusing
+	stopped
+)
+
+// Orchestrator admits, queues, places and streams tasks. All methods are safe
+// for concurrent use. Submit works while Run does.
+type Orchestrator struct {
+	cfg     Config
+	log     *slog.Logger
+	store   store.Store
+	workers worker.Adapter
+	seal    sealer
+	refs    *subjectKeys // makes references; its keys are used only if Config.Keys is nil
+	observe *guardedObserver
+	access  *accessCache
+	loop    *loop
+	runs    *table
+
+	phase   atomic.Int32
+	epoch   atomic.Uint64
+	models  atomic.Pointer[[]string] // what can be placed now, sorted
+	pulse   chan observe.Event       // from the loop to the observer; what does not fit is left out
+	attempt context.Context          // parent of every attempt; set before the loop runs
+	wg      sync.WaitGroup           // goroutines that Run joins
+	endings sync.WaitGroup           // tasks that are being ended
+}
+
+// New checks cfg and reports all faults at once. It does no I/O and starts no
+// goroutine.
+func New(cfg Config) (*Orchestrator, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if cfg.Store == nil {
+		cfg.Store = store.NewMemory()
+	}
+	if len(cfg.SealKeys) == 0 {
+		cfg.SealKeys = [][]byte{randomKey()} // a store without durability needs no key that outlives it
+	}
+	if cfg.Workers == nil {
+		d, err := worker.NewDialer(worker.Config{})
+		if err != nil {
+			return nil, err
+		}
+		cfg.Workers = d
+	}
+	refs := NewSubjectKeys(cfg.Store, cfg.SealKeys).(*subjectKeys)
+	keys := cfg.Keys
+	if keys == nil {
+		keys = refs
+	}
+	if _, ok := keys.(audit.KeyFinder); !ok {
+		return nil, errors.New("orchestrator: Config.Keys: must also be an audit.KeyFinder")
+	}
+	core, err := sched.New(sched.Config{Queue: cfg.Queue, CancelAfter: cfg.Timing.Cancel})
+	if err != nil {
+		return nil, err
+	}
+	o := &Orchestrator{
+		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
+		runs: newTable(), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256),
+	}
+	o.observe = &guardedObserver{next: observe.All(cfg.Observer, newAuditLog(cfg.Recorder, cfg.Logger), wideLog{cfg.Logger}), log: cfg.Logger}
+	o.loop = newLoop(core, o.execute, o.published)
+	return o, nil
+}
+
+// Ready returns nil while tasks are admitted, else a *taskapi.Error.
+func (o *Orchestrator) Ready() error {
+	switch phase(o.phase.Load()) {
+	case serving:
+		return nil
+	case refusing, stopped:
+		return taskapi.NewError(taskapi.ShuttingDown)
+	}
+	return taskapi.NewError(taskapi.StoreUnavailable).With("reason", "starting")
+}
+
+// Models returns the names of the models that can be placed now, sorted.
+func (o *Orchestrator) Models() []string {
+	if m := o.models.Load(); m != nil {
+		return slices.Clone(*m)
+	}
+	return nil
+}
+
+// Active returns the reservations on a node now, per pool; made for
+// poolregistry.Config.Active.
+func (o *Orchestrator) Active(n poolregistry.NodeID) map[poolregistry.PoolID]int {
+	out := make(map[poolregistry.PoolID]int)
+	if p := phase(o.phase.Load()); p == serving || p == refusing {
+		o.loop.ask(func(c *sched.Core) {
+			for pool, n := range c.View().Active(string(n)) {
+				out[poolregistry.PoolID(pool)] = n
+			}
+		})
+	}
+	return out
+}
+
+// Run takes the lead, recovers the tasks of earlier runs and schedules until
+// ctx ends; then it refuses, drains and cuts, each within its time, and joins
+// every goroutine that it started. A second call is ErrRunning.
+func (o *Orchestrator) Run(ctx context.Context) error {
+	if !o.phase.CompareAndSwap(int32(idle), int32(starting)) {
+		return ErrRunning
+	}
+	defer o.phase.Store(int32(stopped))
+	background := context.WithoutCancel(ctx)
+	lease, err := o.store.Lead(ctx, store.LeaseRequest{Holder: o.cfg.Replica})
+	if err != nil {
+		return err
+	}
+	o.epoch.Store(uint64(lease.Epoch))
+	work, stopWork := context.WithCancel(background) // attempts outlive ctx: they are drained
+	defer stopWork()
+	o.attempt = work
+	loopDone := make(chan error, 1)
+	o.wg.Go(func() { loopDone <- o.loop.run(work) })
+	watch, stopWatch := context.WithCancel(ctx)
+	defer stopWatch()
+	o.wg.Go(func() { o.watchPools(watch) })
+	o.wg.Go(func() { o.janitor(watch) })
+	o.wg.Go(func() { o.tell(work) })
+	if err := o.recoverTasks(ctx); err != nil {
+		stopWatch()
+		stopWork()
+		o.wg.Wait()
+		return err
+	}
+	o.phase.Store(int32(serving))
+	o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))
+	select {
+	case <-ctx.Done():
+		o.shutdown(background)
+		err = nil
+	case err = <-loopDone:
+		loopDone <- err
+	}
+	o.phase.Store(int32(refusing))
+	stopWatch()
+	o.loop.close()
+	if e := <-loopDone; err == nil {
+		err = e
+	}
+	o.endings.Wait()
+	o.endAll()
+	stopWork()
+	o.wg.Wait()
+	return err
+}
+
+// shutdown refuses, drains and cuts (ORC-102).
+func (o *Orchestrator) shutdown(ctx context.Context) {
+	o.phase.Store(int32(refusing))
+	o.log.InfoContext(ctx, "New tasks are refused; running ones may finish.", slog.String("event", "shutdown_step"), slog.String("step", "drain"))
+	o.loop.post(sched.Refuse{Durable: o.store.Durable()})
+	if o.loop.waitIdle(max(0, o.cfg.Timing.Drain)) {
+		return
+	}
+	o.log.WarnContext(ctx, "Running tasks are cut.", slog.String("event", "shutdown_step"), slog.String("step", "cut"))
+	o.loop.post(sched.Cut{})
+	o.loop.waitIdle(o.cfg.Timing.Cancel + time.Second)
+}
+
+// endAll ends the streams that nobody else ends any more: after a panic of the
+// loop their readers must not wait for ever.
+func (o *Orchestrator) endAll() {
+	for _, r := range o.runs.all() {
+		r.stream.abandon()
+	}
+}
+
+// tell passes what the loop reports to the observer.
+func (o *Orchestrator) tell(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-o.pulse:
+			o.observe.Observe(e)
+		}
+	}
+}
+
+// note hands an event to tell; called by the loop, so it never waits.
+func (o *Orchestrator) note(e observe.Event) {
+	select {
+	case o.pulse <- e:
+	default:
+	}
+}
+
+// watchPools feeds every new list of workers to the loop.
+func (o *Orchestrator) watchPools(ctx context.Context) {
+	for list := range o.cfg.Pools.Watch(ctx) {
+		var models []string
+		for _, w := range list {
+			if w.Online && w.Ready && !w.Draining {
+				models = append(models, w.Models...)
+			}
+		}
+		slices.Sort(models)
+		models = slices.Compact(models)
+		o.models.Store(&models)
+		o.access.keepOnly(list)
+		o.loop.post(sched.Workers{List: list})
+	}
+}
+
+// janitor forgets old event logs and deletes old records.
+func (o *Orchestrator) janitor(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if keep := o.cfg.Retention.Streams; keep >= 0 {
+				o.runs.sweep(now.Add(-keep))
+			}
+			if keep := o.cfg.Retention.Tasks; keep >= 0 && n%360 == 0 {
+				o.purge(ctx, now.Add(-keep))
+			}
+		}
+	}
+}
+
+func (o *Orchestrator) purge(ctx context.Context, before time.Time) {
+	const page = 1000
+	for ctx.Err() == nil {
+		n, err := o.store.Purge(ctx, o.term(), before, page)
+		if err != nil {
+			o.log.ErrorContext(ctx, "Old tasks could not be deleted.", slog.String("event", "store_degraded"), slog.Any("err", err))
+		}
+		if n < page {
+			return
+		}
+	}
+}
+
+func (o *Orchestrator) term() store.Epoch { return store.Epoch(o.epoch.Load()) }
+
+// guardedObserver survives a panicking observer by switching it off.
+type guardedObserver struct {
+	next observe.Observer
+	log  *slog.Logger
+	off  atomic.Bool
+}
+
+// Observe passes e on.
+func (g *guardedObserver) Observe(e observe.Event) {
+	if g.off.Load() {
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			g.off.Store(true)
+			g.log.Error("The observer panicked and is switched off.", slog.String("event", "observer_off"))
+		}
+	}()
+	g.next.Observe(e)
+}

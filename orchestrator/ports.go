@@ -1,0 +1,38 @@
+package orchestrator
+
+import (
+	"context"
+	"iter"
+
+	"github.com/llorch/llorch/audit"
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/poolregistry"
+)
+
+// Pools says which workers there are.
+type Pools interface {
+	// Watch yields the newest list at once and again whenever it changed, until
+	// ctx ends. A published Worker is never written again. A slow reader skips lists.
+	Watch(ctx context.Context) iter.Seq[[]*placement.Worker]
+}
+
+// PoolControl reaches the programs that run the workers.
+type PoolControl interface {
+	// Workers returns how to dial the workers of a pool. It is asked once per
+	// worker, and again after a worker refused its credentials; the answer is
+	// kept in memory only (ORC-411).
+	Workers(ctx context.Context, pool poolregistry.PoolKey) ([]WorkerAccess, error)
+}
+
+// WorkerAccess is the address and credential of one worker.
+type WorkerAccess struct {
+	Worker string
+	URL    string
+	Token  string // "" = none
+}
+
+// Recorder takes audit events. *audit.Log is one.
+type Recorder interface {
+	// Emit queues an event and never waits for the disk.
+	Emit(ctx context.Context, e audit.Event) (audit.Ticket, error)
+}

@@ -1,0 +1,103 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/poolregistry"
+	"github.com/llorch/llorch/poolregistry/poolclient"
+)
+
+// FromRegistry takes the workers from a registry of nodes.
+func FromRegistry(reg *poolregistry.Registry) Pools { return registryPools{reg} }
+
+type registryPools struct{ reg *poolregistry.Registry }
+
+// Watch yields the workers of every new view.
+func (p registryPools) Watch(ctx context.Context) iter.Seq[[]*placement.Worker] {
+	return func(yield func([]*placement.Worker) bool) {
+		for view := range p.reg.Watch(ctx) {
+			var out []*placement.Worker
+			for _, n := range view.Nodes {
+				out = appendNode(out, n)
+			}
+			if !yield(out) {
+				return
+			}
+		}
+	}
+}
+
+// appendNode adds the workers of a node. Workers that never were ready have no
+// address and are left out.
+func appendNode(out []*placement.Worker, n *poolregistry.Node) []*placement.Worker {
+	placeable, why := n.Placeable()
+	for i := range n.Pools {
+		p := &n.Pools[i]
+		for j := range p.Workers {
+			w := &p.Workers[j]
+			if w.URL == "" || w.ModelRef == "" {
+				continue
+			}
+			x := &placement.Worker{
+				Key:   placement.Key{Node: string(n.ID), Pool: string(p.ID), Worker: string(w.ID)},
+				Epoch: n.Epoch, URL: w.URL, Engine: w.Engine, Version: w.EngineVersion, Models: []string{w.ModelRef}, ServedAs: servedAs(w),
+				CtxMax: w.CtxMax, SlotsTotal: w.SlotsTotal, SlotsBusy: w.SlotsTotal - w.SlotsFree, VRAMFree: p.VRAMFreeBytes,
+				Online: placeable, Ready: w.Usable() && p.Reason == "" && w.Reason == "", Draining: p.Draining,
+				Gone: n.Liveness == poolregistry.Offline || slices.Contains([]poolregistry.WorkerStatus{"failed", "stopped", "stuck"}, w.Status), Why: why,
+			}
+			if x.Why == "" && !x.Ready {
+				x.Why = string(w.Status)
+			}
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// servedAs is the name under which an engine serves its model. Engines that
+// poolcore starts are given their worker id as alias, so that a stranger on the
+// same port is noticed; others use the model's own name.
+func servedAs(w *poolregistry.Worker) string {
+	if w.Engine == "external" {
+		return ""
+	}
+	return string(w.ID)
+}
+
+// HTTPControl reaches the nodes of a registry over their HTTP API.
+func HTTPControl(reg *poolregistry.Registry, c poolclient.Config) (PoolControl, error) {
+	client, err := poolclient.New(c)
+	if err != nil {
+		return nil, err
+	}
+	return &httpControl{reg, client}, nil
+}
+
+type httpControl struct {
+	reg    *poolregistry.Registry
+	client *poolclient.Client
+}
+
+// Workers asks the node of the pool.
+func (c *httpControl) Workers(ctx context.Context, pool poolregistry.PoolKey) ([]WorkerAccess, error) {
+	n, ok := c.reg.View().Node(pool.Node)
+	if !ok {
+		return nil, poolregistry.NodeUnknown
+	}
+	if n.Address == "" {
+		return nil, errors.New("orchestrator: the node is in this process and has no address")
+	}
+	list, err := c.client.Workers(ctx, n.Address, pool.Pool)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]WorkerAccess, len(list))
+	for i, w := range list {
+		out[i] = WorkerAccess{Worker: string(w.WorkerID), URL: w.URL, Token: w.Token}
+	}
+	return out, nil
+}

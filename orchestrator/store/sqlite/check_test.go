@@ -1,0 +1,88 @@
+package sqlite_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/llorch/llorch/orchestrator/store"
+)
+
+// crashed returns the path of a copy of a store as a crash would leave it: the
+// file, and the log of the writes since the last checkpoint.
+func crashed(t *testing.T) string {
+	t.Helper()
+	path := fresh(t)
+	s := open(t, path)
+	l, err := s.Lead(t.Context(), store.LeaseRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := make([]store.NewTask, 1000)
+	for i := range batch {
+		batch[i] = crashTask(i)
+	}
+	submit(t, s, l.Epoch, batch...)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, e := begin(t, path)
+	submit(t, s, e, crashTask(2000))
+	copied := fresh(t)
+	if err := os.Mkdir(filepath.Dir(copied), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, suffix := range []string{"", "-wal"} {
+		content, err := os.ReadFile(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(copied+suffix, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return copied
+}
+
+// TestCheckAfterCrash is ORC-650: a store that was not closed is checked in the
+// background, and a sound one works on.
+func TestCheckAfterCrash(t *testing.T) {
+	s, e := begin(t, crashed(t))
+	s.Joined()
+	submit(t, s, e, crashTask(3000))
+	for _, n := range []int{0, 999, 2000, 3000} {
+		if _, err := s.Task(t.Context(), crashID(n)); err != nil {
+			t.Errorf("Task(%d) = %v", n, err)
+		}
+	}
+}
+
+// TestDamageIsFound is ORC-650: damage ends the store's work and is not repaired.
+func TestDamageIsFound(t *testing.T) {
+	path := crashed(t)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 4096
+	if _, err := f.WriteAt(make([]byte, 4*page), info.Size()/2/page*page); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path)
+	defer s.Close()
+	s.Joined()
+	if _, err := s.Task(t.Context(), crashID(1)); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("Task() of a damaged store = %v, want ErrCorrupt", err)
+	}
+	if _, err := s.Lead(t.Context(), store.LeaseRequest{}); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("Lead() of a damaged store = %v, want ErrCorrupt", err)
+	}
+}

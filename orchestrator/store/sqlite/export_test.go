@@ -1,0 +1,47 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/store"
+)
+
+// CheckVersion is checkVersion.
+func CheckVersion(version string) error { return checkVersion(version) }
+
+// OpenSlow is Open with commits that take longer.
+func OpenSlow(ctx context.Context, c Config, perCommit time.Duration) (*Store, error) {
+	s, err := Open(ctx, c)
+	if err == nil {
+		s.writer.beforeCommit = func() { <-time.After(perCommit) }
+	}
+	return s, err
+}
+
+// BeforeCommit has f called by the writer before each COMMIT. Call it before the first write.
+func (s *Store) BeforeCommit(f func()) { s.writer.beforeCommit = f }
+
+// LimitPages bounds the file, which then is a full disk; nothing may be writing.
+func (s *Store) LimitPages(n int) error {
+	_, err := s.writer.conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA max_page_count = %d", n))
+	return err
+}
+
+// Waiting reports how many calls wait before the writer.
+func (s *Store) Waiting() int { return len(s.ops) }
+
+// Plan returns the engine's plan for a page.
+func (s *Store) Plan(ctx context.Context, f store.Filter) (string, error) {
+	text, args := pageQuery(f, 100)
+	var (
+		a, b, c int
+		plan    string
+	)
+	err := s.read.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+text, args...).Scan(&a, &b, &c, &plan)
+	return plan, err
+}
+
+// Joined waits for the background check.
+func (s *Store) Joined() { s.checked.Wait() }

@@ -1,0 +1,89 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/llorch/llorch/orchestrator/store"
+)
+
+// tx is a transaction of the writer.
+type tx struct {
+	stmts *statements
+	term  store.Epoch // as this transaction will leave it
+}
+
+// admit refuses an op whose caller is gone or whose term is over.
+func (t *tx) admit(o *op) error {
+	if err := o.ctx.Err(); err != nil {
+		return err
+	}
+	if o.fenced && (o.epoch == 0 || o.epoch != t.term) {
+		return store.ErrFenced
+	}
+	return nil
+}
+
+// statements are the writer's, prepared once.
+type statements struct {
+	begin, commit, logSize, passive  *sql.Stmt
+	insert, insertBody               *sql.Stmt
+	byID, byKey, load                *sql.Stmt
+	move, body, endBody, dropBody    *sql.Stmt
+	lead, purge                      *sql.Stmt
+	docVersion, insertDoc, deleteDoc *sql.Stmt
+	all                              []*sql.Stmt
+}
+
+const (
+	liveStates = "('queued', 'running', 'cancelling')"
+	// moving are the columns that the moves of a task read and write.
+	moving = "state, epoch, attempt, emitted, reason, started, finished, worker, outcome"
+	// fixed are those that Submit writes once.
+	fixed   = "id, tenant, subject, class, model, session, idem, body_hash, created, deadline, meta"
+	columns = "seq, " + fixed + ", " + moving
+)
+
+func (s *statements) prepare(ctx context.Context, c *sql.Conn) error {
+	for _, p := range []struct {
+		to   **sql.Stmt
+		text string
+	}{
+		{&s.begin, "BEGIN IMMEDIATE"},
+		{&s.commit, "COMMIT"},
+		{&s.logSize, "PRAGMA wal_checkpoint(NOOP)"},
+		{&s.passive, "PRAGMA wal_checkpoint(PASSIVE)"},
+		{&s.insert, "INSERT INTO task (" + fixed + ", " + moving + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"},
+		{&s.insertBody, "INSERT INTO body (seq, sealed, output) VALUES (?,?,?)"},
+		{&s.byID, "SELECT " + columns + " FROM task WHERE id = ?"},
+		{&s.byKey, "SELECT " + columns + " FROM task WHERE tenant = ? AND idem = ?"},
+		{&s.load, "SELECT seq, " + moving + " FROM task WHERE id = ?"},
+		{&s.move, "UPDATE task SET (" + moving + ") = (?,?,?,?,?,?,?,?,?) WHERE seq = ?"},
+		{&s.body, "SELECT sealed FROM body WHERE seq = ?"},
+		{&s.endBody, "INSERT INTO body (seq, output) VALUES (?1, ?2) ON CONFLICT (seq) DO UPDATE SET sealed = NULL, output = ?2"},
+		{&s.dropBody, "DELETE FROM body WHERE seq = ?"},
+		{&s.lead, "UPDATE term SET epoch = epoch + 1, holder = ?, begun = ? RETURNING epoch"},
+		{&s.purge, "DELETE FROM task WHERE seq IN (SELECT seq FROM task WHERE finished < ? ORDER BY finished, seq LIMIT ?)"},
+		{&s.docVersion, "SELECT version FROM doc WHERE kind = ? AND key = ?"},
+		{&s.insertDoc, "INSERT OR REPLACE INTO doc (kind, key, data) VALUES (?,?,?)"},
+		{&s.deleteDoc, "DELETE FROM doc WHERE kind = ? AND key = ?"},
+	} {
+		stmt, err := c.PrepareContext(ctx, p.text)
+		if err != nil {
+			return errors.Join(err, s.close())
+		}
+		*p.to = stmt
+		s.all = append(s.all, stmt)
+	}
+	return nil
+}
+
+func (s *statements) close() error {
+	var errs []error
+	for _, stmt := range s.all {
+		errs = append(errs, stmt.Close())
+	}
+	s.all = nil
+	return errors.Join(errs...)
+}

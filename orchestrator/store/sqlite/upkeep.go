@@ -1,0 +1,64 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/store"
+)
+
+// Lead implements [store.Upkeep]. The file lock is the right to lead, so a new
+// term begins at once.
+func (s *Store) Lead(ctx context.Context, r store.LeaseRequest) (store.Lease, error) {
+	var epoch int64
+	err := s.write(ctx, &op{items: 1, run: func(t *tx) error {
+		err := t.stmts.lead.QueryRowContext(context.Background(), r.Holder, time.Now().UnixMicro()).Scan(&epoch)
+		if err == nil {
+			t.term = store.Epoch(epoch)
+		}
+		return err
+	}})
+	if err != nil {
+		return store.Lease{}, fmt.Errorf("lead: %w", err)
+	}
+	return store.Lease{Epoch: store.Epoch(epoch), Holder: r.Holder}, nil
+}
+
+// Purge implements [store.Upkeep].
+func (s *Store) Purge(ctx context.Context, e store.Epoch, before time.Time, limit int) (int, error) {
+	if limit < 0 || limit > store.MaxPage {
+		return 0, fmt.Errorf("purge tasks: limit: %w", store.ErrInvalid)
+	}
+	var gone int64
+	err := s.write(ctx, &op{epoch: e, fenced: true, items: limit, run: func(t *tx) error {
+		res, err := t.stmts.purge.ExecContext(context.Background(), before.UnixMicro(), limit)
+		if err == nil {
+			gone, err = res.RowsAffected()
+		}
+		return err
+	}})
+	if err != nil {
+		return 0, fmt.Errorf("purge tasks: %w", err)
+	}
+	return int(gone), nil
+}
+
+// check looks for damage after an unclean stop. Damage ends the store's work:
+// every later call answers ErrCorrupt, and nothing is repaired.
+func (s *Store) check(ctx context.Context) {
+	var result string
+	err := s.read.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil && !errors.Is(classify(err), store.ErrCorrupt):
+		s.log.WarnContext(ctx, "integrity check did not run", slog.Int("code", code(err)))
+	case err != nil || result != "ok":
+		s.damage.Store(true)
+		s.log.ErrorContext(ctx, "integrity check failed", slog.String("found", result), slog.Int("code", code(err)))
+	default:
+		s.log.InfoContext(ctx, "integrity check passed")
+	}
+}

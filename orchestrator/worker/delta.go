@@ -1,0 +1,127 @@
+package worker
+
+import (
+	"encoding/json"
+	"unicode/utf8"
+
+	"github.com/llorch/llorch/orchestrator/worker/sse"
+)
+
+// chunk is what matters of one frame.
+type chunk struct {
+	choices int
+	deltas  int    // non-empty parts: text, reasoning, refusals, tool calls
+	text    []byte // of the first choice, as it came, maybe cut inside a rune
+	finish  string
+	usage   *Usage
+}
+
+type wireUsage struct {
+	PromptTokens     int `json:"prompt_tokens"`
+	CompletionTokens int `json:"completion_tokens"`
+}
+
+func (u *wireUsage) usage() *Usage {
+	if u == nil || u.PromptTokens < 0 || u.CompletionTokens < 0 {
+		return nil
+	}
+	return &Usage{In: u.PromptTokens, Out: u.CompletionTokens}
+}
+
+type wireChunk struct {
+	Choices []wireChoice    `json:"choices"`
+	Usage   *wireUsage      `json:"usage"`
+	Error   json.RawMessage `json:"error"`
+}
+
+type wireChoice struct {
+	Index int             `json:"index"`
+	Text  json.RawMessage `json:"text"`
+	Delta struct {
+		Content          json.RawMessage `json:"content"`
+		Refusal          json.RawMessage `json:"refusal"`
+		Reasoning        json.RawMessage `json:"reasoning"`
+		ReasoningContent json.RawMessage `json:"reasoning_content"`
+		FunctionCall     json.RawMessage `json:"function_call"`
+		ToolCalls        json.RawMessage `json:"tool_calls"`
+	} `json:"delta"`
+	FinishReason string `json:"finish_reason"`
+}
+
+// parseChunk reads one frame of /v1/completions or /v1/chat/completions.
+func parseChunk(f sse.Frame) (chunk, error) {
+	var w wireChunk
+	if json.Unmarshal(f.Data, &w) != nil {
+		return chunk{}, &Failure{Class: Protocol, Reason: "a frame is not the JSON we expect"}
+	}
+	if f.Event == "error" || present(w.Error) {
+		return chunk{}, &Failure{Class: Server, Reason: "the engine reported an error inside its stream"}
+	}
+	c := chunk{choices: len(w.Choices), usage: w.Usage.usage()}
+	for _, ch := range w.Choices {
+		if ch.FinishReason != "" {
+			c.finish = ch.FinishReason
+		}
+		for _, part := range []json.RawMessage{ch.Text, ch.Delta.Content, ch.Delta.Refusal} {
+			text := rawText(part)
+			if len(text) == 0 {
+				continue
+			}
+			c.deltas++
+			if ch.Index == 0 {
+				c.text = append(c.text, text...)
+			}
+		}
+		for _, part := range []json.RawMessage{ch.Delta.Reasoning, ch.Delta.ReasoningContent, ch.Delta.FunctionCall, ch.Delta.ToolCalls} {
+			if present(part) {
+				c.deltas++
+			}
+		}
+	}
+	return c, nil
+}
+
+// present reports whether a member is there and says something.
+func present(raw json.RawMessage) bool {
+	switch string(raw) {
+	case "", "null", `""`, "[]", "{}", "false":
+		return false
+	}
+	return true
+}
+
+// rawText decodes a JSON string but leaves bytes that are not UTF-8 as they
+// are, because their rune may go on in the next frame; nil if raw is no string.
+func rawText(raw json.RawMessage) []byte {
+	if len(raw) < 2 || raw[0] != '"' {
+		return nil
+	}
+	var out []byte
+	for rest := raw[1 : len(raw)-1]; len(rest) > 0; {
+		n := validPrefix(rest)
+		var s string
+		if json.Unmarshal(append(append([]byte{'"'}, rest[:n]...), '"'), &s) == nil {
+			out = append(out, s...)
+		}
+		bad := min(len(rest)-n, 1)
+		out = append(out, rest[n:n+bad]...)
+		rest = rest[n+bad:]
+	}
+	return out
+}
+
+// validPrefix returns how many bytes of b are valid UTF-8 from its start.
+func validPrefix(b []byte) int {
+	if utf8.Valid(b) {
+		return len(b)
+	}
+	n := 0
+	for n < len(b) {
+		r, size := utf8.DecodeRune(b[n:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		n += size
+	}
+	return n
+}
