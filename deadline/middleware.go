@@ -1,0 +1,207 @@
+package deadline
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+const (
+	// readGrace keeps a blocked Body.Read alive until the context's cause is
+	// set; a read deadline at the same instant would cancel the request first.
+	readGrace = 50 * time.Millisecond
+	// lateAfter is how much later than its deadline a handler may return before
+	// it is reported; it stays above readGrace, which such a handler may need.
+	lateAfter = 100 * time.Millisecond
+)
+
+// Config of a [Middleware]. The zero value caps stated deadlines at one hour and
+// adds none of its own.
+type Config struct {
+	// Default bounds requests that state nothing. 0 = unbounded.
+	Default time.Duration
+	// Max caps every deadline, counted from arrival. 0 = 1 h, -1 = no cap.
+	Max time.Duration
+	// Min is what must be left on arrival, or the answer is 504 at once. 0 = 1 ms.
+	Min time.Duration
+	// WriteGrace is how long after the deadline the connection still takes
+	// bytes. 0 = 1 s, -1 = the connection's write deadline is left alone.
+	WriteGrace time.Duration
+	// Answer writes status and body of a refusal: 400 with a *FormatError or 504
+	// with an *Exceeded. The response headers that this package owes are set
+	// already. nil = http.Error with the error's text.
+	Answer func(w http.ResponseWriter, r *http.Request, status int, err error)
+	// Hooks observe what happens.
+	Hooks Hooks
+}
+
+// Middleware bounds requests by what their clients stated. It has no state.
+type Middleware struct{ cfg Config }
+
+// New checks cfg and reports all its faults at once.
+func New(cfg Config) (*Middleware, error) {
+	var faults []error
+	fault := func(bad bool, text string) {
+		if bad {
+			faults = append(faults, errors.New("deadline config: "+text))
+		}
+	}
+	fault(cfg.Default < 0, "Default is negative")
+	fault(cfg.Min < 0, "Min is negative")
+	fault(cfg.Max < -1, "Max is negative and not -1")
+	fault(cfg.WriteGrace < -1, "WriteGrace is negative and not -1")
+	if cfg.Max == 0 {
+		cfg.Max = time.Hour
+	}
+	if cfg.Min == 0 {
+		cfg.Min = time.Millisecond
+	}
+	if cfg.WriteGrace == 0 {
+		cfg.WriteGrace = time.Second
+	}
+	fault(cfg.Max > 0 && cfg.Min > cfg.Max, "Min is above Max")
+	fault(cfg.Max > 0 && cfg.Default > cfg.Max, "Default is above Max")
+	if cfg.Answer == nil {
+		cfg.Answer = func(w http.ResponseWriter, _ *http.Request, status int, err error) {
+			http.Error(w, err.Error(), status)
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return &Middleware{cfg}, nil
+}
+
+// Wrap returns next behind the middleware. next runs on the same goroutine and
+// writes straight to the connection: streaming, hijacking and full duplex work.
+func (m *Middleware) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.serve(w, r, next) })
+}
+
+func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	now := time.Now()
+	d, err := FromHeader(r.Header, now)
+	if bad, ok := errors.AsType[*FormatError](err); ok {
+		m.cfg.Hooks.malformed(bad)
+		m.answer(w, r, http.StatusBadRequest, bad)
+		return
+	}
+	d = m.clamp(d, now)
+	if !d.IsZero() && d.Remaining() < m.cfg.Min {
+		m.refuse(w, r, &Exceeded{Stage: StageArrival, Budget: d.budget, At: d.at})
+		return
+	}
+	ex := &exchange{m: m, conn: w, rw: responseWriter{ResponseWriter: w}}
+	ex.arrival = arrival{at: now, max: m.cfg.Max, conn: ex}
+	ctx := r.Context()
+	if outer, _ := From(ctx); d.IsZero() && outer.IsZero() {
+		ctx = context.WithValue(ctx, contextKey{}, budget{req: &ex.arrival}) // nothing to end
+	} else {
+		var cancel context.CancelFunc
+		ctx, cancel = with(ctx, d, &ex.arrival, StageHandler)
+		defer cancel()
+	}
+	inner := r.WithContext(ctx)
+	if r.Body != nil && r.Body != http.NoBody {
+		ex.body = &requestBody{ReadCloser: r.Body, rc: http.NewResponseController(w)}
+		ex.rw.body, inner.Body = ex.body, ex.body
+	}
+	if at, ok := ctx.Deadline(); ok {
+		ex.bound(at)
+	}
+	next.ServeHTTP(&ex.rw, inner)
+	ex.finish(ctx, r, inner.Pattern)
+}
+
+// clamp applies Default and Max.
+func (m *Middleware) clamp(d Deadline, now time.Time) Deadline {
+	switch {
+	case d.IsZero() && m.cfg.Default > 0:
+		return since(now, m.cfg.Default)
+	case !d.IsZero() && m.cfg.Max >= 0:
+		return d.Earlier(since(now, m.cfg.Max))
+	}
+	return d
+}
+
+// exchange is one request on its way through the middleware.
+type exchange struct {
+	m    *Middleware
+	conn http.ResponseWriter // what the server gave us
+	body *requestBody        // nil: the request has none
+	rw   responseWriter      // what the handler gets
+	arrival
+}
+
+// bound moves the connection's deadlines, so that a handler blocked in a read or
+// write is released. A server that cannot do it is left as it is.
+func (ex *exchange) bound(at time.Time) {
+	ex.body.hold(at.Add(readGrace))
+	if grace := ex.m.cfg.WriteGrace; grace >= 0 {
+		_ = http.NewResponseController(ex.conn).SetWriteDeadline(at.Add(grace))
+	}
+}
+
+// finish judges a handler that has returned.
+func (ex *exchange) finish(ctx context.Context, r *http.Request, route string) {
+	d, ok := From(ctx)
+	if merged := ex.merged.Load(); merged != nil {
+		d, ok = d.Earlier(*merged), true
+	}
+	if !ok {
+		return
+	}
+	if over := -d.Remaining(); over > lateAfter {
+		if route == "" {
+			route = r.Pattern
+		}
+		ex.m.cfg.Hooks.late(route, over)
+	}
+	if ex.body.leave() && !ex.rw.started {
+		ex.conn.Header().Set("Connection", "close") // the rest of the body may never come
+	}
+	e := expiry(ctx, d)
+	switch {
+	case e == nil:
+	case ex.rw.started:
+		ex.m.cfg.Hooks.exceeded(e)
+	default:
+		if grace := ex.m.cfg.WriteGrace; grace >= 0 {
+			_ = http.NewResponseController(ex.conn).SetWriteDeadline(time.Now().Add(grace))
+		}
+		ex.m.refuse(ex.conn, r, e)
+	}
+}
+
+// expiry returns why the request's time is over; nil if it is not, or if the
+// client went away first.
+func expiry(ctx context.Context, d Deadline) *Exceeded {
+	cause := context.Cause(ctx)
+	if e, ok := errors.AsType[*Exceeded](cause); ok {
+		return e
+	}
+	ended := errors.Is(cause, context.DeadlineExceeded) // by a context around ours
+	if ended || cause == nil && d.Expired() {           // or by the body's deadline_ms
+		return &Exceeded{Stage: StageHandler, Budget: d.budget, At: d.at}
+	}
+	return nil
+}
+
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, e *Exceeded) {
+	m.cfg.Hooks.exceeded(e)
+	h := w.Header()
+	// What a handler prepared for its own body would belie ours.
+	for _, k := range [...]string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Trailer"} {
+		h.Del(k)
+	}
+	h.Set("Retry-After", "1")
+	h.Set("X-Deadline-Exceeded-By-Ms", strconv.FormatInt(max(e.Over(), 0).Milliseconds(), 10))
+	m.answer(w, r, http.StatusGatewayTimeout, e)
+}
+
+func (m *Middleware) answer(w http.ResponseWriter, r *http.Request, status int, err error) {
+	w.Header().Set("Cache-Control", "no-store")
+	m.cfg.Answer(w, r, status, err)
+}

@@ -1,0 +1,174 @@
+package gpuinfo
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// MemoryKind says whose memory a device computes in. The empty kind is unknown.
+type MemoryKind string
+
+// Memory kinds.
+const (
+	Dedicated MemoryKind = "dedicated" // memory of its own, on the card
+	Unified   MemoryKind = "unified"   // shares the memory of the host
+	Carveout  MemoryKind = "carveout"  // a part of the host's memory set aside for it
+	Slice     MemoryKind = "slice"     // a partition of a larger device
+)
+
+// State is the trust a device deserves.
+type State string
+
+// Device states. Only Healthy and Degraded devices are usable.
+const (
+	Healthy  State = "ok"
+	Degraded State = "degraded"
+	Broken   State = "failed"
+	Lost     State = "lost"
+)
+
+// Action is what an operator or a supervisor must do before a device works again;
+// empty means nothing.
+type Action string
+
+// Recovery actions, mildest first.
+const (
+	RestartApp Action = "restart_app"
+	DrainReset Action = "drain_reset"
+	Reset      Action = "reset"
+	Reboot     Action = "reboot"
+	Contact    Action = "contact"
+)
+
+// Memory is what a device says about its memory, in bytes; nil is unknown.
+type Memory struct {
+	Kind                        MemoryKind
+	Total, Used, Free, Reserved *uint64
+	Source                      string // the provider that read it
+}
+
+// Capability is a CUDA compute capability; the zero value is unknown.
+type Capability struct{ Major, Minor int }
+
+// Note says why one field of a device is unknown or was corrected.
+type Note struct {
+	Field string `json:"field"`
+	Why   string `json:"why"` // not_available not_supported no_permission reset_required lost unknown_error unparsable clamped
+}
+
+// Health is the state of a device and what brings it back.
+type Health struct {
+	State    State
+	Recovery Action
+}
+
+// Device is one GPU.
+type Device struct {
+	Index          int // the driver's number (PCI order), not a position in a slice
+	UUID, BusID    string
+	Name, Vendor   string // Vendor: nvidia, amd, intel, other
+	Compute        Capability
+	Driver         string
+	Memory         Memory
+	TempC          *int // degrees Celsius
+	UtilPercent    *int
+	ECCUncorrected *int64 // since the driver was loaded
+	MIGEnabled     bool
+	Health         Health
+	Notes          []Note
+}
+
+// AtLeast reports whether c is known and not lower than major.minor.
+func (c Capability) AtLeast(major, minor int) bool {
+	if c == (Capability{}) {
+		return false
+	}
+	return c.Major > major || c.Major == major && c.Minor >= minor
+}
+
+// String returns "8.6", or "" when the capability is unknown.
+func (c Capability) String() string {
+	if c == (Capability{}) {
+		return ""
+	}
+	return strconv.Itoa(c.Major) + "." + strconv.Itoa(c.Minor)
+}
+
+func parseCapability(s string) (Capability, bool) {
+	major, minor, ok := strings.Cut(s, ".")
+	if !ok {
+		return Capability{}, false
+	}
+	a, err1 := strconv.ParseUint(major, 10, 8)
+	b, err2 := strconv.ParseUint(minor, 10, 8)
+	c := Capability{Major: int(a), Minor: int(b)}
+	return c, err1 == nil && err2 == nil && c != Capability{}
+}
+
+// Available returns how many bytes may still be promised to new work: the smaller
+// of Free and Total − reserve − allocated, and 0 where either is unknown.
+func (m Memory) Available(reserve, allocated uint64) uint64 {
+	if m.Total == nil || m.Free == nil {
+		return 0
+	}
+	left := *m.Total
+	left -= min(left, reserve)
+	left -= min(left, allocated)
+	return min(left, *m.Free)
+}
+
+// String describes the memory for people, in MiB.
+func (m Memory) String() string {
+	kind := string(m.Kind)
+	if kind == "" {
+		kind = "unknown"
+	}
+	return fmt.Sprintf("%s, %s of %s MiB free", kind, mib(m.Free), mib(m.Total))
+}
+
+func mib(v *uint64) string {
+	if v == nil {
+		return "?"
+	}
+	return strconv.FormatUint(*v>>20, 10)
+}
+
+// Usable reports whether the device may get work: healthy or degraded, with a
+// known amount of memory, and not split into MIG slices.
+func (d Device) Usable() bool {
+	return (d.Health.State == Healthy || d.Health.State == Degraded) && d.Memory.Total != nil && !d.MIGEnabled
+}
+
+// Fits reports whether a usable device has need × (1 + headroom) bytes free.
+// Unknown free memory, a negative or a non-finite headroom fit nothing.
+func (d Device) Fits(need uint64, headroom float64) bool {
+	if !d.Usable() || d.Memory.Free == nil || !(headroom >= 0) || math.IsInf(headroom, 1) {
+		return false
+	}
+	free := *d.Memory.Free
+	if need > free {
+		return false // exact, where a float64 would round
+	}
+	return float64(need)*(1+headroom) <= float64(free)
+}
+
+func (d Device) clone() Device {
+	d.Memory.Total = copyOf(d.Memory.Total)
+	d.Memory.Used = copyOf(d.Memory.Used)
+	d.Memory.Free = copyOf(d.Memory.Free)
+	d.Memory.Reserved = copyOf(d.Memory.Reserved)
+	d.TempC = copyOf(d.TempC)
+	d.UtilPercent = copyOf(d.UtilPercent)
+	d.ECCUncorrected = copyOf(d.ECCUncorrected)
+	d.Notes = append([]Note(nil), d.Notes...)
+	return d
+}
+
+func copyOf[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	return new(*p)
+}

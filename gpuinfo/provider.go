@@ -1,0 +1,71 @@
+package gpuinfo
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// Provider takes snapshots. Snapshot's error means only that ctx ended; everything
+// else is a [Reason]. Implementations are safe for concurrent use and return a
+// value that the caller may change.
+type Provider interface {
+	// Name is a short constant word for logs.
+	Name() string
+	Snapshot(ctx context.Context) (Snapshot, error)
+}
+
+// AutoConfig configures [Auto]; the zero value is right for most machines.
+type AutoConfig struct {
+	// SMIPath is the absolute path of nvidia-smi. Empty: the first trusted path
+	// that exists. Either way the file must be regular, owned by root and not
+	// writable by group or others.
+	SMIPath string
+	// Timeout limits one snapshot; 0 is 5 s, other values are clamped to 100 ms–30 s.
+	Timeout time.Duration
+	// MaxOutput limits what the tool may print; 0 is 1 MiB, clamped to 4 KiB–64 MiB.
+	MaxOutput int
+	// Disable makes every snapshot say Disabled and starts nothing.
+	Disable bool
+	// Logger gets raw tool output at debug level, quoted and cut to 1 KiB; nil discards.
+	Logger *slog.Logger
+}
+
+// Auto returns the provider for the machine it runs on: nvidia-smi.
+func Auto(cfg AutoConfig) Provider {
+	if cfg.Disable {
+		return Static(Snapshot{Reason: Disabled, Detail: "GPU discovery is switched off"})
+	}
+	return newSMI(cfg, trustedFile)
+}
+
+// Static returns a provider that always gives s, for tests and for machines whose
+// inventory is known. An empty Reason is filled in from the devices.
+func Static(s Snapshot) Provider {
+	s = s.clone()
+	if s.Reason == "" {
+		s.Reason = NoDevice
+		if s.anyUsable() {
+			s.Reason = OK
+		}
+	}
+	if s.Provider == "" {
+		s.Provider = "static"
+	}
+	return staticProvider{s}
+}
+
+type staticProvider struct{ s Snapshot }
+
+func (p staticProvider) Name() string { return "static" }
+
+func (p staticProvider) Snapshot(ctx context.Context) (Snapshot, error) {
+	if err := ctx.Err(); err != nil {
+		return Snapshot{}, err
+	}
+	s := p.s.clone()
+	if s.At.IsZero() {
+		s.At = time.Now().UTC()
+	}
+	return s, nil
+}

@@ -1,0 +1,165 @@
+package gpuinfo
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Reason says what a snapshot found, or why it found nothing.
+type Reason string
+
+// Reasons. OK holds if and only if at least one device is usable.
+const (
+	OK             Reason = "ok"
+	NoDevice       Reason = "no_device"
+	NoTool         Reason = "no_tool"
+	NoDriver       Reason = "no_driver"
+	DriverMismatch Reason = "driver_mismatch"
+	DriverHung     Reason = "driver_hung"
+	Timeout        Reason = "timeout"
+	Permission     Reason = "permission"
+	ParseFailed    Reason = "parse_failed"
+	Disabled       Reason = "disabled"
+	Failed         Reason = "failed"
+)
+
+// Snapshot is what a provider saw at one instant.
+type Snapshot struct {
+	Devices  []Device // sorted by Index
+	Reason   Reason
+	Detail   string // one of this package's own sentences; never output of a tool
+	Provider string
+	Driver   string
+	At       time.Time     // wall clock, UTC
+	Took     time.Duration // whole milliseconds in JSON
+	Stale    bool          // an older snapshot stands in for a refresh that failed
+}
+
+// Errors of Lookup.
+var (
+	ErrUnknownDevice = errors.New("gpuinfo: no such device")
+	ErrAmbiguous     = errors.New("gpuinfo: more than one device matches")
+)
+
+// Totals returns the sums of the known total and free memory of all usable
+// devices, in bytes; they stop at the largest uint64 instead of wrapping.
+func (s Snapshot) Totals() (total, free uint64) {
+	for _, d := range s.Devices {
+		if !d.Usable() {
+			continue
+		}
+		total = addKnown(total, d.Memory.Total)
+		free = addKnown(free, d.Memory.Free)
+	}
+	return total, free
+}
+
+func addKnown(sum uint64, v *uint64) uint64 {
+	if v == nil {
+		return sum
+	}
+	return sum + min(*v, math.MaxUint64-sum)
+}
+
+// Lookup finds a device by index ("0"), "GPU0", UUID, a unique UUID prefix with at
+// least 8 hexadecimal digits, or PCI bus id. Its errors are ErrUnknownDevice and
+// ErrAmbiguous.
+func (s Snapshot) Lookup(id string) (Device, error) {
+	number := strings.TrimPrefix(id, "GPU")
+	if n, err := strconv.ParseUint(number, 10, 16); err == nil && strconv.FormatUint(n, 10) == number {
+		return s.only(func(d Device) bool { return d.Index == int(n) })
+	}
+	low := strings.ToLower(id)
+	if bus, ok := normalBusID(low); ok {
+		return s.only(func(d Device) bool { return d.BusID == bus })
+	}
+	if hex := strings.TrimPrefix(low, "gpu-"); len(hex) >= 8 && isHexOrDash(hex) {
+		return s.only(func(d Device) bool {
+			return strings.HasPrefix(strings.TrimPrefix(strings.ToLower(d.UUID), "gpu-"), hex)
+		})
+	}
+	return Device{}, ErrUnknownDevice
+}
+
+func (s Snapshot) only(match func(Device) bool) (Device, error) {
+	var found Device
+	n := 0
+	for _, d := range s.Devices {
+		if match(d) {
+			found = d
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return Device{}, ErrUnknownDevice
+	case 1:
+		return found.clone(), nil
+	default:
+		return Device{}, ErrAmbiguous
+	}
+}
+
+// anyUsable reports whether Reason may be OK.
+func (s Snapshot) anyUsable() bool {
+	for _, d := range s.Devices {
+		if d.Usable() {
+			return true
+		}
+	}
+	return false
+}
+
+func (s Snapshot) clone() Snapshot {
+	if s.Devices == nil {
+		return s
+	}
+	devices := make([]Device, len(s.Devices))
+	for i, d := range s.Devices {
+		devices[i] = d.clone()
+	}
+	s.Devices = devices
+	return s
+}
+
+func isHexOrDash(s string) bool {
+	for i := range len(s) {
+		if !isHex(s[i]) && s[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
+}
+
+// normalBusID turns "00000000:3B:00.0" into "0000:3b:00.0".
+func normalBusID(s string) (string, bool) {
+	s = strings.ToLower(s)
+	domain, rest, ok := strings.Cut(s, ":")
+	if !ok || len(rest) != len("bb:dd.f") || rest[2] != ':' || rest[5] != '.' {
+		return "", false
+	}
+	for _, i := range []int{0, 1, 3, 4, 6} {
+		if !isHex(rest[i]) {
+			return "", false
+		}
+	}
+	if len(domain) == 8 && strings.HasPrefix(domain, "0000") {
+		domain = domain[4:]
+	}
+	if len(domain) != 4 && len(domain) != 8 {
+		return "", false
+	}
+	for i := range len(domain) {
+		if !isHex(domain[i]) {
+			return "", false
+		}
+	}
+	return domain + ":" + rest, true
+}

@@ -1,0 +1,209 @@
+package inputvalidation_test
+
+import (
+	"bufio"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/llorch/llorch/inputvalidation"
+	"pgregory.net/rapid"
+)
+
+// vectors reads testdata/escape.tsv: input and output as Go literals.
+func vectors(t testing.TB) [][2]string {
+	t.Helper()
+	f, err := os.Open("testdata/escape.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var out [][2]string
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		in, want, ok := strings.Cut(sc.Text(), "\t")
+		raw, err1 := strconv.Unquote(in)
+		escaped, err2 := strconv.Unquote(want)
+		if !ok || err1 != nil || err2 != nil {
+			t.Fatalf("line %d is not two Go literals: %s", len(out)+1, sc.Text())
+		}
+		out = append(out, [2]string{raw, escaped})
+	}
+	return out
+}
+
+// VAL-14, VAL-15
+func TestEscapeVectors(t *testing.T) {
+	all := vectors(t)
+	if len(all) < 36+60 {
+		t.Fatalf("%d vectors, want at least 96", len(all))
+	}
+	for _, v := range all {
+		if got := inputvalidation.Escape(v[0]); got != v[1] {
+			t.Errorf("Escape(%+q) = %+q, want %+q", v[0], got, v[1])
+		}
+		if got, err := inputvalidation.Unescape(v[1]); got != v[0] || err != nil {
+			t.Errorf("Unescape(%+q) = %+q, %v, want %+q", v[1], got, err, v[0])
+		}
+	}
+}
+
+// mustHide reports by the tables of package unicode, independently of
+// strconv.IsPrint, whether a rune may never stand raw.
+func mustHide(r rune) bool {
+	return r != ' ' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Zs, unicode.Co,
+		unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector, unicode.Noncharacter_Code_Point)
+}
+
+// VAL-14 over every rune: lossless, distinct, hidden where needed, a Go literal.
+func TestEscapeEveryRune(t *testing.T) {
+	seen := make(map[string]rune, 300_000)
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if !utf8.ValidRune(r) {
+			continue
+		}
+		s := string(r)
+		got := inputvalidation.Escape(s)
+		if back, err := inputvalidation.Unescape(got); back != s || err != nil {
+			t.Fatalf("Unescape(Escape(%U)) = %+q, %v", r, back, err)
+		}
+		if got == s {
+			if mustHide(r) || r == '\\' {
+				t.Errorf("%U stays raw", r)
+			}
+			continue
+		}
+		if other, dup := seen[got]; dup {
+			t.Fatalf("%U and %U both escape to %s", r, other, got)
+		}
+		seen[got] = r
+		if lit, err := strconv.Unquote(`"` + got + `"`); lit != s || err != nil {
+			t.Fatalf("%s is not a Go literal of %U: %v", got, r, err)
+		}
+	}
+}
+
+// G4 on 500,000 random byte strings: round trip, growth, Go literal. The round
+// trip excludes collisions.
+func TestEscapeRandomBytes(t *testing.T) {
+	const spice = "\\\"n\n\t\xe2\x80\xae\xc3\xed"
+	rng := rand.New(rand.NewPCG(14, 15))
+	buf := make([]byte, 24)
+	drop, dropEscaped := strings.NewReplacer("\n", "", "\t", ""), strings.NewReplacer("\n", "", "\t", "", `\`, `\\`)
+	for range 500_000 {
+		b := buf[:rng.IntN(len(buf))]
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+			if rng.IntN(3) == 0 {
+				b[i] = spice[rng.IntN(len(spice))]
+			}
+		}
+		s := string(b)
+		got := inputvalidation.Escape(s)
+		back, err := inputvalidation.Unescape(got)
+		if back != s || err != nil || len(got) > 4*len(s) {
+			t.Fatalf("Escape(%+q) = %+q, back %+q, %v", s, got, back, err)
+		}
+		if lit, err := strconv.Unquote(`"` + strings.ReplaceAll(got, `"`, `\"`) + `"`); lit != s || err != nil {
+			t.Fatalf("%s is not a Go literal of %+q: %v", got, s, err)
+		}
+		block := inputvalidation.EscapeBlock(s)
+		if back, err := inputvalidation.Unescape(block); back != s || err != nil {
+			t.Fatalf("Unescape(EscapeBlock(%+q)) = %+q, %v", s, back, err)
+		}
+		if inputvalidation.Escape(drop.Replace(block)) != dropEscaped.Replace(block) {
+			t.Fatalf("EscapeBlock(%+q) = %+q keeps more than LF and TAB", s, block)
+		}
+	}
+}
+
+// VAL-16: RuleSyntax with the offset of the offence; other Go escapes are read.
+func TestUnescape(t *testing.T) {
+	for s, offset := range map[string]int{
+		`\q`: 0, `ab\`: 2, `\x4`: 0, `\u12`: 0, `\ud800`: 0, `\U00110000`: 0, `\400`: 0, `\'`: 0, `a\"`: 1, `\u{1b}`: 0, `text\+12`: 4, "ab\xff": 2, `\n` + "\xc3": 2,
+	} {
+		got, err := inputvalidation.Unescape(s)
+		if e := wantRule(t, "Unescape("+s+")", err, inputvalidation.RuleSyntax); e.Offset != offset || got != "" {
+			t.Errorf("Unescape(%q) = %q at %d, want \"\" at %d", s, got, e.Offset, offset)
+		}
+	}
+	for s, want := range map[string]string{`\x41\u0041\101\U00000041`: "AAAA", `\377`: "\xff", `"'`: `"'`, "a\nb": "a\nb"} {
+		if got, err := inputvalidation.Unescape(s); got != want || err != nil {
+			t.Errorf("Unescape(%q) = %q, %v, want %q", s, got, err, want)
+		}
+	}
+}
+
+// VAL-17: the law of EscapeMax. The prefix is a prefix of Escape that ends
+// between units, as long as possible, and the count is that of the rest.
+func TestEscapeMaxLaw(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := string(rapid.SliceOfN(rapid.Byte(), 0, 120).Draw(t, "s"))
+		if rapid.Bool().Draw(t, "text") {
+			s = rapid.StringN(0, 60, -1).Draw(t, "s2")
+		}
+		limit := rapid.IntRange(-5, 150).Draw(t, "max")
+		got, full := inputvalidation.EscapeMax(s, limit), inputvalidation.Escape(s)
+		limit = max(limit, 24)
+		if len(full) <= limit {
+			if got != full {
+				t.Fatalf("EscapeMax(%+q, %d) = %+q, want all of %+q", s, limit, got, full)
+			}
+			return
+		}
+		at := strings.LastIndex(got, `\+`)
+		if at < 0 || len(got) > limit || !strings.HasPrefix(full, got[:at]) {
+			t.Fatalf("EscapeMax(%+q, %d) = %+q", s, limit, got)
+		}
+		head, err := inputvalidation.Unescape(got[:at])
+		if omitted, _ := strconv.Atoi(got[at+2:]); err != nil || len(head)+omitted != len(s) || !strings.HasPrefix(s, head) {
+			t.Fatalf("EscapeMax(%+q, %d) = %+q: head %+q, %v", s, limit, got, head, err)
+		}
+		if len(got) < limit-12 { // the longest unit and a suffix that grows by a digit
+			t.Fatalf("EscapeMax(%+q, %d) = %+q wastes %d bytes", s, limit, got, limit-len(got))
+		}
+		if _, err := inputvalidation.Unescape(got); err == nil {
+			t.Fatalf("Unescape(%+q) accepts a cut text", got)
+		}
+	})
+}
+
+// VAL-17: clean text is the same string, without allocation.
+func TestEscapeCleanAllocatesNothing(t *testing.T) {
+	s := strings.Repeat("clean \u65e5\u672c ", 20)
+	var out string
+	if n := testing.AllocsPerRun(100, func() { out = inputvalidation.Escape(s); out = inputvalidation.EscapeMax(out, 1000) }); n != 0 || out != s {
+		t.Errorf("Escape of clean text allocates %v times", n)
+	}
+}
+
+func FuzzUnescape(f *testing.F) {
+	for _, v := range vectors(f) {
+		f.Add(v[0])
+		f.Add(v[1])
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if back, err := inputvalidation.Unescape(inputvalidation.Escape(s)); back != s || err != nil {
+			t.Errorf("Unescape(Escape(%+q)) = %+q, %v", s, back, err)
+		}
+		raw, err := inputvalidation.Unescape(s)
+		if err == nil && len(raw) > len(s) {
+			t.Errorf("Unescape(%+q) grows to %+q", s, raw)
+		}
+	})
+}
+
+func BenchmarkEscape(b *testing.B) {
+	dirty := strings.Repeat("\x1b[31m\u202e\\\xff..", 16)[:128]
+	for name, s := range map[string]string{"clean-ascii128": strings.Repeat("clean... ", 15)[:128], "dirty128": dirty} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_ = inputvalidation.Escape(s)
+			}
+		})
+	}
+}

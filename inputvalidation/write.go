@@ -1,0 +1,122 @@
+package inputvalidation
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// Create creates a new file for reading and writing. Anything that exists
+// there, a dangling symbolic link included, is an error that matches
+// fs.ErrExist. perm is 0..0777 before the process's umask, else RuleBounds. The
+// directory that will hold the file must exist.
+func (t *Tree) Create(p RelPath, perm fs.FileMode) (*os.File, error) {
+	if perm&^fs.ModePerm != 0 {
+		return nil, refuse("path", RuleBounds)
+	}
+	var f *os.File
+	err := t.inParent(p, func(dir *os.Root, base string) error {
+		var err error
+		f, err = dir.OpenFile(base, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+		return treeError("path", err)
+	})
+	return f, err
+}
+
+// WriteFile replaces the content of a regular file, or creates it, durably and
+// in one step: whoever reads it sees the old content or the new one, also after
+// a crash, and when WriteFile returns nil the new one has reached the disk.
+// After an error the old content stands, or the new one if only the last sync
+// failed. It writes a file ".tmp-<16 hex>" in the same directory, which a crash
+// may leave behind. perm is 0..0777 before the umask, else RuleBounds; a
+// replaced file's own permissions and owner are not kept. Concurrent writers
+// of one path do not mix; the last rename wins.
+func (t *Tree) WriteFile(p RelPath, data []byte, perm fs.FileMode) error {
+	if perm&^fs.ModePerm != 0 {
+		return refuse("path", RuleBounds)
+	}
+	return t.inParent(p, func(dir *os.Root, base string) error {
+		return treeError("path", replaceFile(rootDir{dir}, base, data, perm))
+	})
+}
+
+// Remove removes a regular file. The removal is not synced: after a crash the
+// file may be back.
+func (t *Tree) Remove(p RelPath) error {
+	return t.inParent(p, func(dir *os.Root, base string) error {
+		fi, err := dir.Lstat(base)
+		if err != nil {
+			return treeError("path", err)
+		}
+		if err := checkKind(fi); err != nil {
+			return err
+		}
+		return treeError("path", dir.Remove(base)) // removes a link itself, never its target
+	})
+}
+
+// writeDir is one directory as replaceFile sees it; the tests let each step fail.
+type writeDir interface {
+	Lstat(name string) (fs.FileInfo, error)
+	Create(name string, perm fs.FileMode) (writeHandle, error)
+	Rename(from, to string) error
+	Remove(name string) error
+	Sync() error
+}
+
+type writeHandle interface {
+	io.WriteCloser
+	Sync() error
+}
+
+// rootDir is the writeDir of an open directory.
+type rootDir struct{ *os.Root }
+
+func (d rootDir) Create(name string, perm fs.FileMode) (writeHandle, error) {
+	return d.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+}
+
+func (d rootDir) Sync() error { return syncDir(d.Root) }
+
+// replaceFile writes data beside name, syncs it, renames it to name and syncs
+// the directory. A rename never follows a link, so checking the old file first
+// is a courtesy that no race can turn into an escape.
+func replaceFile(dir writeDir, name string, data []byte, perm fs.FileMode) error {
+	old, err := dir.Lstat(name)
+	if err == nil {
+		err = checkKind(old)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	temp := tempName()
+	f, err := dir.Create(temp, perm)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = dir.Rename(temp, name)
+	}
+	if err != nil {
+		_ = dir.Remove(temp) // best effort: the first error is the one to act on
+		return err
+	}
+	return dir.Sync()
+}
+
+// tempName returns a name that no other writer uses.
+func tempName() string {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails: the runtime stops the process instead
+	return ".tmp-" + hex.EncodeToString(id[:])
+}
