@@ -218,23 +218,7 @@ func TestMiddlewareModel(t *testing.T) {
 			pauses = rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) time.Duration {
 				return time.Duration(rapid.IntRange(0, 700).Draw(rt, "ms"))*time.Millisecond + time.Microsecond
 			}), 5, 5).Draw(rt, "pauses")
-			var clock time.Duration
-			wrote, aborted := 0, false
-			for i, step := range steps {
-				switch step {
-				case "write":
-					wrote++
-				case "sleep":
-					clock += pauses[i]
-				case "hang":
-					clock = max(clock, time.Second)
-				case "panic":
-					aborted = true
-				}
-				if aborted {
-					break
-				}
-			}
+			clock, wrote, aborted := predict(steps, pauses)
 			start := time.Now()
 			resp, err := client.Get("http://hop/")
 			took := time.Since(start)
@@ -260,4 +244,22 @@ func TestMiddlewareModel(t *testing.T) {
 			}
 		})
 	})
+}
+
+// predict says how long the handler takes, how much it writes and whether it ends
+// in a panic.
+func predict(steps []string, pauses []time.Duration) (clock time.Duration, wrote int, aborted bool) {
+	for i, step := range steps {
+		switch step {
+		case "write":
+			wrote++
+		case "sleep":
+			clock += pauses[i]
+		case "hang":
+			clock = max(clock, time.Second)
+		case "panic":
+			return clock, wrote, true
+		}
+	}
+	return clock, wrote, false
 }

@@ -1,0 +1,183 @@
+package poolcore_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/llorch/llorch/poolcore"
+	"github.com/llorch/llorch/poolcore/engine"
+)
+
+// stubWord makes the test binary an engine: stubWord [fault…] llama-server flags.
+const stubWord = "engine-stub"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == stubWord {
+		os.Exit(stub(os.Args[2:]))
+	}
+	if len(os.Args) > 2 && os.Args[1] == "owner" {
+		os.Exit(owner(os.Args[2], os.Args[3:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "sleeper" {
+		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+// owner is a program that runs one pool until it is killed. It prints a line once
+// the pool is ready.
+func owner(dir string, faults []string) int {
+	self, err := os.Executable()
+	if err != nil {
+		return 1
+	}
+	h, err := poolcore.New(poolcore.Config{
+		NodeID: "owner", StateDir: dir, Binaries: map[string]string{"simulator": self}, Timing: fastTiming(),
+		Engines: []engine.Kind{engine.Simulator{Args: append([]string{stubWord}, faults...)}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	go func() {
+		op, err := h.Preload(ctx, poolcore.PoolConfig{ID: "owned", Engine: "simulator", Model: "m"})
+		if err == nil {
+			err = op.Wait(ctx)
+		}
+		fmt.Println("ready", err)
+	}()
+	if err := h.Run(ctx); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+// stubFlags are what the stub understands of its command line.
+type stubFlags struct {
+	host, port, alias, keyFile, slots string
+	faults                            map[string]string
+}
+
+func parseStub(args []string) stubFlags {
+	f := stubFlags{faults: map[string]string{}}
+	for i := 0; i < len(args); i++ {
+		next := func() string { i++; return args[i] }
+		switch a := args[i]; a {
+		case "--host":
+			f.host = next()
+		case "--port":
+			f.port = next()
+		case "--alias":
+			f.alias = next()
+		case "--api-key-file":
+			f.keyFile = next()
+		case "-np":
+			f.slots = next()
+		case "-m", "-c", "-ngl", "--seed":
+			next()
+		default:
+			name, value, _ := strings.Cut(a, ":")
+			f.faults[name] = value
+		}
+	}
+	return f
+}
+
+// stub is an engine with process faults only: it answers /health, /v1/models and
+// /props, and never generates anything.
+func stub(args []string) int {
+	f := parseStub(args)
+	has := func(name string) bool { _, ok := f.faults[name]; return ok }
+	fmt.Println("stub", f.alias, "starts")
+	if code, ok := f.faults["exit"]; ok {
+		fmt.Println(f.faults["say"])
+		n, _ := strconv.Atoi(code)
+		return n
+	}
+	if has("ignore-term") {
+		signal.Ignore(syscall.SIGTERM)
+	}
+	for _, kind := range []string{"grandchild", "grandchild-setsid"} {
+		if !has(kind) {
+			continue
+		}
+		cmd := exec.Command(os.Args[0], "sleeper")
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: kind == "grandchild-setsid"}
+		if err := cmd.Start(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+	}
+	if has("--exit-with-stdin") {
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(0)
+		}()
+	}
+	if has("mute") {
+		select {}
+	}
+	if file, ok := f.faults["dump"]; ok {
+		wd, _ := os.Getwd()
+		mask := syscall.Umask(0)
+		b, _ := json.Marshal(map[string]any{"args": os.Args, "env": os.Environ(), "wd": wd, "umask": mask, "pgid": syscall.Getpgrp() == os.Getpid()})
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			return 1
+		}
+	}
+	ln, err := net.Listen("tcp", net.JoinHostPort(f.host, f.port))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return f.serve(ln, has)
+}
+
+func (f stubFlags) serve(ln net.Listener, has func(string) bool) int {
+	key, err := os.ReadFile(f.keyFile)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	start := time.Now()
+	delay, _ := time.ParseDuration(f.faults["start-delay"])
+	alias := f.alias
+	if has("wrong-alias") {
+		alias = "somebody-else"
+	}
+	err = http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/health" && (has("loading") || time.Since(start) < delay):
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case r.URL.Path == "/health":
+			_, _ = io.WriteString(w, `{"status":"ok"}`)
+		case r.Header.Get("Authorization") != "Bearer "+strings.TrimSpace(string(key)):
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.URL.Path == "/v1/models":
+			fmt.Fprintf(w, `{"data":[{"id":%q}]}`, alias)
+		case r.URL.Path == "/props":
+			fmt.Fprintf(w, `{"total_slots":%s}`, f.slots)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	fmt.Println(err)
+	return 1
+}

@@ -1,0 +1,174 @@
+package poolcore
+
+import (
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/llorch/llorch/gpuinfo"
+	"github.com/llorch/llorch/poolregistry"
+)
+
+// Stats are the counters and gauges of a host since New.
+type Stats struct {
+	NodeID          poolregistry.NodeID
+	Pools           []PoolStats // sorted by pool id
+	Workers         map[string]int
+	Preloads        uint64            // that ended well
+	PreloadFailures map[string]uint64 // by code
+	HealthChecks    map[string]uint64 // ready workers: ok, failed, foreign
+	HealthSeconds   Histogram
+	StartSeconds    map[string]Histogram // by engine
+	DroppedEvents   uint64
+	Devices         []gpuinfo.Device // as of the last Snapshot or Describe
+}
+
+// PoolStats are the numbers of one pool.
+type PoolStats struct {
+	ID                            poolregistry.PoolID
+	Ready                         bool
+	SlotsTotal, SlotsFree, Active int
+	Restarts                      int
+	Breaker                       string // closed, open, half_open
+}
+
+// Histogram counts durations in seconds; Buckets hold cumulative counts by upper
+// bound.
+type Histogram struct {
+	Count   uint64
+	Sum     float64
+	Buckets map[float64]uint64
+}
+
+// Stats returns a consistent copy.
+func (h *Host) Stats() Stats {
+	s := h.stats.copy()
+	s.NodeID = h.cfg.NodeID
+	s.Workers = map[string]int{}
+	for p := range h.Pools() {
+		v := p.view.Load()
+		s.Pools = append(s.Pools, PoolStats{
+			ID: p.id, Ready: v.status.Ready, SlotsTotal: v.status.SlotsTotal, SlotsFree: v.status.SlotsFree,
+			Active: v.active, Restarts: v.restarts, Breaker: v.breaker,
+		})
+		for _, w := range v.workers {
+			s.Workers[string(w.Status)]++
+		}
+	}
+	if g := h.gpus.Load(); g != nil {
+		s.Devices = g.Devices
+	}
+	return s
+}
+
+// counters are written by loops and their helpers.
+type counters struct {
+	mu sync.Mutex
+	s  Stats
+}
+
+func newCounters() *counters {
+	return &counters{s: Stats{
+		PreloadFailures: map[string]uint64{}, HealthChecks: map[string]uint64{}, StartSeconds: map[string]Histogram{},
+		HealthSeconds: newHistogram(),
+	}}
+}
+
+func newHistogram() Histogram {
+	h := Histogram{Buckets: map[float64]uint64{}}
+	for _, b := range []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600} {
+		h.Buckets[b] = 0
+	}
+	return h
+}
+
+// add is for the owner of the histogram.
+func (h Histogram) add(d time.Duration) Histogram {
+	s := d.Seconds()
+	h.Count++
+	h.Sum += s
+	for bound := range h.Buckets {
+		if s <= bound {
+			h.Buckets[bound]++
+		}
+	}
+	return h
+}
+
+func (h Histogram) clone() Histogram {
+	h.Buckets = maps.Clone(h.Buckets)
+	return h
+}
+
+func (c *counters) copy() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.s
+	s.PreloadFailures, s.HealthChecks = maps.Clone(s.PreloadFailures), maps.Clone(s.HealthChecks)
+	s.HealthSeconds = s.HealthSeconds.clone()
+	s.StartSeconds = map[string]Histogram{}
+	for k, v := range c.s.StartSeconds {
+		s.StartSeconds[k] = v.clone()
+	}
+	return s
+}
+
+// probed counts health checks of workers that were ready; probes of a start are
+// not health checks.
+func (c *counters) probed(served bool, p probe, took time.Duration) {
+	if !served {
+		return
+	}
+	outcome := "ok"
+	switch {
+	case p.foreign:
+		outcome = "foreign"
+	case p.failed || !p.ready:
+		outcome = "failed"
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.s.HealthChecks[outcome]++
+	c.s.HealthSeconds = c.s.HealthSeconds.add(took)
+}
+
+func (c *counters) startTook(engine string, d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h, ok := c.s.StartSeconds[engine]
+	if !ok {
+		h = newHistogram()
+	}
+	c.s.StartSeconds[engine] = h.add(d)
+}
+
+func (c *counters) preloaded(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		c.s.Preloads++
+		return
+	}
+	c.s.PreloadFailures[reason(err)]++
+}
+
+// reason is the code of a failed operation; the set of codes is closed.
+func reason(err error) string {
+	if p, ok := errors.AsType[*PreflightError](err); ok && len(p.Faults) > 0 {
+		return string(p.Faults[0].Code)
+	}
+	if c, ok := errors.AsType[*CrashError](err); ok {
+		return string(startCode(c.Class))
+	}
+	if c, ok := errors.AsType[Code](err); ok {
+		return string(c)
+	}
+	return string(WorkerStartFailed)
+}
+
+func (c *counters) dropped(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.s.DroppedEvents += uint64(n)
+}

@@ -1,0 +1,69 @@
+package secrets
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+)
+
+// Conditions that callers branch on, with errors.Is.
+var (
+	ErrNotFound   = errors.New("not found")
+	ErrAmbiguous  = errors.New("ambiguous")
+	ErrPermission = errors.New("unsafe permissions")
+	ErrFormat     = errors.New("bad format")
+	ErrWeakKey    = errors.New("weak key")
+	ErrDestroyed  = errors.New("destroyed")
+	ErrMAC        = errors.New("MAC mismatch")
+)
+
+// Error says what went wrong with which secret. It names variables, paths and
+// modes, never content.
+type Error struct {
+	Op     string      // read, parse, create, load, derive, mac, ...
+	Name   string      // variable or parameter, "" if none
+	Path   string      // file, "" if none
+	Reason string      // what is wrong and, where possible, how to mend it
+	Mode   fs.FileMode // of the file or directory, where that is the fault
+	Owner  int         // uid, where the owner is the fault; else -1
+	kind   error
+}
+
+// Error joins operation, name, path and reason.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s secret", e.Op)
+	if e.Name != "" {
+		b.WriteString(" " + e.Name)
+	}
+	if e.Path != "" {
+		fmt.Fprintf(&b, " %q", e.Path)
+	}
+	return b.String() + ": " + e.Reason
+}
+
+// Unwrap returns one of the sentinels, or the error of the operating system.
+func (e *Error) Unwrap() error { return e.kind }
+
+func fault(op string, kind error, reason string) *Error {
+	return &Error{Op: op, Reason: reason, Owner: -1, kind: kind}
+}
+
+// system wraps an error of the operating system. Its text would repeat the path,
+// so only the errno is kept.
+func system(op, path string, err error) *Error {
+	e := fault(op, err, "input/output error")
+	e.Path = path
+	if no, ok := errors.AsType[syscall.Errno](err); ok {
+		e.Reason = no.Error()
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.kind, e.Reason = ErrNotFound, "no such file"
+	case errors.Is(err, fs.ErrPermission):
+		e.kind, e.Reason = ErrPermission, "may not be read by this user"
+	}
+	return e
+}

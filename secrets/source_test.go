@@ -1,0 +1,192 @@
+//go:build unix
+
+package secrets_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/llorch/llorch/secrets"
+)
+
+// source returns a Source over env, which Unsetenv really changes, and its log.
+func source(t *testing.T, env map[string]string, cfg secrets.Config) (secrets.Source, *bytes.Buffer) {
+	t.Helper()
+	var log bytes.Buffer
+	cfg.LookupEnv = func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	cfg.Unsetenv = func(name string) error { delete(env, name); return nil }
+	cfg.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	src, err := secrets.NewSource(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src, &log
+}
+
+// SCR-14, SCR-15: every place, in order, and what is told about it.
+func TestSourceOrder(t *testing.T) {
+	file, configured := put(t, "from NAME_FILE\n"), put(t, "from Files\n")
+	missing := put(t, "") + ".missing"
+	for _, c := range []struct {
+		name         string
+		env          map[string]string
+		cfg          secrets.Config
+		want, origin string
+		err          error
+	}{
+		{"NAME_FILE first", map[string]string{"TOKEN_FILE": file}, secrets.Config{Files: map[string]string{"TOKEN": configured}}, "from NAME_FILE", "file", nil},
+		{"Files next", map[string]string{"TOKEN": canary}, secrets.Config{Files: map[string]string{"TOKEN": configured}}, "from Files", "file", nil},
+		{"NAME last", map[string]string{"TOKEN": canary}, secrets.Config{Files: map[string]string{"TOKEN": missing}}, canary, "env", nil},
+		{"NoEnv", map[string]string{"TOKEN": canary}, secrets.Config{NoEnv: true}, "", "", secrets.ErrNotFound},
+		{"NoEnv keeps NAME_FILE", map[string]string{"TOKEN_FILE": file}, secrets.Config{NoEnv: true}, "from NAME_FILE", "file", nil},
+		{"nothing", nil, secrets.Config{}, "", "", secrets.ErrNotFound},
+		{"relative path", map[string]string{"TOKEN_FILE": "token"}, secrets.Config{}, "", "", secrets.ErrFormat},
+		{"malformed value", map[string]string{"TOKEN": canary + "\n\n"}, secrets.Config{}, "", "", secrets.ErrFormat},
+	} {
+		src, log := source(t, maps.Clone(c.env), c.cfg)
+		s, m, err := src.Load(t.Context(), "TOKEN")
+		if !errors.Is(err, c.err) || c.want != "" && !s.Equal([]byte(c.want)) || m.Origin != c.origin {
+			t.Errorf("%s: %+v, %v", c.name, m, err)
+		}
+		if e, ok := errors.AsType[*secrets.Error](err); err != nil && (!ok || e.Name != "TOKEN") {
+			t.Errorf("%s: the error does not name the secret: %v", c.name, err)
+		}
+		if leaks(log.String()) || err != nil && leaks(err.Error()) {
+			t.Errorf("%s: leaked into %s%v", c.name, log, err)
+		}
+		if warned := strings.Contains(log.String(), "level=WARN"); warned != (c.origin == "env") || (m.Warning != "") != warned {
+			t.Errorf("%s: warning %q, log %s", c.name, m.Warning, log)
+		}
+		if err == nil && (len(m.Version) != 8 || !strings.Contains(log.String(), "version="+m.Version) || m.Name != "TOKEN") {
+			t.Errorf("%s: %+v, log %s", c.name, m, log)
+		}
+	}
+}
+
+// SCR-14: the variable is gone after the load, the secret is not, and one warning
+// is enough.
+func TestEnvIsTakenOnce(t *testing.T) {
+	env := map[string]string{"TOKEN": canary}
+	src, log := source(t, env, secrets.Config{})
+	first, m1, err := src.Load(t.Context(), "TOKEN")
+	if err != nil || len(env) != 0 {
+		t.Fatal(env, err)
+	}
+	first.Destroy() // one caller's end must not be the next one's
+	second, m2, err := src.Load(t.Context(), "TOKEN")
+	if err != nil || !second.Equal([]byte(canary)) || m1.Version != m2.Version { // SCR-6
+		t.Errorf("second load: %v, versions %s %s", err, m1.Version, m2.Version)
+	}
+	env["TOKEN"] = "another one"
+	third, m3, err := src.Load(t.Context(), "TOKEN")
+	if err != nil || !third.Equal([]byte("another one")) || m3.Version == m1.Version {
+		t.Errorf("third load: %v", err)
+	}
+	if strings.Count(log.String(), "level=WARN") != 1 {
+		t.Errorf("log %s", log)
+	}
+}
+
+func TestUnsetenvFails(t *testing.T) {
+	src, err := secrets.NewSource(secrets.Config{
+		LookupEnv: func(name string) (string, bool) { return canary, name == "TOKEN" },
+		Unsetenv:  func(string) error { return os.ErrPermission },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, _, err := src.Load(t.Context(), "TOKEN"); !errors.Is(err, os.ErrPermission) || !s.IsZero() {
+		t.Errorf("%v", err)
+	}
+}
+
+// The process's own environment is the default.
+func TestRealEnvironment(t *testing.T) {
+	t.Setenv("LLORCH_SECRETS_TEST", "real")
+	src, err := secrets.NewSource(secrets.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := src.Load(t.Context(), "LLORCH_SECRETS_TEST")
+	if _, still := os.LookupEnv("LLORCH_SECRETS_TEST"); still || err != nil || !s.Equal([]byte("real")) {
+		t.Errorf("still there %v, %v", still, err)
+	}
+}
+
+func TestSourceConfigFaults(t *testing.T) {
+	_, err := secrets.NewSource(secrets.Config{Files: map[string]string{"A": "relative", "B C": "/x"}, Rules: secrets.Rules{MaxBytes: -1}})
+	if err == nil || strings.Count(err.Error(), "\n") != 2 || !errors.Is(err, secrets.ErrFormat) {
+		t.Errorf("NewSource = %v, want three faults", err)
+	}
+	src, _ := source(t, nil, secrets.Config{})
+	for _, name := range []string{"", "1A", "A B", "A=B", "A\x00", strings.Repeat("A", 129)} {
+		if _, _, err := src.Load(t.Context(), name); !errors.Is(err, secrets.ErrFormat) {
+			t.Errorf("name %q: %v", name, err)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := src.Load(ended, "A"); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// G3: what is present but broken is never replaced by the next place; a missing
+// file that somebody named is broken, not absent.
+func TestTrap_FallThroughOnPermission(t *testing.T) {
+	open := put(t, "open to others")
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	src, _ := source(t, map[string]string{"TOKEN": canary}, secrets.Config{Files: map[string]string{"TOKEN": open}})
+	if s, _, err := src.Load(t.Context(), "TOKEN"); !errors.Is(err, secrets.ErrPermission) || !s.IsZero() {
+		t.Errorf("error %v", err)
+	}
+	src, _ = source(t, map[string]string{"TOKEN_FILE": open + ".missing"}, secrets.Config{})
+	if _, _, err := src.Load(t.Context(), "TOKEN"); err == nil || errors.Is(err, secrets.ErrNotFound) {
+		t.Errorf("a named file that is missing: %v", err)
+	}
+}
+
+// SCR-14: both set, even to nothing.
+func TestTrap_BothVariables(t *testing.T) {
+	for _, env := range []map[string]string{{"TOKEN": "a", "TOKEN_FILE": "/a"}, {"TOKEN": "", "TOKEN_FILE": ""}} {
+		src, _ := source(t, env, secrets.Config{})
+		if _, _, err := src.Load(t.Context(), "TOKEN"); !errors.Is(err, secrets.ErrAmbiguous) {
+			t.Errorf("%v: %v", env, err)
+		}
+	}
+}
+
+// SCR-14: an empty variable is a mistake, not an empty password.
+func TestTrap_EmptyVariable(t *testing.T) {
+	for _, name := range []string{"TOKEN", "TOKEN_FILE"} {
+		src, _ := source(t, map[string]string{name: ""}, secrets.Config{Rules: secrets.Rules{Binary: true}})
+		if _, _, err := src.Load(t.Context(), "TOKEN"); !errors.Is(err, secrets.ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Importing the package changes nothing in the process: it runs no code at start.
+func TestTrap_ImportSideEffect(t *testing.T) {
+	files, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), ".go") || strings.HasSuffix(f.Name(), "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(f.Name())
+		if err != nil || bytes.Contains(text, []byte("func init()")) || bytes.Contains(text, []byte("Setrlimit")) || bytes.Contains(text, []byte("\"unsafe\"")) {
+			t.Errorf("%s runs code at import or touches limits: %v", f.Name(), err)
+		}
+	}
+}
