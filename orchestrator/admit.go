@@ -126,7 +126,7 @@ func (s *Spec) check() error {
 			s.Kind = worker.Chat
 		}
 	}
-	if s.MaxTokens == 0 {
+	if s.MaxTokens == 0 && s.Raw == nil { // a body that goes on as it came is not bounded by a member it lacks
 		s.MaxTokens = defTokens
 	}
 	for _, c := range []struct {
@@ -143,6 +143,7 @@ func (s *Spec) check() error {
 		{len(s.Messages) > 0 && !json.Valid(s.Messages), "messages", "not JSON"},
 		{len(s.Raw) > maxRaw, "body", "too long"},
 		{s.MaxTokens < 0 || s.MaxTokens > taskapi.MaxTokens, "max_tokens", "range"},
+		{s.Choices < 0 || s.Choices > 128, "n", "range"},
 		{s.Expected < 0 || s.Expected > taskapi.MaxTokens, "expected_tokens", "range"},
 		{s.Ctx < 0 || s.Ctx > taskapi.MaxContext, "ctx", "range"},
 		{len(s.Key) > taskapi.MaxKey || !printable(s.Key), "idempotency_key", "too long or not printable"},

@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -93,7 +94,7 @@ func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body
 func (o *Orchestrator) job(r *run, attempt int, b *body) *worker.Job {
 	return &worker.Job{
 		ID: r.id.String() + "-" + strconv.Itoa(attempt), Kind: b.Kind, Model: r.spec.Model, Prompt: b.Prompt, Messages: b.Messages, Params: b.Params,
-		Raw: r.spec.Raw, Stream: r.spec.Stream, WantUsage: r.spec.WantUsage, MaxTokens: r.spec.MaxTokens, Correlation: r.spec.Correlation,
+		Raw: r.spec.Raw, Stream: r.spec.Stream, WantUsage: r.spec.WantUsage, MaxTokens: r.spec.MaxTokens * max(1, r.spec.Choices), Correlation: r.spec.Correlation,
 		Traceparent: r.spec.Traceparent, Deadline: r.spec.Deadline, FirstToken: o.cfg.Timing.FirstToken, Idle: o.cfg.Timing.Idle,
 	}
 }
@@ -140,7 +141,7 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 		if ok, res := o.first(ctx, r, f); !ok {
 			return res
 		}
-		typ, data := EventFrame, e.Raw
+		typ, data := EventFrame, asAsked(e.Raw, f.Worker.ServedAs, r.spec.Model)
 		switch {
 		case e.Kind == worker.Result:
 			typ = EventResult
@@ -155,6 +156,26 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 			return sched.Result{Class: exec.Reset}
 		}
 	}
+}
+
+// asAsked puts the name that the client used in place of the name under which
+// this one worker serves the model. Inside a JSON string the quotes would be
+// escaped, so the pattern only matches a member.
+func asAsked(frame []byte, servedAs, model string) []byte {
+	if servedAs == "" || frame == nil {
+		return frame
+	}
+	name, err := json.Marshal(model)
+	if err != nil {
+		return frame
+	}
+	for _, sep := range []string{`"model":`, `"model": `} {
+		member := []byte(sep + `"` + servedAs + `"`)
+		if bytes.Contains(frame, member) {
+			return bytes.Replace(frame, member, append([]byte(sep), name...), 1)
+		}
+	}
+	return frame
 }
 
 // first does what comes before the first token: the mark in the store, after

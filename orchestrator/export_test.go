@@ -37,3 +37,6 @@ func OpenWith(k audit.SubjectKeys, id TaskID, ref store.SubjectRef, field string
 
 // ErrErased is what a box without a key answers.
 var ErrErased = errErased
+
+// AsAsked renames a frame's model.
+func AsAsked(frame []byte, servedAs, model string) []byte { return asAsked(frame, servedAs, model) }

@@ -109,8 +109,9 @@ func (l *loop) ask(f func(*sched.Core)) bool {
 	}
 }
 
-// waitIdle waits until the core holds no task, at most d; it reports whether it does.
-func (l *loop) waitIdle(d time.Duration) bool {
+// waitIdle waits until the core holds no task, at most d or until hurry; it
+// reports whether it does.
+func (l *loop) waitIdle(d time.Duration, hurry <-chan struct{}) bool {
 	w := make(chan struct{})
 	select {
 	case l.idle <- w:
@@ -124,6 +125,8 @@ func (l *loop) waitIdle(d time.Duration) bool {
 		return true
 	case <-l.done:
 		return true
+	case <-hurry:
+		return false
 	case <-t.C:
 		return false
 	}

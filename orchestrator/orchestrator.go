@@ -48,8 +48,10 @@ type Orchestrator struct {
 	models  atomic.Pointer[[]string] // what can be placed now, sorted
 	pulse   chan observe.Event       // from the loop to the observer; what does not fit is left out
 	attempt context.Context          // parent of every attempt; set before the loop runs
-	wg      sync.WaitGroup           // goroutines that Run joins
-	endings sync.WaitGroup           // tasks that are being ended
+	hurry   chan struct{}            // closed by Cut
+	cut     sync.Once
+	wg      sync.WaitGroup // goroutines that Run joins
+	endings sync.WaitGroup // tasks that are being ended
 }
 
 // New checks cfg and reports all faults at once. It does no I/O and starts no
@@ -85,7 +87,7 @@ func New(cfg Config) (*Orchestrator, error) {
 	}
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
-		runs: newTable(), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256),
+		runs: newTable(), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), hurry: make(chan struct{}),
 	}
 	o.observe = &guardedObserver{next: observe.All(cfg.Observer, newAuditLog(cfg.Recorder, cfg.Logger), wideLog{cfg.Logger}), log: cfg.Logger}
 	o.loop = newLoop(core, o.execute, o.published)
@@ -182,13 +184,17 @@ func (o *Orchestrator) shutdown(ctx context.Context) {
 	o.phase.Store(int32(refusing))
 	o.log.InfoContext(ctx, "New tasks are refused; running ones may finish.", slog.String("event", "shutdown_step"), slog.String("step", "drain"))
 	o.loop.post(sched.Refuse{Durable: o.store.Durable()})
-	if o.loop.waitIdle(max(0, o.cfg.Timing.Drain)) {
+	if o.loop.waitIdle(max(0, o.cfg.Timing.Drain), o.hurry) {
 		return
 	}
 	o.log.WarnContext(ctx, "Running tasks are cut.", slog.String("event", "shutdown_step"), slog.String("step", "cut"))
 	o.loop.post(sched.Cut{})
-	o.loop.waitIdle(o.cfg.Timing.Cancel + time.Second)
+	o.loop.waitIdle(o.cfg.Timing.Cancel+time.Second, nil)
 }
+
+// Cut ends the drain of a Run that is stopping: what still runs is cut at once.
+// Before the end of Run's context it only says that there will be no drain.
+func (o *Orchestrator) Cut() { o.cut.Do(func() { close(o.hurry) }) }
 
 // endAll ends the streams that nobody else ends any more: after a panic of the
 // loop their readers must not wait for ever.

@@ -661,3 +661,21 @@ func TestConfigFaultsTogether(t *testing.T) {
 		t.Errorf("New = %v, want ErrNoSealKey", err)
 	}
 }
+
+// TestModelNameAsAsked: a client reads the name that it asked for, not the
+// worker's own, and no other byte changes.
+func TestModelNameAsAsked(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"id":"x","model":"p-r0-abc","choices":[]}`:        `{"id":"x","model":"a\"b","choices":[]}`,
+		`{"model": "p-r0-abc", "choices":[]}`:               `{"model": "a\"b", "choices":[]}`,
+		`{"choices":[{"text":"\"model\":\"p-r0-abc\""}]}`:   `{"choices":[{"text":"\"model\":\"p-r0-abc\""}]}`,
+		`{"model":"other","choices":[{"text":"p-r0-abc"}]}`: `{"model":"other","choices":[{"text":"p-r0-abc"}]}`,
+	} {
+		if got := orchestrator.AsAsked([]byte(in), "p-r0-abc", `a"b`); string(got) != want {
+			t.Errorf("AsAsked(%s) = %s, want %s", in, got, want)
+		}
+	}
+	if got := orchestrator.AsAsked([]byte(`{"model":""}`), "", "m"); string(got) != `{"model":""}` {
+		t.Errorf("without a worker's own name the frame changed: %s", got)
+	}
+}

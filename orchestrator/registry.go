@@ -45,7 +45,7 @@ func appendNode(out []*placement.Worker, n *poolregistry.Node) []*placement.Work
 			x := &placement.Worker{
 				Key:   placement.Key{Node: string(n.ID), Pool: string(p.ID), Worker: string(w.ID)},
 				Epoch: n.Epoch, URL: w.URL, Engine: w.Engine, Version: w.EngineVersion, Models: []string{w.ModelRef}, ServedAs: servedAs(w),
-				CtxMax: w.CtxMax, SlotsTotal: w.SlotsTotal, SlotsBusy: w.SlotsTotal - w.SlotsFree, VRAMFree: p.VRAMFreeBytes,
+				CtxMax: w.CtxMax, SlotsTotal: w.SlotsTotal, SlotsBusy: others(p, w), VRAMFree: p.VRAMFreeBytes,
 				Online: placeable, Ready: w.Usable() && p.Reason == "" && w.Reason == "", Draining: p.Draining,
 				Gone: n.Liveness == poolregistry.Offline || slices.Contains([]poolregistry.WorkerStatus{"failed", "stopped", "stuck"}, w.Status), Why: why,
 			}
@@ -56,6 +56,12 @@ func appendNode(out []*placement.Worker, n *poolregistry.Node) []*placement.Work
 		}
 	}
 	return out
+}
+
+// others is what a worker reports as taken beyond the count that this scheduler
+// sent to its node: the report echoes that count, one beat later.
+func others(p *poolregistry.Pool, w *poolregistry.Worker) int {
+	return max(0, w.SlotsTotal-w.SlotsFree-p.ActiveLeases)
 }
 
 // servedAs is the name under which an engine serves its model. Engines that

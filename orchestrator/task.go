@@ -65,7 +65,8 @@ type Spec struct {
 	Params      worker.Params
 	Class       queue.Class
 	Session     string // a label
-	MaxTokens   int    // 0 = 2,048; ≤ 50,000
+	MaxTokens   int    // of the answer; 0 = 2,048, of Raw without bound; ≤ 50,000
+	Choices     int    // answers that Raw asks for; 0 = 1, ≤ 128; MaxTokens holds for each
 	Expected    int    // expected output tokens; 0 unknown
 	Ctx         int    // context that the task needs, in tokens; 0 = an estimate of its prompt
 	PromptBytes int    // of Raw: length of the prompt text, for estimates

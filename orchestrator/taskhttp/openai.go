@@ -74,7 +74,7 @@ func (c *call) openAISpec(kind worker.Kind) (orchestrator.Spec, error) {
 	}
 	spec = orchestrator.Spec{
 		Kind: kind, Model: b.Model, Raw: raw, Stream: b.Stream, WantUsage: b.IncludeUsage,
-		MaxTokens: b.MaxTokens, PromptBytes: b.PromptBytes, Ephemeral: true,
+		MaxTokens: b.MaxTokens, Choices: b.N, PromptBytes: b.PromptBytes, Ephemeral: true,
 		Session: c.r.Header.Get("X-Session-Id"), Correlation: c.correlation, Traceparent: traceparent(c.r),
 	}
 	if spec.Class, err = queue.ParseClass(c.r.Header.Get("X-Priority")); err != nil {

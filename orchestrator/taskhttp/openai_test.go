@@ -27,7 +27,7 @@ func TestBodyGoesOnAsItCame(t *testing.T) {
 	raw := `{ "model":"llama3:8b", "stream" : false,"prompt":"hi", "max_tokens":7, "x":1.50, "tools":[{"a":[ ]}] }`
 	w := do(handler(f), "POST", "/v1/completions", raw, "X-Priority: batch", "X-Session-Id: s-1", "Idempotency-Key: k")
 	want := orchestrator.Spec{
-		Kind: worker.Completion, Model: "llama3:8b", Raw: []byte(raw), MaxTokens: 7, PromptBytes: 2, Class: queue.Batch,
+		Kind: worker.Completion, Model: "llama3:8b", Raw: []byte(raw), MaxTokens: 7, Choices: 1, PromptBytes: 2, Class: queue.Batch,
 		Session: "s-1", Ephemeral: true, Correlation: "c-1",
 	}
 	if got := f.spec(t); !reflect.DeepEqual(got, want) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/llorch/llorch/orchestrator/store"
@@ -84,5 +85,32 @@ func TestDamageIsFound(t *testing.T) {
 	}
 	if _, err := s.Lead(t.Context(), store.LeaseRequest{}); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("Lead() of a damaged store = %v, want ErrCorrupt", err)
+	}
+}
+
+// TestBrokenRow: a row that this package can not have written is reported, not guessed at.
+func TestBrokenRow(t *testing.T) {
+	for what, change := range map[string]string{
+		"id":      "UPDATE task SET id = x'00' WHERE seq = 1",
+		"subject": "UPDATE task SET subject = x'' WHERE seq = 1",
+		"hash":    "UPDATE task SET body_hash = x'0011' WHERE seq = 1",
+		"meta":    "UPDATE task SET meta = 'secret' WHERE seq = 1",
+		"outcome": "UPDATE task SET outcome = '[' WHERE seq = 1",
+	} {
+		path := fresh(t)
+		s := open(t, path)
+		l, err := s.Lead(t.Context(), store.LeaseRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		submit(t, s, l.Epoch, crashTask(1))
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		edit(t, path, change)
+		s, _ = begin(t, path)
+		if _, err := s.Tasks(t.Context(), store.Filter{}); !errors.Is(err, store.ErrCorrupt) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("Tasks() over a broken %s = %v, want ErrCorrupt without the content", what, err)
+		}
 	}
 }

@@ -15,13 +15,20 @@ func CheckVersion(version string) error { return checkVersion(version) }
 func OpenSlow(ctx context.Context, c Config, perCommit time.Duration) (*Store, error) {
 	s, err := Open(ctx, c)
 	if err == nil {
-		s.writer.beforeCommit = func() { <-time.After(perCommit) }
+		s.writer.beforeCommit = func() error { <-time.After(perCommit); return nil }
 	}
 	return s, err
 }
 
-// BeforeCommit has f called by the writer before each COMMIT. Call it before the first write.
-func (s *Store) BeforeCommit(f func()) { s.writer.beforeCommit = f }
+// BeforeCommit has f called by the writer before each COMMIT; an error of f
+// stands for a lost answer. Nothing may be writing.
+func (s *Store) BeforeCommit(f func() error) { s.writer.beforeCommit = f }
+
+// CommitNow is COMMIT; call it in BeforeCommit only.
+func (s *Store) CommitNow() error {
+	_, err := s.writer.conn.ExecContext(context.Background(), "COMMIT")
+	return err
+}
 
 // LimitPages bounds the file, which then is a full disk; nothing may be writing.
 func (s *Store) LimitPages(n int) error {

@@ -95,8 +95,9 @@ type writer struct {
 	conn  *sql.Conn
 	stmts statements
 	term  store.Epoch // the present term, as committed
-	// beforeCommit, when not nil, delays commits in tests.
-	beforeCommit func()
+	// beforeCommit, when not nil, delays commits in tests; its error stands for
+	// an answer of COMMIT that was lost.
+	beforeCommit func() error
 }
 
 // newWriter prepares the statements and reads the present term.
@@ -191,9 +192,12 @@ func (w *writer) transact(ops []*op) (err error) {
 		}
 	}
 	if w.beforeCommit != nil {
-		w.beforeCommit()
+		err = w.beforeCommit()
 	}
-	if _, err := w.stmts.commit.ExecContext(ctx); err != nil {
+	if err == nil {
+		_, err = w.stmts.commit.ExecContext(ctx)
+	}
+	if err != nil {
 		w.rollback(ctx)
 		return classifyCommit(err)
 	}

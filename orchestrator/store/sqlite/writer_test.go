@@ -21,7 +21,7 @@ func held(t *testing.T) (s *sqlite.Store, e store.Epoch, commits *atomic.Int32, 
 	s, e = begin(t, fresh(t))
 	gate := make(chan struct{})
 	commits = new(atomic.Int32)
-	s.BeforeCommit(func() { commits.Add(1); <-gate })
+	s.BeforeCommit(func() error { commits.Add(1); <-gate; return nil })
 	release = sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(release)
 	return s, e, commits, release
@@ -123,6 +123,41 @@ func TestFencedInGroup(t *testing.T) {
 	wg.Wait()
 	if page, err := s.Tasks(t.Context(), store.Filter{}); err != nil || len(page) != 1 || page[0].Epoch != e+1 {
 		t.Errorf("store holds %d tasks, %v, want that of the new term", len(page), err)
+	}
+}
+
+// TestUnknownOutcome is ORC-640: after a lost answer of COMMIT the caller
+// repeats, and finds one task whether the commit took place or not.
+func TestUnknownOutcome(t *testing.T) {
+	for what, committed := range map[string]bool{"committed": true, "not committed": false} {
+		t.Run(what, func(t *testing.T) {
+			s, e := begin(t, fresh(t))
+			s.BeforeCommit(func() error {
+				if committed {
+					if err := s.CommitNow(); err != nil {
+						return err
+					}
+				}
+				return errors.New("answer lost")
+			})
+			if _, err := s.Submit(t.Context(), e, []store.NewTask{crashTask(1)}); !errors.Is(err, store.ErrUnknown) {
+				t.Errorf("Submit() = %v, want ErrUnknown", err)
+			}
+			if _, err := s.Lead(t.Context(), store.LeaseRequest{}); !errors.Is(err, store.ErrUnknown) {
+				t.Errorf("Lead() = %v, want ErrUnknown", err)
+			}
+			s.BeforeCommit(nil)
+			again, err := s.Submit(t.Context(), e, []store.NewTask{crashTask(1)})
+			if err != nil || again[0].Err != nil || committed != (again[0].Duplicate != nil) {
+				t.Errorf("repeated Submit() = %+v, %v, duplicate %t", again, err, committed)
+			}
+			if l, err := s.Lead(t.Context(), store.LeaseRequest{}); err != nil || l.Epoch <= e {
+				t.Errorf("repeated Lead() = %+v, %v, want an epoch above %d", l, err, e)
+			}
+			if page, err := s.Tasks(t.Context(), store.Filter{}); err != nil || len(page) != 1 {
+				t.Errorf("store holds %d tasks, %v, want one", len(page), err)
+			}
+		})
 	}
 }
 

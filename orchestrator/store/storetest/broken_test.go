@@ -16,7 +16,6 @@ import (
 
 // TestMain keeps rapid from shrinking and storing failures that are wanted here.
 func TestMain(m *testing.M) {
-	flag.Parse()
 	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0s"} {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)

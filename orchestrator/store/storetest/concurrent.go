@@ -11,61 +11,35 @@ import (
 	"github.com/llorch/llorch/orchestrator/store"
 )
 
+// tally counts what clients were told about each task.
+type tally struct {
+	mu     sync.Mutex
+	stored map[int]int    // answers that say "stored now"
+	ends   map[int]int    // answers that say "ended now"
+	code   map[int]string // of the end that won
+}
+
 // concurrentClients lets 32 clients fight over 40 tasks: each is stored once, and
 // one of the ends that they ask for wins.
 func concurrentClients(t testing.TB, s suite) {
 	c := s.begin(t)
 	const clients, tasks = 32, 40
-	var (
-		mu     sync.Mutex
-		stored [tasks]int
-		ends   [tasks]int
-		code   [tasks]string
-		wg     sync.WaitGroup
-	)
-	client := func(k int) error {
-		for i := range tasks {
-			n := (i + k) % tasks
-			out, err := c.Submit(c.ctx, c.epoch, []store.NewTask{task(n)})
-			if err != nil || out[0].Err != nil {
-				return fmt.Errorf("submit: %w", errors.Join(err, out[0].Err))
-			}
-			started, err := c.Start(c.ctx, c.epoch, []store.StartReq{{ID: id(n), Attempt: 1}})
-			if err != nil || started[0].Err != nil && !errors.Is(started[0].Err, store.ErrTransition) {
-				return fmt.Errorf("start: %w", errors.Join(err, started[0].Err))
-			}
-			end := store.Completion{ID: id(n), Attempt: 1, State: store.Completed, Outcome: store.Outcome{Code: fmt.Sprint("client ", k)}}
-			ended, err := c.Complete(c.ctx, c.epoch, []store.Completion{end})
-			if err != nil || ended[0] != nil && !errors.Is(ended[0], store.ErrTransition) {
-				return fmt.Errorf("complete: %w", errors.Join(err, ended[0]))
-			}
-			r, err := c.Task(c.ctx, id(n))
-			if err != nil || !r.State.Terminal() {
-				return fmt.Errorf("task %d is %q after its end, %w", n, r.State, err)
-			}
-			mu.Lock()
-			if out[0].Duplicate == nil {
-				stored[n]++
-			}
-			if ended[0] == nil {
-				ends[n]++
-				code[n] = end.Outcome.Code
-			}
-			mu.Unlock()
-		}
-		return nil
-	}
+	told := tally{stored: make(map[int]int), ends: make(map[int]int), code: make(map[int]string)}
+	var wg sync.WaitGroup
 	for k := range clients {
 		wg.Go(func() {
-			if err := client(k); err != nil {
-				t.Errorf("client %d: %v", k, err)
+			for i := range tasks {
+				if err := c.contend((i+k)%tasks, fmt.Sprint("client ", k), &told); err != nil {
+					t.Errorf("client %d: %v", k, err)
+					return
+				}
 			}
 		})
 	}
 	wg.Wait()
 	for n := range tasks {
-		if stored[n] != 1 || ends[n] != 1 || c.record(n).Outcome.Code != code[n] {
-			t.Errorf("task %d was stored %d times and ended %d times, want once each", n, stored[n], ends[n])
+		if told.stored[n] != 1 || told.ends[n] != 1 || c.record(n).Outcome.Code != told.code[n] {
+			t.Errorf("task %d was stored %d times and ended %d times, want once each", n, told.stored[n], told.ends[n])
 		}
 	}
 	seen := make(map[uint64]bool)
@@ -78,6 +52,45 @@ func concurrentClients(t testing.TB, s suite) {
 	if len(seen) != tasks {
 		t.Errorf("store holds %d tasks, want %d", len(seen), tasks)
 	}
+}
+
+// contend takes a task to an end of its own code, among others who do the same.
+func (c *session) contend(n int, code string, told *tally) error {
+	out, err := c.Submit(c.ctx, c.epoch, []store.NewTask{task(n)})
+	if err != nil || out[0].Err != nil {
+		return fmt.Errorf("submit failed: %w", errors.Join(err, answer(out, func(a store.Submitted) error { return a.Err })))
+	}
+	started, err := c.Start(c.ctx, c.epoch, []store.StartReq{{ID: id(n), Attempt: 1}})
+	if err != nil || started[0].Err != nil && !errors.Is(started[0].Err, store.ErrTransition) {
+		return fmt.Errorf("start failed: %w", errors.Join(err, answer(started, func(a store.Started) error { return a.Err })))
+	}
+	end := store.Completion{ID: id(n), Attempt: 1, State: store.Completed, Outcome: store.Outcome{Code: code}}
+	ended, err := c.Complete(c.ctx, c.epoch, []store.Completion{end})
+	if err != nil || ended[0] != nil && !errors.Is(ended[0], store.ErrTransition) {
+		return fmt.Errorf("complete failed: %w", errors.Join(err, answer(ended, func(a error) error { return a })))
+	}
+	r, err := c.Task(c.ctx, id(n))
+	if err != nil || !r.State.Terminal() {
+		return fmt.Errorf("task %d is %q after its end: %v", n, r.State, err)
+	}
+	told.mu.Lock()
+	defer told.mu.Unlock()
+	if out[0].Duplicate == nil {
+		told.stored[n]++
+	}
+	if ended[0] == nil {
+		told.ends[n]++
+		told.code[n] = code
+	}
+	return nil
+}
+
+// answer returns the error of the first answer, if there is an answer.
+func answer[A any](answers []A, of func(A) error) error {
+	if len(answers) == 0 {
+		return nil
+	}
+	return of(answers[0])
 }
 
 // racingContext cancels contexts while their calls run: nil means stored, the
