@@ -13,4 +13,7 @@ type (
 	RootDir     = rootDir
 )
 
-var ReplaceFile = replaceFile
+var (
+	ReplaceFile = replaceFile
+	OpenSame    = openSame
+)

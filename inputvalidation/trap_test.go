@@ -17,9 +17,9 @@ import (
 	"github.com/llorch/llorch/inputvalidation"
 )
 
-// Each test is a mistake that similar software made. TestTrap_RootFinalSymlink,
-// TestTrap_WalkRace and TestTrap_FIFOBlocks are TestTreeOpen, TestTreeSwapRaces
-// and TestTreeFIFOSwap; TestTrap_ErrorEchoesInput is TestErrorsNeverEcho.
+// Each test is a mistake that similar software made. TestTrap_WalkRace and
+// TestTrap_FIFOBlocks are TestTreeSwapRaces and TestTreeFIFOSwap;
+// TestTrap_ErrorEchoesInput is TestErrorsNeverEcho.
 
 func wantEscape(t *testing.T, in, want string) {
 	t.Helper()
@@ -70,6 +70,35 @@ func TestTrap_LeadingDash(t *testing.T) {
 		if m, err := inputvalidation.ParseModelRef("m", s); err == nil {
 			t.Errorf("ParseModelRef(%q) = %v", s, m)
 		}
+	}
+}
+
+// os.Root follows a last link that appears between the look and the opening.
+func TestTrap_RootFinalSymlink(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, content := range map[string]string{"f": "asked for", "other": "not asked for"} {
+		if err := root.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	looks := 0
+	f, _, err := inputvalidation.OpenSame(root, "f", func(name string) (os.FileInfo, error) {
+		fi, err := root.Lstat(name)
+		if looks++; looks == 1 {
+			if err := errors.Join(root.Rename("f", "away"), root.Symlink("other", "f")); err != nil {
+				t.Skip("no symbolic links here:", err)
+			}
+		}
+		return fi, err
+	})
+	wantRule(t, "OpenSame", err, inputvalidation.RuleSymlink)
+	if f != nil || looks != 2 {
+		t.Errorf("a file was opened through the link, or it was looked at %d times", looks)
 	}
 }
 

@@ -1,0 +1,163 @@
+package poolregistry
+
+import "time"
+
+// tick is the detection timer: it notes stalls of this process, then lets time
+// act. Force counts all the time since the last tick as a stall.
+func (s *state) tick(now time.Duration, force bool) {
+	from, stall := s.observer.recordStall(s.cfg.Timing, now, force)
+	if stall {
+		for _, e := range s.order {
+			e.times.credit(from)
+		}
+		if !force {
+			s.counts.stalls++
+			s.counts.stalled += now - from
+			s.note(record{kind: recordStall, silence: now - from})
+		}
+	}
+	s.advance(now)
+}
+
+// advance lets time act: it applies Evaluate to every node, asks the guard, and
+// forgets nodes that have been offline for long enough.
+func (s *state) advance(now time.Duration) {
+	if !s.observer.Detecting || s.observer.stalled(s.cfg.Timing, now) {
+		s.due = forever // until the next tick
+		return
+	}
+	s.suspect(now)
+	s.askGuard(now)
+	s.expire(now)
+	s.due = s.nextDue()
+}
+
+func (s *state) nextDue() time.Duration {
+	due := forever
+	for _, e := range s.order {
+		due = min(due, s.dueOf(e))
+	}
+	if s.guard.held && s.cfg.GuardMaxHold >= 0 {
+		due = min(due, s.guard.since+s.cfg.GuardMaxHold)
+	}
+	return due
+}
+
+func (s *state) evaluate(e *entry, now time.Duration) (Liveness, string) {
+	return Evaluate(e.times, s.observer, s.cfg.Timing, now)
+}
+
+func (s *state) suspect(now time.Duration) {
+	for _, e := range s.order {
+		if e.times.Liveness == Online || e.times.Liveness == Registering {
+			if to, reason := s.evaluate(e, now); to == Suspect {
+				s.fire(e, "silent", reason, now)
+			}
+		}
+	}
+}
+
+func (s *state) askGuard(now time.Duration) {
+	g, verdict := s.guard.step(s.loss(now), s.cfg.GuardFloor, s.cfg.GuardFraction, s.cfg.GuardMaxHold, now)
+	s.setGuard(g, verdict, now)
+}
+
+func (s *state) setGuard(g guard, verdict guardVerdict, now time.Duration) {
+	if verdict == guardUnchanged {
+		return
+	}
+	s.guard = g
+	s.observer.GuardHeld = g.held
+	s.urgent = true
+	switch verdict {
+	case guardTripped:
+		s.counts.guardTrips++
+		s.note(record{kind: recordGuard, reason: "tripped"})
+	case guardRecovered:
+		s.observer.HoldOffline = max(s.observer.HoldOffline, now+s.cfg.Timing.SuspectAfter)
+		s.note(record{kind: recordGuard, reason: "recovered"})
+	case guardExpired:
+		s.note(record{kind: recordGuard, reason: "expired"})
+	}
+	if verdict == guardExpired {
+		// What the guard held goes now, and does not count against the rest.
+		for _, e := range s.order {
+			if to, reason := s.evaluate(e, now); e.times.Liveness == Suspect && to == Offline {
+				s.fire(e, "silent", reason, now)
+				e.lostAt = forever
+			}
+		}
+	}
+	s.markHeld(now)
+}
+
+// loss counts what the guard decides on.
+func (s *state) loss(now time.Duration) guardLoss {
+	var l guardLoss
+	window := now - s.cfg.Timing.OfflineAfter
+	for _, e := range s.order {
+		gone := e.lostAt != forever && e.lostAt > window
+		if e.onlineAt <= window && (e.times.Liveness != Offline || gone) {
+			l.online++
+		}
+		switch {
+		case gone:
+			l.lost++
+		case e.times.Liveness == Suspect && !e.times.Refused && !e.times.progressing(s.cfg.Timing, now):
+			l.lost++
+			if s.dueNow(e, now) {
+				l.due++
+			}
+		}
+	}
+	return l
+}
+
+// dueNow reports whether a suspect node would go offline now but for the guard.
+func (s *state) dueNow(e *entry, now time.Duration) bool {
+	o := s.observer
+	o.GuardHeld = false
+	to, _ := Evaluate(e.times, o, s.cfg.Timing, now)
+	return to == Offline
+}
+
+// markHeld keeps Node.GuardHeld true for exactly the nodes that only the guard
+// keeps from being offline.
+func (s *state) markHeld(now time.Duration) {
+	for _, e := range s.order {
+		held := false
+		if s.guard.held && e.times.Liveness == Suspect {
+			_, reason := s.evaluate(e, now)
+			held = reason == "guard"
+		}
+		if held != e.node.GuardHeld {
+			s.change(e, func(n *Node) { n.GuardHeld = held })
+		}
+	}
+}
+
+func (s *state) expire(now time.Duration) {
+	var gone []*entry
+	for _, e := range s.order {
+		switch e.times.Liveness {
+		case Suspect:
+			if to, reason := s.evaluate(e, now); to == Offline {
+				s.fire(e, "silent", reason, now)
+			}
+		case Offline:
+			if s.cfg.ForgetAfter >= 0 && now-e.changedAt >= s.cfg.ForgetAfter {
+				gone = append(gone, e)
+			}
+		}
+		if !e.node.ConflictSince.IsZero() && now-e.conflict >= conflictShown {
+			s.change(e, func(n *Node) { n.ConflictSince = time.Time{} })
+		}
+	}
+	if s.guard.held {
+		s.markHeld(now)
+	}
+	for _, e := range gone {
+		s.note(record{kind: recordTransition, node: e.node.ID, from: Offline, to: "removed", reason: "forgotten", epoch: e.node.Epoch})
+		s.remove(e)
+	}
+}

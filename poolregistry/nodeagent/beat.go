@@ -1,0 +1,195 @@
+package nodeagent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/llorch/llorch/poolregistry"
+)
+
+// Bounds of what a registry may ask for.
+const (
+	leastInterval = 100 * time.Millisecond
+	mostInterval  = 5 * time.Minute
+	nudgeGap      = 50 * time.Millisecond
+)
+
+func clampInterval(ms int64) time.Duration {
+	return min(max(millis(ms), leastInterval), mostInterval)
+}
+
+// attemptTimeout and retryGap leave room for about eight attempts between a due
+// beat and the end of the lease.
+func attemptTimeout(interval time.Duration) time.Duration {
+	return min(5*time.Second, max(100*time.Millisecond, interval/5))
+}
+
+func retryGap(interval time.Duration) time.Duration {
+	return max(20*time.Millisecond, interval/20)
+}
+
+// pulse is the beat loop of one lease: when the next beat is due.
+type pulse struct {
+	interval time.Duration
+	due      time.Time // when to send next
+	sent     time.Time // when the last attempt began
+	mono     time.Time // the last look at both clocks
+	wall     time.Time
+}
+
+// beat sends beats under one grant. It returns true if the node has to register
+// again, else the reason to end.
+func (a *Agent) beat(ctx context.Context, grant poolregistry.Grant) (again bool, err error) {
+	now := time.Now()
+	p := &pulse{interval: clampInterval(grant.HeartbeatIntervalMS), mono: now, wall: a.wall().Round(0)}
+	p.due = now.Add(p.interval)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		// Looking once a second is how a machine that slept is noticed: its timers
+		// stood still, its wall clock did not.
+		timer.Reset(min(max(0, time.Until(p.due)), time.Second))
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-a.nudges:
+			p.due = minTime(p.due, maxTime(time.Now(), p.sent.Add(nudgeGap)))
+		case <-timer.C:
+		}
+		if p.slept(a.wall()) {
+			p.due = time.Now()
+		}
+		if time.Now().Before(p.due) {
+			continue
+		}
+		if again, err := a.attempt(ctx, p); again || err != nil {
+			return again, err
+		}
+	}
+}
+
+func minTime(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// slept reports whether the wall clock ran more than one interval ahead of the
+// timers since the last look.
+func (p *pulse) slept(wall time.Time) bool {
+	now := time.Now()
+	wall = wall.Round(0)
+	step := wall.Sub(p.wall) - now.Sub(p.mono)
+	p.mono, p.wall = now, wall
+	return step > p.interval
+}
+
+// attempt sends one beat and sets when the next is due.
+func (a *Agent) attempt(ctx context.Context, p *pulse) (again bool, err error) {
+	b := a.content(ctx, p.interval)
+	a.seq++
+	b.NodeID, b.LeaseToken, b.Seq = a.lease.NodeID, a.lease.Token, a.seq
+	b.Timestamp = a.wall().UTC().Truncate(time.Millisecond)
+	b.UptimeMS = time.Since(a.begun).Milliseconds()
+	b.Events = a.events.waiting()
+
+	p.sent = time.Now()
+	try, cancel := context.WithTimeout(ctx, attemptTimeout(p.interval))
+	reply, err := a.reg.Beat(try, b)
+	cancel()
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	a.count(func(s *Stats) { s.Beats[outcomeOf(err)]++ })
+	if err != nil {
+		return a.failed(ctx, p, err)
+	}
+	p.interval = clampInterval(reply.NextHeartbeatMS)
+	p.due = p.sent.Add(p.interval)
+	a.events.acknowledge(b.Events)
+	a.accept(ctx, reply, p.sent)
+	return a.wantsAgain(ctx, p, reply), ctx.Err()
+}
+
+// accept takes the answer to an acknowledged beat over.
+func (a *Agent) accept(ctx context.Context, reply poolregistry.BeatReply, sent time.Time) {
+	a.mu.Lock()
+	a.phase, a.acked, a.timeout, a.active = Online, sent, millis(reply.TimeoutMS), reply.Active
+	a.mu.Unlock()
+	if reply.Epoch > a.lease.Epoch {
+		a.lease.Epoch = reply.Epoch
+		a.saveLease(ctx)
+	}
+	if a.cfg.OnReply != nil {
+		defer func() {
+			if recover() != nil {
+				a.cfg.Logger.LogAttrs(ctx, slog.LevelError, "OnReply panicked")
+			}
+		}()
+		a.cfg.OnReply(reply)
+	}
+}
+
+// wantsAgain reports whether the registry asks for a new registration. The same
+// unknown pools are a reason only once: describing and reporting then disagree.
+func (a *Agent) wantsAgain(ctx context.Context, p *pulse, reply poolregistry.BeatReply) bool {
+	switch {
+	case !reply.Reregister:
+		a.warned = nil
+		return false
+	case len(reply.UnknownPools) > 0 && slices.Equal(reply.UnknownPools, a.warned):
+		return false
+	}
+	a.warned = slices.Clone(reply.UnknownPools)
+	return a.pause(ctx, p)
+}
+
+// pause spreads the registrations of many nodes that lost their lease together.
+func (a *Agent) pause(ctx context.Context, p *pulse) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Duration(a.rand() * float64(min(time.Second, p.interval)))):
+		return true
+	}
+}
+
+// failed decides what a refused or unanswered beat means.
+func (a *Agent) failed(ctx context.Context, p *pulse, err error) (again bool, _ error) {
+	e, _ := errors.AsType[*poolregistry.Error](err)
+	if e == nil {
+		e = &poolregistry.Error{}
+	}
+	a.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "beat", slog.String("outcome", outcomeOf(err)))
+	now := time.Now()
+	switch e.Code {
+	case poolregistry.LeaseFenced:
+		return false, err
+	case poolregistry.NodeUnknown, poolregistry.LeaseInvalid, poolregistry.Forbidden:
+		a.set(Registering)
+		return a.pause(ctx, p), context.Cause(ctx)
+	case poolregistry.InvalidBeat, poolregistry.TooManyBeats: // life was noted, content was not
+		a.mu.Lock()
+		a.acked = p.sent
+		a.mu.Unlock()
+		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "heartbeat refused", slog.String("outcome", outcomeOf(err)), slog.Any("fields", e.Fields))
+		p.due = p.sent.Add(p.interval) // the same content would be refused again
+		if e.Code == poolregistry.TooManyBeats {
+			p.due = now.Add(min(max(e.RetryAfter, retryGap(p.interval)), p.interval))
+		}
+	default:
+		p.due = now.Add(retryGap(p.interval))
+	}
+	return false, nil
+}

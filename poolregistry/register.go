@@ -1,0 +1,156 @@
+package poolregistry
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"time"
+)
+
+// Register gives a node a lease on its id, or refuses with an [*Error].
+//
+// The same incarnation (instance and lease token) may register again: it keeps
+// epoch and token, and its description is replaced. A new incarnation gets a
+// larger epoch and a new token, and the old token is void. It takes over a live
+// id only with the current lease token, or as the repetition of a registration
+// whose answer got lost; an offline one also without, if the principal is the same.
+func (r *Registry) Register(_ context.Context, reg Registration) (Grant, error) {
+	c := checker{limits: r.state.cfg.Limits, policy: r.state.cfg.Address}
+	reg, err := c.registration(reg)
+	raw := make([]byte, 16)
+	_, _ = rand.Read(raw) // never fails: see crypto/rand
+	token := base64.RawURLEncoding.EncodeToString(raw)
+
+	now := r.lock()
+	defer r.unlock()
+	if err != nil {
+		r.state.counts.registered(outcomeInvalid)
+		return Grant{}, err
+	}
+	grant, err := r.state.register(reg, token, now)
+	r.state.counts.registered(outcomeOf(err))
+	return grant, err
+}
+
+// register is the decision; token is the new lease token, if one is needed.
+func (s *state) register(reg Registration, token string, now time.Duration) (Grant, error) {
+	e, known := s.nodes[reg.NodeID]
+	if !known {
+		if len(s.nodes) >= s.cfg.Limits.Nodes {
+			return Grant{}, &Error{Code: NodeLimit, RetryAfter: time.Minute}
+		}
+		e = &entry{node: &Node{ID: reg.NodeID, heard: &heard{start: s.start}}}
+		s.describe(e, reg, 1+max(s.epochFloor, reg.PrevEpoch), now)
+		s.insert(e)
+		return s.grant(e, token, now), nil
+	}
+	digest := sha256.Sum256([]byte(reg.LeaseToken))
+	holds := reg.LeaseToken != "" && subtle.ConstantTimeCompare(digest[:], e.lease[:]) == 1
+	switch {
+	case holds && reg.InstanceID == e.node.InstanceID:
+		return s.refresh(e, reg, now), nil
+	case holds:
+	case reg.Principal != e.node.Principal:
+		return Grant{}, &Error{Code: NodeIDTaken, RetryAfter: s.forgottenIn(e, now)}
+	case e.times.Liveness == Offline:
+	case e.times.Liveness == Registering && reg.InstanceID == e.node.InstanceID:
+		// Its first answer got lost, so it could never beat.
+	default:
+		return Grant{}, &Error{Code: NodeIDTaken, RetryAfter: s.offlineIn(e, now)}
+	}
+	e.prevLease, e.prevSeq, e.hasPrev = e.lease, e.seq, true
+	s.describe(e, reg, 1+max(e.node.Epoch, reg.PrevEpoch), now)
+	return s.grant(e, token, now), nil
+}
+
+// describe starts a new incarnation.
+func (s *state) describe(e *entry, reg Registration, epoch uint64, now time.Duration) {
+	from := e.times.Liveness
+	conflict := e.node.ConflictSince
+	s.tally(from, -1)
+	n := &Node{
+		ID: reg.NodeID, Epoch: epoch, RegisteredAt: s.wall(), Since: s.wall(),
+		Liveness: Registering, Reason: "registered", ConflictSince: conflict,
+		heard: &heard{start: s.start}, Events: []Event{},
+	}
+	n.fill(reg)
+	s.setNode(e, n)
+	interval := s.cfg.Timing.interval(len(s.nodes) + 1)
+	e.intervals = [2]time.Duration{interval, interval}
+	e.times = NodeTimes{Liveness: Registering, LastBeat: now, Credit: s.observer.Credit, Granted: interval}
+	e.seq, e.lastEvent, e.skewN, e.skewed = 0, 0, 0, false
+	e.tokens, e.tokensAt = burst, now
+	e.onlineAt, e.lostAt, e.changedAt = forever, forever, now
+	s.urgent = true
+	s.schedule(e)
+	s.note(record{kind: recordTransition, node: reg.NodeID, from: from, to: Registering, reason: "registered", epoch: epoch})
+}
+
+// refresh is a registration of the incarnation that holds the lease already.
+func (s *state) refresh(e *entry, reg Registration, now time.Duration) Grant {
+	for i := range reg.Pools {
+		reg.Pools[i].keep(e.node)
+	}
+	s.change(e, func(n *Node) { n.fill(reg) })
+	s.urgent = true
+	e.heardAt(s, now)
+	grant := s.grantOf(e)
+	grant.LeaseToken = reg.LeaseToken
+	return grant
+}
+
+// fill takes over what the node says about itself.
+func (n *Node) fill(reg Registration) {
+	n.InstanceID, n.Address, n.Version = reg.InstanceID, reg.Address, reg.Version
+	n.Region, n.Labels, n.Capabilities, n.Pools = reg.Region, reg.Labels, reg.Capabilities, reg.Pools
+	n.Principal = reg.Principal
+}
+
+// keep gives a pool that was registered by name only the content it had.
+func (p *Pool) keep(n *Node) {
+	bare := Pool{ID: p.ID, State: p.State, ModelsAvailable: p.ModelsAvailable}
+	old, ok := n.Pool(p.ID)
+	if !ok || p.State != "initializing" || !p.same(&bare) {
+		return
+	}
+	models := p.ModelsAvailable
+	if *p = *old; models != nil {
+		p.ModelsAvailable = models
+	}
+}
+
+func (s *state) grant(e *entry, token string, now time.Duration) Grant {
+	e.lease = sha256.Sum256([]byte(token))
+	grant := s.grantOf(e)
+	grant.LeaseToken = token
+	return grant
+}
+
+func (s *state) grantOf(e *entry) Grant {
+	_, offline := s.cfg.Timing.scaled(e.times.Granted)
+	return Grant{
+		Success: true, Message: "registered", NodeID: e.node.ID, Epoch: e.node.Epoch,
+		HeartbeatIntervalMS: s.spread(e).Milliseconds(), TimeoutMS: offline.Milliseconds(),
+		Status: e.times.Liveness,
+	}
+}
+
+// offlineIn is how long a live node may stay silent until its id is free again.
+func (s *state) offlineIn(e *entry, now time.Duration) time.Duration {
+	times := e.times
+	times.Liveness, times.Refused = Suspect, true
+	return min(max(times.due(s.observer, s.cfg.Timing)-now, time.Second), time.Hour)
+}
+
+// forgottenIn is how long a node may stay silent until its id is forgotten.
+func (s *state) forgottenIn(e *entry, now time.Duration) time.Duration {
+	switch {
+	case s.cfg.ForgetAfter < 0:
+		return time.Hour
+	case e.times.Liveness == Offline:
+		return max(e.changedAt+s.cfg.ForgetAfter-now, time.Second)
+	}
+	return s.offlineIn(e, now) + s.cfg.ForgetAfter
+}
