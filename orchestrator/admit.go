@@ -97,7 +97,7 @@ func (o *Orchestrator) admit(ctx context.Context, p Principal, s *Spec, now time
 	}
 	r := &run{
 		id: s.ID, owner: owner(p), subject: p.Subject(), ephemeral: s.Ephemeral, spec: *s, began: now,
-		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 4),
+		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 4), answered: make(chan struct{}),
 	}
 	prompt := s.promptBytes()
 	r.promptSum = sha256.Sum256(prompt)
@@ -240,13 +240,19 @@ func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
 		r.spec.Prompt, r.spec.Messages, r.box = "", nil, box
 	}
 	if other, ok := o.runs.add(r); !ok {
+		<-other.answered // nothing is promised before the first request has its answer
+		if o.runs.get(other.id) != other {
+			return Accepted{}, taskapi.NewError(taskapi.StoreUnavailable)
+		}
 		return duplicate(other.record(), r.rec)
 	}
+	defer close(r.answered)
 	acc, err := o.place(ctx, r, len(box))
 	if err == nil && !r.ephemeral {
 		acc, err = o.persist(ctx, r, box, acc)
 	}
 	if err != nil || acc.Duplicate {
+		r.stream.abandon() // a client that chose the id may be reading already
 		o.runs.drop(r.id)
 	}
 	return acc, err
@@ -317,11 +323,14 @@ func (o *Orchestrator) persist(ctx context.Context, r *run, box []byte, acc Acce
 	ctx = context.WithoutCancel(ctx) // once asked, the answer is needed
 	var res []store.Submitted
 	var err error
-	for range persistTries {
+	for n := range persistTries {
 		began := time.Now()
 		res, err = o.store.Submit(ctx, o.term(), []store.NewTask{{Record: r.record(), Body: box}})
 		o.storeOp("submit", err, began)
 		if !errors.Is(err, store.ErrUnknown) {
+			if err == nil && n > 0 {
+				res[0].Duplicate = r.other(res[0].Duplicate)
+			}
 			break
 		}
 	}
@@ -347,6 +356,16 @@ func (o *Orchestrator) persist(ctx context.Context, r *run, box []byte, acc Acce
 		acc.Status, acc.Position, acc.StartIn, acc.DecisionID = "dispatched", 0, 0, f.Why.DecisionID
 	}
 	return acc, nil // whatever comes next: the task is stored and will end
+}
+
+// other returns nil if d, the answer to a repeated Submit, is the task that r's
+// own first call stored: every other waiting task of this id would be in the
+// table, and r would not.
+func (r *run) other(d *store.Record) *store.Record {
+	if d != nil && d.ID == r.id && d.State == store.Queued {
+		return nil
+	}
+	return d
 }
 
 // duplicate answers a request that was accepted before (ORC-246).

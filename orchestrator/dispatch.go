@@ -188,13 +188,7 @@ func (o *Orchestrator) first(ctx context.Context, r *run, f sched.Assign) (bool,
 		return true, sched.Result{}
 	}
 	if !r.ephemeral {
-		began := time.Now()
-		errs, err := o.store.Mark(context.WithoutCancel(ctx), o.term(), []store.MarkReq{{ID: r.id, Attempt: f.Attempt}})
-		o.storeOp("mark", err, began)
-		if err == nil {
-			err = errs[0]
-		}
-		if err != nil {
+		if err := o.mark(context.WithoutCancel(ctx), store.MarkReq{ID: r.id, Attempt: f.Attempt}); err != nil {
 			return false, sched.Result{Class: exec.Store}
 		}
 	}
@@ -213,6 +207,25 @@ func (o *Orchestrator) first(ctx context.Context, r *run, f sched.Assign) (bool,
 	o.publish(r, EventStarted, started)
 	o.observe.Observe(observe.FirstToken{Task: r.id.String(), Worker: whereIs(f.Worker), Class: r.spec.Class.String(), After: now.Sub(r.began)})
 	return true, sched.Result{}
+}
+
+// mark stores the mark. An unknown outcome is asked for again: a task that is
+// marked without our knowing could neither go on nor run again.
+func (o *Orchestrator) mark(ctx context.Context, m store.MarkReq) error {
+	var errs []error
+	var err error
+	for range persistTries {
+		began := time.Now()
+		errs, err = o.store.Mark(ctx, o.term(), []store.MarkReq{m})
+		o.storeOp("mark", err, began)
+		if !errors.Is(err, store.ErrUnknown) {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return errs[0]
 }
 
 // failed turns an adapter's error into the result of the attempt.

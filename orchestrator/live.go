@@ -26,6 +26,8 @@ type run struct {
 	stream    *stream
 	answers   chan sched.Effect // to the Submit that waits; buffered, never blocks the loop
 
+	answered chan struct{} // closed when Submit has its answer
+
 	mu      sync.Mutex
 	rec     store.Record            // as far as this process knows; the store's word is newer for other processes
 	body    *body                   // of an ephemeral task; the others' lies sealed in the store

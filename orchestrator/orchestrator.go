@@ -197,9 +197,13 @@ func (o *Orchestrator) shutdown(ctx context.Context) {
 func (o *Orchestrator) Cut() { o.cut.Do(func() { close(o.hurry) }) }
 
 // endAll ends the streams that nobody else ends any more: after a panic of the
-// loop their readers must not wait for ever.
+// loop their readers must not wait for ever. What is stored is taken up by the
+// next start; what is not, ends here.
 func (o *Orchestrator) endAll() {
 	for _, r := range o.runs.all() {
+		if r.ephemeral || !o.store.Durable() {
+			o.publish(r, EventError, taskapi.NewError(taskapi.Internal).Event(r.spec.Correlation, time.Now()))
+		}
 		r.stream.abandon()
 	}
 }

@@ -65,7 +65,7 @@ func (o *Orchestrator) find(ctx context.Context, p Principal, id TaskID, metadat
 		stored, err := o.store.Task(ctx, id)
 		switch {
 		case err == nil:
-			rec = stored
+			rec = settled(stored)
 		case r != nil: // an ephemeral task that is being written right now
 		case errors.Is(err, store.ErrNotFound):
 			return rec, nil, taskapi.NewError(taskapi.NotFound)
@@ -86,26 +86,36 @@ func (o *Orchestrator) find(ctx context.Context, p Principal, id TaskID, metadat
 	return rec, r, nil
 }
 
+// settled gives a task that was cancelled while it waited the code of its end;
+// the store only knows the state.
+func settled(rec store.Record) store.Record {
+	if rec.State == store.Cancelled && rec.Outcome.Code == "" {
+		rec.Outcome.Code, rec.Outcome.Events = string(taskapi.Cancelled), max(1, rec.Outcome.Events)
+	}
+	return rec
+}
+
 // Task returns one task of the caller; an operator sees every one.
 func (o *Orchestrator) Task(ctx context.Context, p Principal, id TaskID) (Task, error) {
 	rec, r, err := o.find(ctx, p, id, true)
 	if err != nil {
 		return Task{}, err
 	}
-	return o.view(rec, r), nil
+	t := view(rec, r)
+	if rec.State == store.Queued && r != nil && o.Ready() == nil {
+		o.loop.ask(func(c *sched.Core) { t.Position, _ = c.Ahead(queue.ID(rec.ID)) })
+	}
+	return t, nil
 }
 
-// view is what the wire shows of a record.
-func (o *Orchestrator) view(rec store.Record, r *run) Task {
+// view is what the wire shows of a record, but for the position in the queue.
+func view(rec store.Record, r *run) Task {
 	t := Task{Record: rec, Status: status(rec), LastEvent: rec.Outcome.Events}
 	if parts := strings.SplitN(rec.Worker, "/", 3); len(parts) == 3 {
 		t.NodeID, t.PoolID, t.WorkerID = parts[0], parts[1], parts[2]
 	}
 	if r != nil {
 		t.LastEvent = r.stream.last()
-	}
-	if rec.State == store.Queued && r != nil && o.Ready() == nil {
-		o.loop.ask(func(c *sched.Core) { t.Position, _ = c.Ahead(queue.ID(rec.ID)) })
 	}
 	return t
 }
@@ -123,14 +133,21 @@ func (o *Orchestrator) Tasks(ctx context.Context, p Principal, f Filter) iter.Se
 			yield(Task{}, wireError(err))
 			return
 		}
+		var ahead map[queue.ID]int
+		if o.Ready() == nil && slices.ContainsFunc(page, func(r store.Record) bool { return r.State == store.Queued }) {
+			o.loop.ask(func(c *sched.Core) { ahead = c.Positions() })
+		}
 		for _, rec := range page {
 			r := o.runs.get(rec.ID)
+			rec = settled(rec)
 			if r != nil && !rec.State.Terminal() {
 				seq := rec.Seq
 				rec = r.record()
 				rec.Seq = seq
 			}
-			if !yield(o.view(rec, r), nil) {
+			t := view(rec, r)
+			t.Position = ahead[queue.ID(rec.ID)]
+			if !yield(t, nil) {
 				return
 			}
 		}

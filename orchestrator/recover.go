@@ -94,8 +94,9 @@ func (o *Orchestrator) recoverOne(rec store.Record) {
 	rec.State = store.Queued
 	r := &run{
 		id: rec.ID, owner: observe.Owner{Tenant: rec.Tenant}, spec: s, began: time.Now(), rec: rec,
-		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 1),
+		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 1), answered: make(chan struct{}),
 	}
+	close(r.answered)
 	r.stream.recovered = true
 	o.follow(r)
 	if _, ok := o.runs.add(r); !ok {

@@ -202,15 +202,16 @@ func (q *Queue) leaveLane(e *entry) {
 }
 
 // Ahead returns how many items would go before this one if every key were
-// open; false if it does not wait here. It looks at every item of the class.
+// open; false if it does not wait here. It looks at
+// every item.
 func (q *Queue) Ahead(id ID) (int, bool) {
 	e, ok := q.byID[id]
 	if !ok {
 		return 0, false
 	}
 	n := q.above(e.item.Class)
-	for _, other := range q.All() {
-		if other.Class == e.item.Class && other.Seq < e.item.Seq {
+	for _, other := range q.byID {
+		if other.item.Class == e.item.Class && other.item.Seq < e.item.Seq {
 			n++
 		}
 	}

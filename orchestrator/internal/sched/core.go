@@ -95,6 +95,16 @@ func (c *Core) DuplicateReleases() int { return c.dupes }
 // Ahead returns the number of tasks before a waiting one.
 func (c *Core) Ahead(id queue.ID) (int, bool) { return c.queue.Ahead(id) }
 
+// Positions returns the number of tasks before each waiting one.
+func (c *Core) Positions() map[queue.ID]int {
+	all := c.queue.All()
+	out := make(map[queue.ID]int, len(all))
+	for i, it := range all {
+		out[it.ID] = i
+	}
+	return out
+}
+
 // Why explains where a task would go now, or why it waits; false if the core
 // does not hold it.
 func (c *Core) Why(id queue.ID) (placement.Explanation, bool) {

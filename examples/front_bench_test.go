@@ -1,0 +1,208 @@
+package examples_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// target is a way to the same engine.
+type target struct {
+	name, url string
+	first     []time.Duration // to the first token, per request
+	whole     []time.Duration
+	perSecond []float64
+}
+
+const chat = `{"model":"sim-8b","stream":true,"max_tokens":16,"messages":[{"role":"user","content":"Why is the sky blue?"}]}`
+
+// benchTargets starts an engine without latency of its own and the ways to it:
+// directly, through nginx where it is installed, and through orchestratord.
+func benchTargets(b *testing.B) []*target {
+	b.Helper()
+	dir, err := binaries()
+	if err != nil {
+		b.Fatal(err)
+	}
+	engine := benchProcess(b, exec.Command(filepath.Join(dir, "enginesim"), "--preset", "zero", "-np", "64", "--model", "sim-8b"))
+	out := []*target{{name: "direct", url: engine}}
+	if path, err := exec.LookPath("nginx"); err == nil {
+		out = append(out, &target{name: "nginx", url: nginx(b, path, engine)})
+	} else {
+		b.Log("nginx is not installed: no such row")
+	}
+	cmd := exec.Command(filepath.Join(dir, "orchestratord"), "--addr", "127.0.0.1:0", "--engines", "local="+engine, "--log-level", "warn")
+	cmd.Env = []string{"HOME=" + b.TempDir(), "LLORCH_STATE_DIR=" + b.TempDir()}
+	url := benchProcess(b, cmd)
+	for range 500 {
+		res, err := http.Get(url + "/v1/models")
+		if err != nil {
+			b.Fatal(err)
+		}
+		text, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if bytes.Contains(text, []byte("sim-8b")) {
+			return append(out, &target{name: "llorch", url: url})
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.Fatal("orchestratord does not find the engine")
+	return nil
+}
+
+// benchProcess starts a program and returns the URL that it prints.
+func benchProcess(b *testing.B, cmd *exec.Cmd) string {
+	b.Helper()
+	out := new(lockedBuffer)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
+	address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
+	for range 1000 {
+		if a := address.FindString(out.String()); a != "" {
+			return "http://" + a
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.Fatalf("no address: %s", out)
+	return ""
+}
+
+// nginx starts a plain proxy without buffering.
+func nginx(b *testing.B, path, engine string) string {
+	b.Helper()
+	dir, addr := b.TempDir(), "127.0.0.1:18099"
+	conf := fmt.Sprintf(`worker_processes 2; daemon off; pid %[1]s/pid; error_log %[1]s/err; events { worker_connections 1024; }
+http { access_log off; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
+upstream e { server %[2]s; keepalive 64; }
+server { listen %[3]s; location / { proxy_pass http://e; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } } }`,
+		dir, strings.TrimPrefix(engine, "http://"), addr)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(path, "-c", file, "-p", dir)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
+	for range 300 {
+		if res, err := http.Get("http://" + addr + "/health"); err == nil {
+			res.Body.Close()
+			return "http://" + addr
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.Fatal("nginx does not answer")
+	return ""
+}
+
+// ask streams one chat and returns the time to the first token and to the end.
+func ask(b *testing.B, c *http.Client, url string) (first, whole time.Duration) {
+	began := time.Now()
+	res, err := c.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(chat))
+	if err != nil {
+		b.Error(err)
+		return 0, 0
+	}
+	defer res.Body.Close()
+	in := bufio.NewScanner(res.Body)
+	done := false
+	for in.Scan() {
+		if line := in.Bytes(); first == 0 && bytes.Contains(line, []byte(`"content":"`)) {
+			first = time.Since(began)
+		} else if bytes.Equal(line, []byte("data: [DONE]")) {
+			done = true
+		}
+	}
+	if !done {
+		b.Errorf("%s: status %d, no [DONE]", url, res.StatusCode)
+	}
+	return first, time.Since(began)
+}
+
+func percentile(d []time.Duration, p int) time.Duration {
+	s := slices.Sorted(slices.Values(d))
+	return s[min(len(s)-1, len(s)*p/100)]
+}
+
+// BenchmarkFrontSequential: one streamed chat of 16 tokens after the other, the
+// ways in turn, so that a change of the machine's speed meets all of them.
+func BenchmarkFrontSequential(b *testing.B) {
+	targets := benchTargets(b)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
+	for range 50 {
+		for _, t := range targets {
+			ask(b, client, t.url)
+		}
+	}
+	for b.Loop() {
+		for _, t := range targets {
+			first, whole := ask(b, client, t.url)
+			t.first, t.whole = append(t.first, first), append(t.whole, whole)
+		}
+	}
+	base := targets[0]
+	for _, t := range targets {
+		for _, p := range []int{50, 99} {
+			unit := "_p" + strconv.Itoa(p) + "_us"
+			b.ReportMetric(float64(percentile(t.first, p).Microseconds()), t.name+"_first"+unit)
+			if t != base {
+				b.ReportMetric(float64((percentile(t.first, p) - percentile(base.first, p)).Microseconds()), t.name+"_first_added"+unit)
+				b.ReportMetric(float64((percentile(t.whole, p) - percentile(base.whole, p)).Microseconds()), t.name+"_whole_added"+unit)
+			}
+		}
+	}
+}
+
+// BenchmarkFrontThroughput: 16 clients at once, one second for each way, in turn.
+func BenchmarkFrontThroughput(b *testing.B) {
+	targets := benchTargets(b)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+	for b.Loop() {
+		for _, t := range targets {
+			t.perSecond = append(t.perSecond, flood(b, client, t.url, 16, time.Second))
+		}
+	}
+	for _, t := range targets {
+		b.ReportMetric(median(t.perSecond), t.name+"_req/s")
+	}
+}
+
+func flood(b *testing.B, c *http.Client, url string, clients int, d time.Duration) float64 {
+	var wg sync.WaitGroup
+	counts := make([]int, clients)
+	began := time.Now()
+	for i := range clients {
+		wg.Go(func() {
+			for time.Since(began) < d {
+				ask(b, c, url)
+				counts[i]++
+			}
+		})
+	}
+	wg.Wait()
+	n := 0
+	for _, c := range counts {
+		n += c
+	}
+	return float64(n) / time.Since(began).Seconds()
+}
+
+func median(v []float64) float64 { s := slices.Sorted(slices.Values(v)); return s[len(s)/2] }

@@ -1,0 +1,113 @@
+package assemble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/llorch/llorch/authmin"
+	"github.com/llorch/llorch/examples/internal/config"
+	"github.com/llorch/llorch/narration"
+	"github.com/llorch/llorch/secrets"
+)
+
+// Narrator makes the log that the configuration asks for.
+func Narrator(r *config.Resolved, stderr io.Writer) (*narration.Narrator, error) {
+	level, err := narration.ParseLevel(r.String("log_level"))
+	if err != nil {
+		return nil, err
+	}
+	return NewNarrator(stderr, r.String("log_format"), level, r.Program, Version())
+}
+
+// Tokens loads the bearer tokens, none if none is configured. Each one is also
+// hidden wherever it would show in the log.
+func Tokens(ctx context.Context, r *config.Resolved, log *narration.Narrator) ([]string, error) {
+	src, err := secrets.NewSource(secrets.Config{LookupEnv: r.LookupEnv, Unsetenv: os.Unsetenv, Logger: log.Logger()})
+	if err != nil {
+		return nil, err
+	}
+	secret, meta, err := src.Load(ctx, "LLORCH_API_TOKEN")
+	if errors.Is(err, secrets.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("LLORCH_API_TOKEN: %w", err)
+	}
+	defer secret.Destroy()
+	if meta.Warning != "" {
+		log.Logger().WarnContext(ctx, meta.Warning, slog.String("event", "secret_source"), slog.String("origin", meta.Origin))
+	}
+	var tokens []string
+	err = secret.Use(func(b []byte) error {
+		for part := range strings.SplitSeq(string(b), ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				tokens = append(tokens, part)
+			}
+		}
+		return nil
+	})
+	for _, t := range tokens {
+		if _, hideErr := log.AddLiteral(t); hideErr != nil && err == nil {
+			err = errors.New("LLORCH_API_TOKEN: a token is shorter than 32 characters")
+		}
+	}
+	return tokens, err
+}
+
+// Program runs a configured program and returns its exit code: help, version
+// and --check-config, else build and run until a signal.
+func Program(ctx context.Context, name string, args, env []string, stdout, stderr io.Writer, build func(context.Context, *config.Resolved, io.Writer) (*App, error)) int {
+	r, err := config.Load(name, args, env, nil)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "\n"+name+": "))
+		return config.ExitCode(err)
+	}
+	switch r.Action {
+	case config.Help, config.HelpAll:
+		fmt.Fprint(stdout, config.HelpText(name, r.Action == config.HelpAll))
+		return config.ExitOK
+	case config.Version:
+		fmt.Fprintln(stdout, name, Version())
+		return config.ExitOK
+	case config.Check:
+		if err := r.WriteReport(stdout); err != nil {
+			return config.ExitFailed
+		}
+		return config.ExitOK
+	}
+	app, err := build(ctx, r, stderr)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "\n"+name+": "))
+		return startCode(err)
+	}
+	ctx, stop := Signals(ctx, app.Hurry)
+	defer stop()
+	fmt.Fprintf(stderr, "%s listens on %s\n", name, app.Addr)
+	if err := app.Run(ctx); err != nil {
+		fmt.Fprintf(stderr, "%s: %s\n", name, err)
+		return config.ExitFailed
+	}
+	return config.ExitOK
+}
+
+// startCode is the exit code for a program that did not start.
+func startCode(err error) int {
+	switch {
+	case errors.Is(err, authmin.ErrBindRefused), errors.Is(err, authmin.ErrWeakToken), errors.Is(err, errNoToken),
+		errors.Is(err, secrets.ErrPermission):
+		return config.ExitPolicy
+	case errors.Is(err, authmin.ErrBadAddress), errors.Is(err, secrets.ErrFormat), isFault(err):
+		return config.ExitConfig
+	}
+	return config.ExitUnavailable
+}
+
+func isFault(err error) bool {
+	_, ok := errors.AsType[*config.Fault](err)
+	return ok
+}

@@ -1,0 +1,120 @@
+// Package server is the thin HTTP front of the programs: routes as data, one mux
+// built from nothing else, and the chain of middleware around it.
+package server
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/llorch/llorch/narration"
+	"github.com/llorch/llorch/orchestrator/taskhttp"
+	"github.com/llorch/llorch/poolregistry/nodeapi"
+)
+
+// Auth says what a route asks of its caller.
+type Auth string
+
+// The classes of routes.
+const (
+	Open  Auth = "open"  // anybody
+	Local Auth = "local" // strictly local callers, others with a token
+	Token Auth = "token" // the bind policy's rule: a token, or strictly local where no token is set
+)
+
+// Route is one route of a program. The mux, the gate and the tests are made of
+// the same list.
+type Route struct {
+	Method  string
+	Path    string // pattern of net/http, without method and host
+	Owner   string // the package that serves it
+	Auth    Auth
+	Handler http.Handler
+}
+
+// Parts are the handlers that the routes lead to. Nil ones have no routes.
+type Parts struct {
+	Tasks   http.Handler        // taskhttp.New
+	Nodes   http.Handler        // nodehttp.New
+	Pools   http.Handler        // poolhttp.New
+	Metrics prometheus.Gatherer // what /metrics shows
+	Ready   func() error        // nil error: ready
+}
+
+// Routes lists what a program with these parts serves.
+func Routes(p Parts) []Route {
+	out := []Route{{http.MethodGet, "/health", "server", Open, http.HandlerFunc(health)}}
+	if p.Ready != nil {
+		out = append(out, Route{http.MethodGet, "/readyz", "server", Local, ready(p.Ready)})
+	}
+	if p.Metrics != nil {
+		out = append(out, Route{http.MethodGet, "/metrics", "server", Local, promhttp.HandlerFor(p.Metrics, promhttp.HandlerOpts{})})
+	}
+	if p.Tasks != nil {
+		for _, r := range taskhttp.Routes() {
+			out = append(out, Route{r.Method, r.Path, "taskhttp", Token, p.Tasks})
+		}
+	}
+	if p.Nodes != nil {
+		out = append(out, patterns("nodehttp", p.Nodes,
+			nodeapi.RouteRegister, nodeapi.RouteHeartbeat, nodeapi.RouteLeave, nodeapi.RouteNodes, nodeapi.RouteNode)...)
+	}
+	if p.Pools != nil {
+		out = append(out, patterns("poolhttp", p.Pools, nodeapi.RoutePools, nodeapi.RoutePoolStatus, nodeapi.RoutePoolWorkers)...)
+	}
+	return out
+}
+
+// patterns makes routes of "METHOD /path" patterns.
+func patterns(owner string, h http.Handler, list ...string) []Route {
+	var out []Route
+	for _, p := range list {
+		for i := range p {
+			if p[i] == ' ' {
+				out = append(out, Route{p[:i], p[i+1:], owner, Token, h})
+				break
+			}
+		}
+	}
+	return out
+}
+
+// mux builds the one mux. Each owner's handler is mounted once per path and
+// answers wrong methods itself; unknown paths get our own 404.
+func mux(routes []Route) http.Handler {
+	m := http.NewServeMux()
+	seen := make(map[string]bool)
+	for _, r := range routes {
+		if pattern := r.Path; !seen[pattern] {
+			seen[pattern] = true
+			h := r.Handler
+			if r.Owner == "server" {
+				h = onlyGet(h)
+			}
+			m.Handle(pattern, noted(h))
+		}
+	}
+	m.HandleFunc("/", notFound)
+	return m
+}
+
+// noted tells the log which route a request took.
+func noted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		narration.NoteRoute(r)
+		h.ServeHTTP(w, r)
+	})
+}
+
+// paths returns the paths of a class, for the gate. Open and local routes have
+// no wildcards.
+func paths(routes []Route, a Auth) []string {
+	out := []string{}
+	for _, r := range routes {
+		if r.Auth == a {
+			out = append(out, r.Path)
+		}
+	}
+	return out
+}

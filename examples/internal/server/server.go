@@ -1,0 +1,75 @@
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/llorch/llorch/authmin"
+	"github.com/llorch/llorch/deadline"
+	"github.com/llorch/llorch/narration"
+)
+
+// Config is what the chain around the mux needs.
+type Config struct {
+	Narrator         *narration.Narrator
+	Keys             *authmin.KeySet // nil: nobody has a token
+	LoopbackOptional bool            // strictly local callers need no token
+	AllowedHosts     []string        // Host values beside loopback names
+}
+
+// Times of the HTTP server (SRV-5). Streams lift the write timeout themselves.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	headerBytes   = 32 << 10
+)
+
+// New returns a server for the routes: recovery and correlation id outermost,
+// then the gate (Host guard, token, cross-origin), deadline, and the mux.
+func New(c Config, routes []Route) (*http.Server, error) {
+	var keys authmin.Verifier
+	if c.Keys != nil {
+		keys = c.Keys
+	}
+	gate, gateErr := authmin.New(authmin.Config{
+		Keys: keys, LoopbackOptional: c.LoopbackOptional, Open: paths(routes, Open), OpenLocal: paths(routes, Local),
+		AllowedHosts: c.AllowedHosts, Answer: refuse, Logger: c.Narrator.Logger(),
+	})
+	budget, budgetErr := deadline.New(deadline.Config{Answer: outOfTime})
+	if err := errors.Join(gateErr, budgetErr); err != nil {
+		return nil, err
+	}
+	h := gate.Wrap(budget.Wrap(mux(routes)))
+	h = recovered(c.Narrator.Logger(), h)
+	h = narration.Middleware(c.Narrator, narration.HTTPConfig{Skip: routine, ClientIP: true})(h)
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
+		ErrorLog: slog.NewLogLogger(c.Narrator.Handler(), slog.LevelDebug),
+	}, nil
+}
+
+// routine reports whether a request is not worth a log line of its own.
+func routine(r *http.Request) bool {
+	return r.URL.Path == "/health" || r.URL.Path == "/metrics" || r.URL.Path == "/readyz"
+}
+
+// recovered answers 500 when a handler panics; the correlation id is set already.
+func recovered(log *slog.Logger, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			if v == http.ErrAbortHandler {
+				panic(v)
+			}
+			log.ErrorContext(r.Context(), "A handler panicked.", slog.String("event", "internal"), slog.String("stack", string(debug.Stack())))
+			answer(w, r, internal())
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
