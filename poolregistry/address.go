@@ -1,6 +1,7 @@
 package poolregistry
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -35,11 +36,7 @@ func (p AddressPolicy) kinds() []inputvalidation.AddrKind {
 }
 
 func never(k inputvalidation.AddrKind) bool {
-	switch k {
-	case inputvalidation.AddrPublic, inputvalidation.AddrPrivate, inputvalidation.AddrLoopback:
-		return false
-	}
-	return true
+	return k != inputvalidation.AddrPublic && k != inputvalidation.AddrPrivate && k != inputvalidation.AddrLoopback
 }
 
 func (p AddressPolicy) validate() error {
@@ -106,11 +103,7 @@ func (p AddressPolicy) checkHost(host string) string {
 
 func (p AddressPolicy) portAllowed(s string) bool {
 	port, err := strconv.ParseUint(s, 10, 16)
-	least := p.MinPort
-	if least == 0 {
-		least = 1024
-	}
-	return err == nil && port > 0 && (port == 80 || port == 443 || port >= uint64(least))
+	return err == nil && port > 0 && (port == 80 || port == 443 || port >= uint64(cmp.Or(p.MinPort, 1024)))
 }
 
 // Transport returns a new transport whose dialer judges the address that is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"log/slog"
 	"slices"
 	"time"
 )
@@ -99,7 +100,7 @@ func (s *state) checkLease(e *entry, lease [sha256.Size]byte, seq uint64, now ti
 		s.change(e, func(n *Node) { n.ConflictSince = s.wall() })
 		s.urgent = true
 		s.schedule(e)
-		s.note(record{kind: recordConflict, node: e.node.ID, epoch: e.node.Epoch})
+		s.note(slog.LevelError, "two live copies of one node id", e.node.attr(), slog.Uint64("epoch", e.node.Epoch))
 	}
 	return &Error{Code: LeaseFenced}
 }
@@ -147,7 +148,7 @@ func (s *state) skew(e *entry, theirs time.Time) {
 	skewed := median > skewLimit || median < -skewLimit
 	if skewed && !e.skewed {
 		s.counts.skewed++
-		s.note(record{kind: recordSkew, node: e.node.ID})
+		s.note(slog.LevelWarn, "clock of node is off by more than 30 s", e.node.attr())
 	}
 	if diff := median - e.node.ClockSkewMS; skewed != e.skewed || diff > skewChange || diff < -skewChange {
 		s.change(e, func(n *Node) { n.ClockSkewMS = median })

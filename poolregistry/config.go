@@ -1,6 +1,7 @@
 package poolregistry
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"time"
@@ -46,52 +47,38 @@ type Limits struct {
 	Events  int // per beat; 0 = 64
 }
 
-func (l Limits) filled() Limits {
-	for _, f := range []struct {
-		v   *int
-		def int
-	}{{&l.Nodes, 10_000}, {&l.Pools, 64}, {&l.Workers, 64}, {&l.Models, 4096}, {&l.Events, 64}} {
-		if *f.v == 0 {
-			*f.v = f.def
-		}
-	}
-	return l
-}
-
 func (c Config) filled() Config {
-	c.Timing, c.Limits = c.Timing.filled(), c.Limits.filled()
-	fill := func(d *time.Duration, def time.Duration) {
-		if *d == 0 {
-			*d = def
-		}
-	}
-	fill(&c.RestartGrace, c.Timing.OfflineAfter)
-	fill(&c.ForgetAfter, time.Hour)
-	fill(&c.PublishEvery, 5*time.Millisecond)
-	fill(&c.GuardMaxHold, 5*time.Minute)
-	if c.GuardFloor == 0 {
-		c.GuardFloor = 2
-	}
-	if c.GuardFraction == 0 {
-		c.GuardFraction = 0.2
-	}
-	if c.Logger == nil {
-		c.Logger = slog.New(slog.DiscardHandler)
-	}
+	c.Timing = c.Timing.filled()
+	c.Limits.Nodes = cmp.Or(c.Limits.Nodes, 10_000)
+	c.Limits.Pools = cmp.Or(c.Limits.Pools, 64)
+	c.Limits.Workers = cmp.Or(c.Limits.Workers, 64)
+	c.Limits.Models = cmp.Or(c.Limits.Models, 4096)
+	c.Limits.Events = cmp.Or(c.Limits.Events, 64)
+	c.RestartGrace = cmp.Or(c.RestartGrace, c.Timing.OfflineAfter)
+	c.ForgetAfter = cmp.Or(c.ForgetAfter, time.Hour)
+	c.PublishEvery = cmp.Or(c.PublishEvery, 5*time.Millisecond)
+	c.GuardFloor = cmp.Or(c.GuardFloor, 2)
+	c.GuardFraction = cmp.Or(c.GuardFraction, 0.2)
+	c.GuardMaxHold = cmp.Or(c.GuardMaxHold, 5*time.Minute)
+	c.Logger = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 	return c
 }
 
 // validate reports all faults of a filled Config together.
 func (c Config) validate() error {
-	errs := []error{c.Timing.Validate(), c.Address.validate()}
-	bad := func(is bool, text string) {
-		if is {
-			errs = append(errs, errors.New(text))
-		}
-	}
-	bad(c.Limits.Nodes < 1 || c.Limits.Nodes > 100_000, "limits.nodes: must be 1 to 100000")
-	bad(min(c.Limits.Pools, c.Limits.Workers, c.Limits.Models, c.Limits.Events) < 1, "limits: must not be negative")
-	bad(c.GuardFloor < 0, "guard_floor: must not be negative")
-	bad(!(c.GuardFraction >= 0 && c.GuardFraction <= 1), "guard_fraction: must be 0 to 1")
+	errs := faults{c.Timing.Validate(), c.Address.validate()}
+	errs.add(c.Limits.Nodes < 1 || c.Limits.Nodes > 100_000, "limits.nodes: must be 1 to 100000")
+	errs.add(min(c.Limits.Pools, c.Limits.Workers, c.Limits.Models, c.Limits.Events) < 1, "limits: must not be negative")
+	errs.add(c.GuardFloor < 0, "guard_floor: must not be negative")
+	errs.add(!(c.GuardFraction >= 0 && c.GuardFraction <= 1), "guard_fraction: must be 0 to 1")
 	return errors.Join(errs...)
+}
+
+// faults collects what is wrong with a configuration.
+type faults []error
+
+func (f *faults) add(is bool, text string) {
+	if is {
+		*f = append(*f, errors.New(text))
+	}
 }

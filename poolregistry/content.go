@@ -1,6 +1,9 @@
 package poolregistry
 
-import "slices"
+import (
+	"reflect"
+	"slices"
+)
 
 const maxNodeEvents = 16
 
@@ -14,24 +17,19 @@ func (s *state) content(e *entry, b Beat) (unknown []PoolID) {
 		}
 	}
 	gpus, sameGPUs := mergeGPUs(e.node.Capabilities.GPUs, b.GPUs)
-	events := b.Events
-	for len(events) > 0 && events[0].ID <= e.lastEvent {
-		events = events[1:]
-	}
-	if same && sameGPUs && len(events) == 0 {
-		return unknown
-	}
-	s.change(e, func(n *Node) {
-		n.Pools, n.Capabilities.GPUs = pools, gpus
-		for _, ev := range events {
-			if ev.ID <= e.lastEvent {
-				continue // twice in one beat
-			}
+	events := e.node.Events
+	for _, ev := range b.Events {
+		if ev.ID > e.lastEvent { // else it was in an earlier beat, or twice in this one
 			e.lastEvent = ev.ID
-			n.Events = append(slices.Clone(n.Events), ev)
+			events = append(slices.Clone(events), ev)
 		}
-		n.Events = n.Events[max(0, len(n.Events)-maxNodeEvents):]
-	})
+	}
+	if !same || !sameGPUs || len(events) > len(e.node.Events) {
+		s.change(e, func(n *Node) {
+			n.Pools, n.Capabilities.GPUs = pools, gpus
+			n.Events = events[max(0, len(events)-maxNodeEvents):]
+		})
+	}
 	return unknown
 }
 
@@ -45,14 +43,14 @@ func mergePools(have, beat []Pool) (merged []Pool, same bool) {
 		j, ok := slices.BinarySearchFunc(beat, old.ID, func(p Pool, id PoolID) int { return compare(p.ID, id) })
 		if ok {
 			merged[i] = beat[j]
-			if merged[i].ModelsAvailable == nil {
+			if m := merged[i].ModelsAvailable; m == nil || slices.EqualFunc(m, old.ModelsAvailable, Model.same) {
 				merged[i].ModelsAvailable = old.ModelsAvailable
 			}
 		} else {
 			merged[i] = *old
 			merged[i].Live, merged[i].Ready, merged[i].Reason = false, false, "absent"
 		}
-		same = same && merged[i].same(old)
+		same = same && reflect.DeepEqual(&merged[i], old)
 	}
 	if same {
 		return have, true
@@ -75,7 +73,7 @@ func mergeGPUs(have, beat []GPU) (merged []GPU, same bool) {
 			continue
 		}
 		g := merged[i].merge(b)
-		if g.same(merged[i]) {
+		if reflect.DeepEqual(g, merged[i]) {
 			continue
 		}
 		if same {

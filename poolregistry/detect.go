@@ -1,6 +1,9 @@
 package poolregistry
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 // tick is the detection timer: it notes stalls of this process, then lets time
 // act. Force counts all the time since the last tick as a stall.
@@ -13,7 +16,7 @@ func (s *state) tick(now time.Duration, force bool) {
 		if !force {
 			s.counts.stalls++
 			s.counts.stalled += now - from
-			s.note(record{kind: recordStall, silence: now - from})
+			s.note(slog.LevelWarn, "this process was paused", slog.Int64("stall_ms", (now-from).Milliseconds()))
 		}
 	}
 	s.advance(now)
@@ -26,8 +29,13 @@ func (s *state) advance(now time.Duration) {
 		s.due = forever // until the next tick
 		return
 	}
-	s.suspect(now)
-	s.askGuard(now)
+	for _, e := range s.order {
+		if e.times.Liveness != Suspect {
+			s.silent(e, now)
+		}
+	}
+	g, verdict := s.guard.step(s.loss(now), s.cfg.GuardFloor, s.cfg.GuardFraction, s.cfg.GuardMaxHold, now)
+	s.setGuard(g, verdict, now)
 	s.expire(now)
 	s.due = s.nextDue()
 }
@@ -43,23 +51,14 @@ func (s *state) nextDue() time.Duration {
 	return due
 }
 
-func (s *state) evaluate(e *entry, now time.Duration) (Liveness, string) {
-	return Evaluate(e.times, s.observer, s.cfg.Timing, now)
-}
-
-func (s *state) suspect(now time.Duration) {
-	for _, e := range s.order {
-		if e.times.Liveness == Online || e.times.Liveness == Registering {
-			if to, reason := s.evaluate(e, now); to == Suspect {
-				s.fire(e, "silent", reason, now)
-			}
-		}
+// silent applies Evaluate to a node and reports whether that moved it.
+func (s *state) silent(e *entry, now time.Duration) bool {
+	to, reason := Evaluate(e.times, s.observer, s.cfg.Timing, now)
+	if to == e.times.Liveness {
+		return false
 	}
-}
-
-func (s *state) askGuard(now time.Duration) {
-	g, verdict := s.guard.step(s.loss(now), s.cfg.GuardFloor, s.cfg.GuardFraction, s.cfg.GuardMaxHold, now)
-	s.setGuard(g, verdict, now)
+	s.fire(e, "silent", reason, now)
+	return true
 }
 
 func (s *state) setGuard(g guard, verdict guardVerdict, now time.Duration) {
@@ -72,18 +71,15 @@ func (s *state) setGuard(g guard, verdict guardVerdict, now time.Duration) {
 	switch verdict {
 	case guardTripped:
 		s.counts.guardTrips++
-		s.note(record{kind: recordGuard, reason: "tripped"})
+		s.note(slog.LevelError, "mass-failure guard tripped")
 	case guardRecovered:
 		s.observer.HoldOffline = max(s.observer.HoldOffline, now+s.cfg.Timing.SuspectAfter)
-		s.note(record{kind: recordGuard, reason: "recovered"})
+		s.note(slog.LevelWarn, "mass-failure guard recovered")
 	case guardExpired:
-		s.note(record{kind: recordGuard, reason: "expired"})
-	}
-	if verdict == guardExpired {
+		s.note(slog.LevelWarn, "mass-failure guard expired")
 		// What the guard held goes now, and does not count against the rest.
 		for _, e := range s.order {
-			if to, reason := s.evaluate(e, now); e.times.Liveness == Suspect && to == Offline {
-				s.fire(e, "silent", reason, now)
+			if e.times.Liveness == Suspect && s.silent(e, now) {
 				e.lostAt = forever
 			}
 		}
@@ -125,11 +121,8 @@ func (s *state) dueNow(e *entry, now time.Duration) bool {
 // keeps from being offline.
 func (s *state) markHeld(now time.Duration) {
 	for _, e := range s.order {
-		held := false
-		if s.guard.held && e.times.Liveness == Suspect {
-			_, reason := s.evaluate(e, now)
-			held = reason == "guard"
-		}
+		_, reason := Evaluate(e.times, s.observer, s.cfg.Timing, now)
+		held := reason == "guard"
 		if held != e.node.GuardHeld {
 			s.change(e, func(n *Node) { n.GuardHeld = held })
 		}
@@ -141,9 +134,7 @@ func (s *state) expire(now time.Duration) {
 	for _, e := range s.order {
 		switch e.times.Liveness {
 		case Suspect:
-			if to, reason := s.evaluate(e, now); to == Offline {
-				s.fire(e, "silent", reason, now)
-			}
+			s.silent(e, now)
 		case Offline:
 			if s.cfg.ForgetAfter >= 0 && now-e.changedAt >= s.cfg.ForgetAfter {
 				gone = append(gone, e)
@@ -157,7 +148,6 @@ func (s *state) expire(now time.Duration) {
 		s.markHeld(now)
 	}
 	for _, e := range gone {
-		s.note(record{kind: recordTransition, node: e.node.ID, from: Offline, to: "removed", reason: "forgotten", epoch: e.node.Epoch})
-		s.remove(e)
+		s.remove(e, "forgotten")
 	}
 }

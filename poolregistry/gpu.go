@@ -1,5 +1,7 @@
 package poolregistry
 
+import "cmp"
+
 // Capabilities say what hardware a node has.
 type Capabilities struct {
 	GPUs          []GPU  `json:"gpus,omitzero"` // sorted by DeviceID; at most 64
@@ -28,41 +30,17 @@ type GPU struct {
 
 // merge returns g with every value that beat states.
 func (g GPU) merge(beat GPU) GPU {
-	for _, p := range []struct{ to, from **uint64 }{
-		{&g.VRAMTotalBytes, &beat.VRAMTotalBytes},
-		{&g.VRAMFreeBytes, &beat.VRAMFreeBytes},
-		{&g.VRAMReservedBytes, &beat.VRAMReservedBytes},
-	} {
-		if *p.from != nil {
-			*p.to = *p.from
-		}
-	}
-	if beat.TemperatureC != nil {
-		g.TemperatureC = beat.TemperatureC
-	}
-	if beat.UtilizationPercent != nil {
-		g.UtilizationPercent = beat.UtilizationPercent
-	}
-	if beat.Health != "" {
-		g.Health = beat.Health
-	}
-	if beat.Recovery != "" {
-		g.Recovery = beat.Recovery
-	}
+	override(&g.VRAMTotalBytes, beat.VRAMTotalBytes)
+	override(&g.VRAMFreeBytes, beat.VRAMFreeBytes)
+	override(&g.VRAMReservedBytes, beat.VRAMReservedBytes)
+	override(&g.TemperatureC, beat.TemperatureC)
+	override(&g.UtilizationPercent, beat.UtilizationPercent)
+	override(&g.Health, beat.Health)
+	override(&g.Recovery, beat.Recovery)
 	if g.VRAMTotalBytes != nil && g.VRAMFreeBytes != nil && *g.VRAMFreeBytes > *g.VRAMTotalBytes {
 		g.VRAMFreeBytes = g.VRAMTotalBytes
 	}
 	return g
 }
 
-// same reports whether g and h state the same values.
-func (g GPU) same(h GPU) bool {
-	return samePtr(g.VRAMTotalBytes, h.VRAMTotalBytes) && samePtr(g.VRAMFreeBytes, h.VRAMFreeBytes) &&
-		samePtr(g.VRAMReservedBytes, h.VRAMReservedBytes) && samePtr(g.TemperatureC, h.TemperatureC) &&
-		samePtr(g.UtilizationPercent, h.UtilizationPercent) && g.Health == h.Health && g.Recovery == h.Recovery &&
-		g.DeviceID == h.DeviceID && g.UUID == h.UUID
-}
-
-func samePtr[T comparable](a, b *T) bool {
-	return a == b || a != nil && b != nil && *a == *b
-}
+func override[T comparable](to *T, stated T) { *to = cmp.Or(stated, *to) }

@@ -12,7 +12,7 @@ func (r *Registry) Leave(_ context.Context, id NodeID, leaseToken string) error 
 	_ = r.lock()
 	defer r.unlock()
 	err := r.state.leave(id, lease)
-	r.state.counts.deregistered(outcomeOf(err))
+	r.state.counts.deregistrations[outcomeOf(err)]++
 	return err
 }
 
@@ -24,7 +24,6 @@ func (s *state) leave(id NodeID, lease [sha256.Size]byte) error {
 	if err := s.checkLease(e, lease, 0, 0); err != nil { // seq 0 proves nothing about a second copy
 		return err
 	}
-	s.note(record{kind: recordTransition, node: id, from: e.times.Liveness, to: "removed", reason: "left", epoch: e.node.Epoch})
-	s.remove(e)
+	s.remove(e, "left")
 	return nil
 }

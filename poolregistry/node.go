@@ -58,11 +58,10 @@ func (n *Node) LastHeartbeat() time.Time {
 	if n.heard == nil {
 		return time.Time{}
 	}
-	at := n.heard.at.Load()
-	if at == 0 {
-		return time.Time{}
+	if at := n.heard.at.Load(); at != 0 {
+		return n.heard.start.Add(time.Duration(at))
 	}
-	return n.heard.start.Add(time.Duration(at))
+	return time.Time{}
 }
 
 // Placeable reports whether new work may be sent to the node, and if not why:
@@ -79,11 +78,10 @@ func (n *Node) Placeable() (ok bool, reason string) {
 
 // Pool returns the pool with that id.
 func (n *Node) Pool(id PoolID) (*Pool, bool) {
-	i, ok := slices.BinarySearchFunc(n.Pools, id, func(p Pool, id PoolID) int { return compare(p.ID, id) })
-	if !ok {
-		return nil, false
+	if i, ok := slices.BinarySearchFunc(n.Pools, id, func(p Pool, id PoolID) int { return compare(p.ID, id) }); ok {
+		return &n.Pools[i], true
 	}
-	return &n.Pools[i], true
+	return nil, false
 }
 
 // MarshalJSON writes the node with its status, whether it is placeable, and the
@@ -138,26 +136,20 @@ type transition struct {
 // transitions is the whole state table; the package comment shows it and a test
 // compares the two.
 func transitions() []transition {
-	return []transition{
-		{"-", "register", Registering},
-		{"registering", "register", Registering},
-		{"online", "register", Registering},
-		{"suspect", "register", Registering},
-		{"offline", "register", Registering},
-		{"registering", "beat", Online},
-		{"online", "beat", Online},
-		{"suspect", "beat", Online},
-		{"offline", "beat", Online},
-		{"registering", "silent", Suspect},
-		{"online", "silent", Suspect},
-		{"online", "refused", Suspect},
-		{"suspect", "silent", Offline},
-		{"offline", "forget", ""},
-		{"registering", "leave", ""},
-		{"online", "leave", ""},
-		{"suspect", "leave", ""},
-		{"offline", "leave", ""},
+	var rows []transition
+	add := func(event string, to Liveness, froms ...string) {
+		for _, from := range froms {
+			rows = append(rows, transition{from, event, to})
+		}
 	}
+	add("register", Registering, "-", "registering", "online", "suspect", "offline")
+	add("beat", Online, "registering", "online", "suspect", "offline")
+	add("silent", Suspect, "registering", "online")
+	add("refused", Suspect, "online")
+	add("silent", Offline, "suspect")
+	add("forget", "", "offline")
+	add("leave", "", "registering", "online", "suspect", "offline")
+	return rows
 }
 
 // next returns the state after event, or false where the table has no row.

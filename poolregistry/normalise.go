@@ -31,16 +31,16 @@ func (c *checker) registration(r Registration) (Registration, error) {
 			c.fault("address", fault)
 		}
 	}
-	c.text("version", r.Version, maxText)
+	c.text(maxText, "version", r.Version)
 	if code := r.Region.fill(); code != "" {
 		c.fault("region", code)
 	}
-	c.text("region.evidence", r.Region.Evidence, maxText)
+	c.text(maxText, "region.evidence", r.Region.Evidence)
 	r.Labels = c.labels(r.Labels)
 	if r.PrevEpoch > maxPrevEpoch {
 		c.fault("prev_epoch", faultRange)
 	}
-	c.text("lease_token", r.LeaseToken, maxText)
+	c.text(maxText, "lease_token", r.LeaseToken)
 	c.enter("capabilities", -1)
 	number(c, "cpu_cores", &r.Capabilities.CPUCores, 0, 1<<20)
 	r.Capabilities.GPUs = c.gpus(r.Capabilities.GPUs)
@@ -77,105 +77,80 @@ func (c *checker) labels(labels map[string]string) map[string]string {
 		return nil
 	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		if k == "" || len(k) > 63 || !labelKey(k) {
+		if k == "" || len(k) > 63 || strings.Trim(k, "abcdefghijklmnopqrstuvwxyz0123456789._/-") != "" {
 			c.fault("labels", faultCharset)
 		}
-		c.text("labels", labels[k], maxText)
+		c.text(maxText, "labels", labels[k])
 	}
 	return maps.Clone(labels)
 }
 
-func labelKey(k string) bool {
-	for i := range len(k) {
-		switch b := k[i]; {
-		case 'a' <= b && b <= 'z', '0' <= b && b <= '9', b == '.', b == '_', b == '/', b == '-':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-func (c *checker) gpus(in []GPU) []GPU {
-	if len(in) > maxGPUs {
-		c.fault("gpus", faultTooLong)
+// each returns a copy of a list of at most so many elements, sorted by key, after
+// check has seen each element under its own path.
+func each[T any, K cmp.Ordered](c *checker, name string, most int, in []T, key func(T) K, check func(before []T, v *T)) []T {
+	if len(in) > most {
+		c.fault(name, faultTooLong)
 		return nil
 	}
 	out := slices.Clone(in)
 	for i := range out {
-		c.enter("gpus", i)
-		c.gpu(&out[i])
-		for j := range i {
-			if out[i].DeviceID == out[j].DeviceID && !(c.lenient && out[i].UUID != "") {
+		c.enter(name, i)
+		check(out[:i], &out[i])
+		c.leave()
+	}
+	slices.SortStableFunc(out, func(a, b T) int { return cmp.Compare(key(a), key(b)) })
+	return out
+}
+
+func (c *checker) gpus(in []GPU) []GPU {
+	return each(c, "gpus", maxGPUs, in, func(g GPU) int { return g.DeviceID }, func(before []GPU, g *GPU) {
+		c.gpu(g)
+		for _, other := range before {
+			if g.DeviceID == other.DeviceID && !(c.lenient && g.UUID != "") {
 				c.fault("device_id", faultDuplicate)
 			}
-			if out[i].UUID != "" && out[i].UUID == out[j].UUID {
+			if g.UUID != "" && g.UUID == other.UUID {
 				c.fault("uuid", faultDuplicate)
 			}
 		}
-		c.leave()
-	}
-	slices.SortStableFunc(out, func(a, b GPU) int { return cmp.Compare(a.DeviceID, b.DeviceID) })
-	return out
+	})
 }
 
 func (c *checker) gpu(g *GPU) {
 	number(c, "device_id", &g.DeviceID, 0, 1<<16)
-	c.text("uuid", g.UUID, maxText)
-	c.text("name", g.Name, maxText)
-	c.text("compute_capability", g.ComputeCapability, 16)
-	c.text("driver_version", g.DriverVersion, 64)
+	c.text(maxText, "uuid", g.UUID, "name", g.Name)
+	c.text(16, "compute_capability", g.ComputeCapability)
+	c.text(64, "driver_version", g.DriverVersion)
 	enum(c, "vendor", &g.Vendor, "nvidia amd intel other")
 	enum(c, "memory_kind", &g.MemoryKind, "unknown dedicated unified carveout slice")
 	enum(c, "health", &g.Health, "ok degraded failed lost")
 	enum(c, "recovery", &g.Recovery, "none restart_app drain_reset reset reboot contact")
 	optional(c, "temperature_c", &g.TemperatureC, -50, 200)
 	optional(c, "utilization_percent", &g.UtilizationPercent, 0, 100)
+	g.VRAMTotalBytes, g.VRAMReservedBytes = clonePtr(g.VRAMTotalBytes), clonePtr(g.VRAMReservedBytes)
+	most := uint64(math.MaxUint64)
 	if g.VRAMTotalBytes != nil {
-		optional(c, "vram_free_bytes", &g.VRAMFreeBytes, 0, *g.VRAMTotalBytes)
+		most = *g.VRAMTotalBytes
 	}
-	for _, p := range []**uint64{&g.VRAMTotalBytes, &g.VRAMFreeBytes, &g.VRAMReservedBytes} {
-		if *p != nil {
-			*p = new(**p)
-		}
-	}
-	for _, p := range []**float64{&g.TemperatureC, &g.UtilizationPercent} {
-		if *p != nil {
-			*p = new(**p)
-		}
-	}
+	optional(c, "vram_free_bytes", &g.VRAMFreeBytes, 0, most)
 }
 
 func (c *checker) pools(in []Pool) []Pool {
-	if len(in) > c.limits.Pools {
-		c.fault("pools", faultTooLong)
-		return nil
-	}
-	out := make([]Pool, len(in))
-	for i := range in {
-		out[i] = in[i].clone()
-		c.enter("pools", i)
-		c.pool(&out[i])
-		if slices.ContainsFunc(out[:i], func(p Pool) bool { return p.ID == out[i].ID }) {
+	return each(c, "pools", c.limits.Pools, in, func(p Pool) PoolID { return p.ID }, func(before []Pool, p *Pool) {
+		*p = p.clone()
+		c.pool(p)
+		if slices.ContainsFunc(before, func(other Pool) bool { return p.ID == other.ID }) {
 			c.fault("pool_id", faultDuplicate)
 		}
-		c.leave()
-	}
-	slices.SortFunc(out, func(a, b Pool) int { return compare(a.ID, b.ID) })
-	return out
+	})
 }
 
 func (c *checker) pool(p *Pool) {
 	c.id("pool_id", string(p.ID), maxPoolID)
-	if p.State == "" {
-		p.State = "initializing"
-	}
+	p.State = cmp.Or(p.State, "initializing")
 	enum(c, "state", &p.State, "initializing ready draining failed offline")
 	enum(c, "breaker", &p.Breaker, "closed open half_open")
-	c.text("reason", p.Reason, maxText)
-	c.text("engine", p.Engine, maxText)
-	c.text("engine_version", p.EngineVersion, maxText)
-	c.text("engine_digest", p.EngineDigest, maxText)
+	c.text(maxText, "reason", p.Reason, "engine", p.Engine, "engine_version", p.EngineVersion, "engine_digest", p.EngineDigest)
 	number(c, "slots_total", &p.SlotsTotal, 0, maxSlots)
 	number(c, "slots_free", &p.SlotsFree, 0, max(0, min(p.SlotsTotal, maxSlots)))
 	number(c, "active_leases", &p.ActiveLeases, 0, math.MaxInt32)
@@ -186,41 +161,22 @@ func (c *checker) pool(p *Pool) {
 	slices.Sort(p.ModelsLoaded)
 	p.ModelsAvailable = c.models(p.ModelsAvailable)
 	if p.LastError != nil {
-		c.text("last_error.code", p.LastError.Code, maxText)
-		c.text("last_error.message", p.LastError.Message, maxMessage)
+		c.text(maxText, "last_error.code", p.LastError.Code)
+		c.text(maxMessage, "last_error.message", p.LastError.Message)
 	}
-	if len(p.Workers) > c.limits.Workers {
-		c.fault("workers", faultTooLong)
-		return
-	}
-	for i := range p.Workers {
-		c.enter("workers", i)
-		c.worker(&p.Workers[i])
-		if slices.ContainsFunc(p.Workers[:i], func(w Worker) bool { return w.ID == p.Workers[i].ID }) {
+	p.Workers = each(c, "workers", c.limits.Workers, p.Workers, func(w Worker) WorkerID { return w.ID }, func(before []Worker, w *Worker) {
+		c.worker(w)
+		if slices.ContainsFunc(before, func(other Worker) bool { return w.ID == other.ID }) {
 			c.fault("worker_id", faultDuplicate)
 		}
-		c.leave()
-	}
-	slices.SortFunc(p.Workers, func(a, b Worker) int { return compare(a.ID, b.ID) })
+	})
 }
 
 func (c *checker) models(in []Model) []Model {
-	if len(in) > c.limits.Models {
-		c.fault("models_available", faultTooLong)
-		return nil
-	}
-	out := slices.Clone(in)
-	for i := range out {
-		if ref := out[i].Ref; ref == "" || len(ref) > maxModelRef || !plainASCII(ref) {
-			c.enter("models_available", i)
-			if ref == "" {
-				c.fault("model", faultRequired)
-			}
-			c.text("model", ref, maxModelRef)
-			c.leave()
-		}
-	}
-	slices.SortStableFunc(out, func(a, b Model) int { return compare(a.Ref, b.Ref) })
+	out := each(c, "models_available", c.limits.Models, in, func(m Model) string { return m.Ref }, func(_ []Model, m *Model) {
+		c.line("model", m.Ref, maxModelRef)
+		m.Fits = clonePtr(m.Fits)
+	})
 	for i := 1; i < len(out); i++ {
 		if out[i].Ref == out[i-1].Ref {
 			c.fault("models_available", faultDuplicate)
@@ -236,13 +192,11 @@ func (c *checker) worker(w *Worker) {
 		c.fault("status", faultRequired)
 	}
 	enum(c, "status", &w.Status, "starting ready busy draining stopping stuck failed stopped")
-	c.text("reason", w.Reason, maxText)
-	c.text("model_ref", w.ModelRef, maxModelRef)
-	c.text("model_digest", w.ModelDigest, maxText)
-	c.text("quant", w.Quant, 64)
-	c.text("engine", w.Engine, maxText)
-	c.text("engine_version", w.EngineVersion, maxText)
-	c.text("protocol", w.Protocol, 32)
+	c.text(maxText, "reason", w.Reason, "model_digest", w.ModelDigest, "engine", w.Engine, "engine_version", w.EngineVersion)
+	c.text(maxModelRef, "model_ref", w.ModelRef)
+	c.text(64, "quant", w.Quant)
+	c.text(32, "protocol", w.Protocol)
+	w.Capabilities, w.GPUUUIDs = slices.Clone(w.Capabilities), slices.Clone(w.GPUUUIDs)
 	c.texts("capabilities", w.Capabilities, 64, 64)
 	c.texts("gpu_uuids", w.GPUUUIDs, maxGPUs, maxText)
 	number(c, "ctx_max", &w.CtxMax, 0, maxCtx)
@@ -252,6 +206,7 @@ func (c *checker) worker(w *Worker) {
 	number(c, "first_token_ms", &w.FirstTokenMS, 0, 1e9)
 	number(c, "restart_count", &w.RestartCount, 0, math.MaxInt32)
 	optional(c, "kv_used_ratio", &w.KVUsedRatio, 0, 1)
+	w.StartedAt = w.StartedAt.UTC() // so that equal instants are equal values
 	if w.URL != "" {
 		if _, fault := c.policy.check(w.URL); fault != "" {
 			w.Status, w.Reason, w.URL = "failed", "address", ""
@@ -260,29 +215,17 @@ func (c *checker) worker(w *Worker) {
 }
 
 func (c *checker) events(in []Event) []Event {
-	if len(in) > c.limits.Events {
-		c.fault("events", faultTooLong)
-		return nil
-	}
-	out := slices.Clone(in)
-	for i := range out {
-		e := &out[i]
-		c.enter("events", i)
+	return each(c, "events", c.limits.Events, in, func(e Event) uint64 { return e.ID }, func(_ []Event, e *Event) {
 		if e.ID == 0 {
 			c.fault("event_id", faultRequired)
 		}
 		c.id("worker_id", string(e.WorkerID), maxWorkerID)
 		c.id("pool_id", string(e.PoolID), maxPoolID)
-		c.text("gpu", e.GPU, maxText)
-		c.text("signal", e.Signal, 32)
-		c.text("class", e.Class, 64)
-		c.text("message", e.Message, maxMessage)
+		c.text(maxText, "gpu", e.GPU)
+		c.text(32, "signal", e.Signal)
+		c.text(64, "class", e.Class)
+		c.text(maxMessage, "message", e.Message)
 		number(c, "uptime_ms", &e.UptimeMS, 0, maxMillis)
-		if e.ExitCode != nil {
-			e.ExitCode = new(*e.ExitCode)
-		}
-		c.leave()
-	}
-	slices.SortStableFunc(out, func(a, b Event) int { return cmp.Compare(a.ID, b.ID) })
-	return out
+		e.ExitCode = clonePtr(e.ExitCode)
+	})
 }

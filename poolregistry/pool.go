@@ -3,6 +3,7 @@ package poolregistry
 import (
 	"bytes"
 	"encoding/json"
+	"reflect"
 	"slices"
 )
 
@@ -95,44 +96,18 @@ func (s PoolState) MarshalText() ([]byte, error) {
 }
 
 func (p Pool) clone() Pool {
-	p.DeviceMask = slices.Clone(p.DeviceMask)
-	p.ModelsLoaded = slices.Clone(p.ModelsLoaded)
-	p.ModelsAvailable = cloneEach(p.ModelsAvailable, func(m Model) Model {
-		if m.Fits != nil {
-			m.Fits = new(*m.Fits)
-		}
-		return m
-	})
-	p.Workers = cloneEach(p.Workers, Worker.clone)
-	if p.LastError != nil {
-		p.LastError = new(*p.LastError)
-	}
+	p.DeviceMask, p.ModelsLoaded = slices.Clone(p.DeviceMask), slices.Clone(p.ModelsLoaded)
+	p.LastError = clonePtr(p.LastError)
 	return p
 }
 
-// cloneEach keeps nil apart from empty.
-func cloneEach[T any](s []T, clone func(T) T) []T {
-	if s == nil {
+func clonePtr[T any](p *T) *T {
+	if p == nil {
 		return nil
 	}
-	out := make([]T, len(s))
-	for i := range s {
-		out[i] = clone(s[i])
-	}
-	return out
+	return new(*p)
 }
 
-func (p *Pool) same(o *Pool) bool {
-	return p.ID == o.ID && p.State == o.State && p.Reason == o.Reason && p.Engine == o.Engine &&
-		p.EngineVersion == o.EngineVersion && p.EngineDigest == o.EngineDigest &&
-		p.Live == o.Live && p.Ready == o.Ready && p.Draining == o.Draining &&
-		p.SlotsFree == o.SlotsFree && p.SlotsTotal == o.SlotsTotal && p.ActiveLeases == o.ActiveLeases &&
-		p.Idle == o.Idle && p.VRAMFreeBytes == o.VRAMFreeBytes && p.VRAMTotalBytes == o.VRAMTotalBytes &&
-		p.Batching == o.Batching && p.Breaker == o.Breaker && p.Restarts == o.Restarts &&
-		samePtr(p.LastError, o.LastError) &&
-		slices.Equal(p.DeviceMask, o.DeviceMask) && slices.Equal(p.ModelsLoaded, o.ModelsLoaded) &&
-		slices.EqualFunc(p.ModelsAvailable, o.ModelsAvailable, func(a, b Model) bool {
-			return a.Ref == b.Ref && a.NeedBytes == b.NeedBytes && samePtr(a.Fits, b.Fits)
-		}) &&
-		slices.EqualFunc(p.Workers, o.Workers, func(a, b Worker) bool { return a.same(&b) })
+func (m Model) same(o Model) bool {
+	return m.Ref == o.Ref && m.NeedBytes == o.NeedBytes && reflect.DeepEqual(m.Fits, o.Fits)
 }

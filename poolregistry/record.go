@@ -6,50 +6,27 @@ import (
 	"time"
 )
 
-type recordKind int
-
-const (
-	recordTransition recordKind = iota
-	recordGuard
-	recordConflict
-	recordStall
-	recordSkew
-)
-
 // record is something to be logged once the lock is released.
 type record struct {
-	kind     recordKind
-	node     NodeID
-	from, to Liveness
-	reason   string
-	epoch    uint64
-	silence  time.Duration
+	level slog.Level
+	text  string
+	attrs []slog.Attr
 }
 
-func (s *state) note(r record) { s.records = append(s.records, r) }
+func (s *state) note(level slog.Level, text string, attrs ...slog.Attr) {
+	s.records = append(s.records, record{level, text, attrs})
+}
 
-func (r record) log(l *slog.Logger) {
-	ctx := context.Background()
-	node, epoch := slog.String("node", string(r.node)), slog.Uint64("epoch", r.epoch)
-	switch r.kind {
-	case recordTransition:
-		level := slog.LevelInfo
-		if r.to == Offline {
-			level = slog.LevelWarn
-		}
-		l.LogAttrs(ctx, level, "node "+string(r.to), node, epoch, slog.String("from", string(r.from)),
-			slog.String("to", string(r.to)), slog.String("reason", r.reason), slog.Int64("silence_ms", r.silence.Milliseconds()))
-	case recordGuard:
-		level := slog.LevelWarn
-		if r.reason == "tripped" {
-			level = slog.LevelError
-		}
-		l.LogAttrs(ctx, level, "mass-failure guard "+r.reason)
-	case recordConflict:
-		l.LogAttrs(ctx, slog.LevelError, "two live copies of one node id", node, epoch)
-	case recordStall:
-		l.LogAttrs(ctx, slog.LevelWarn, "this process was paused", slog.Int64("stall_ms", r.silence.Milliseconds()))
-	case recordSkew:
-		l.LogAttrs(ctx, slog.LevelWarn, "clock of node is off by more than 30 s", node)
+// noteMove notes that a node went from one state to another.
+func (s *state) noteMove(e *entry, from, to Liveness, reason string, silence time.Duration) {
+	level := slog.LevelInfo
+	if to == Offline {
+		level = slog.LevelWarn
 	}
+	s.note(level, "node "+string(to), e.node.attr(), slog.Uint64("epoch", e.node.Epoch), slog.String("from", string(from)),
+		slog.String("to", string(to)), slog.String("reason", reason), slog.Int64("silence_ms", silence.Milliseconds()))
 }
+
+func (n *Node) attr() slog.Attr { return slog.String("node", string(n.ID)) }
+
+func (r record) log(l *slog.Logger) { l.LogAttrs(context.Background(), r.level, r.text, r.attrs...) }

@@ -2,7 +2,9 @@ package poolregistry
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -33,11 +35,7 @@ const (
 )
 
 func isGroup(s string) bool {
-	switch s {
-	case groupEU, groupUS, groupAsia, groupOther, groupUnknown:
-		return true
-	}
-	return false
+	return slices.Contains([]string{groupEU, groupUS, groupAsia, groupOther, groupUnknown}, s)
 }
 
 // groupOf returns the group of a country, or "" if there is no such country.
@@ -45,15 +43,10 @@ func groupOf(country string) string {
 	if len(country) != 2 || strings.Contains(country, " ") {
 		return ""
 	}
-	switch {
-	case country == "US":
-		return groupUS
-	case strings.Contains(euCountries, country):
-		return groupEU
-	case strings.Contains(asiaCountries, country):
-		return groupAsia
-	case strings.Contains(allOther, country):
-		return groupOther
+	for _, g := range [][2]string{{groupUS, "US"}, {groupEU, euCountries}, {groupAsia, asiaCountries}, {groupOther, allOther}} {
+		if strings.Contains(g[1], country) {
+			return g[0]
+		}
 	}
 	return ""
 }
@@ -63,12 +56,13 @@ func groupOf(country string) string {
 // [*Error] with code [InvalidNode]. "EU" names the group; there is no such
 // country.
 func ParseRegion(s string) (Region, error) {
-	if len(s) > 16 {
-		return Region{}, &Error{Code: InvalidNode, Fields: []string{"region: " + faultTooLong}}
+	r, fault := Region{}, faultTooLong
+	if len(s) <= 16 {
+		r = splitRegion(s)
+		fault = r.fill()
 	}
-	r := splitRegion(s)
-	if code := r.fill(); code != "" {
-		return Region{}, &Error{Code: InvalidNode, Fields: []string{"region: " + code}}
+	if fault != "" {
+		return Region{}, &Error{Code: InvalidNode, Fields: []string{"region: " + fault}}
 	}
 	return r, nil
 }
@@ -92,9 +86,7 @@ func (r *Region) fill() string {
 		return faultCharset
 	}
 	if r.Country == "" {
-		if r.Group == "" {
-			r.Group = groupUnknown
-		}
+		r.Group = cmp.Or(r.Group, groupUnknown)
 		return ""
 	}
 	own := groupOf(r.Country)
@@ -112,10 +104,8 @@ func (r *Region) fill() string {
 // "ASIA" or "UNKNOWN". It leaves out the evidence.
 func (r Region) String() string {
 	switch {
-	case r.Country == "" && r.Group == "":
-		return groupUnknown
 	case r.Country == "":
-		return r.Group
+		return cmp.Or(r.Group, groupUnknown)
 	case r.Group == "" || r.Group == r.Country:
 		return r.Country
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"reflect"
 	"time"
 )
 
@@ -25,12 +26,11 @@ func (r *Registry) Register(_ context.Context, reg Registration) (Grant, error) 
 
 	now := r.lock()
 	defer r.unlock()
-	if err != nil {
-		r.state.counts.registered(outcomeInvalid)
-		return Grant{}, err
+	var grant Grant
+	if err == nil {
+		grant, err = r.state.register(reg, token, now)
 	}
-	grant, err := r.state.register(reg, token, now)
-	r.state.counts.registered(outcomeOf(err))
+	r.state.counts.registrations[outcomeOf(err)]++
 	return grant, err
 }
 
@@ -69,7 +69,8 @@ func (s *state) register(reg Registration, token string, now time.Duration) (Gra
 func (s *state) describe(e *entry, reg Registration, epoch uint64, now time.Duration) {
 	from := e.times.Liveness
 	conflict := e.node.ConflictSince
-	s.tally(from, -1)
+	s.tally[from]--
+	s.tally[Registering]++
 	n := &Node{
 		ID: reg.NodeID, Epoch: epoch, RegisteredAt: s.wall(), Since: s.wall(),
 		Liveness: Registering, Reason: "registered", ConflictSince: conflict,
@@ -85,7 +86,7 @@ func (s *state) describe(e *entry, reg Registration, epoch uint64, now time.Dura
 	e.onlineAt, e.lostAt, e.changedAt = forever, forever, now
 	s.urgent = true
 	s.schedule(e)
-	s.note(record{kind: recordTransition, node: reg.NodeID, from: from, to: Registering, reason: "registered", epoch: epoch})
+	s.noteMove(e, from, Registering, n.Reason, 0)
 }
 
 // refresh is a registration of the incarnation that holds the lease already.
@@ -112,7 +113,7 @@ func (n *Node) fill(reg Registration) {
 func (p *Pool) keep(n *Node) {
 	bare := Pool{ID: p.ID, State: p.State, ModelsAvailable: p.ModelsAvailable}
 	old, ok := n.Pool(p.ID)
-	if !ok || p.State != "initializing" || !p.same(&bare) {
+	if !ok || p.State != "initializing" || !reflect.DeepEqual(p, &bare) {
 		return
 	}
 	models := p.ModelsAvailable

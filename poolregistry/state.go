@@ -14,10 +14,10 @@ type state struct {
 	start time.Time // instant 0, with a monotonic reading
 	clock time.Time // the wall clock at this step: for people and clock skew only
 
-	nodes                     map[NodeID]*entry
-	order                     []*entry // sorted by id
-	current                   []*Node  // the newest version of each, in the same order; views are copies
-	online, suspects, offline int
+	nodes   map[NodeID]*entry
+	order   []*entry // sorted by id
+	current []*Node  // the newest version of each, in the same order; views are copies
+	tally   map[Liveness]int
 	// epochFloor is above every epoch of a node that was removed.
 	epochFloor uint64
 	named      int // entries that have their own heartbeat counters
@@ -38,7 +38,6 @@ type state struct {
 // entry is one node id with a lease.
 type entry struct {
 	node  *Node // newest version; replaced by setNode, never written
-	index int   // in state.order
 	times NodeTimes
 
 	lease, prevLease [sha256.Size]byte // digests of the current and the previous token
@@ -58,12 +57,13 @@ type entry struct {
 	changedAt time.Duration // when its liveness last changed
 	conflict  time.Duration // when a second copy was last seen; 0 = never
 
-	beats *[outcomes]uint64 // its own counters, or nil: counted with the others
+	beats map[string]uint64 // its own counters by outcome, or nil: counted with the others
 }
 
 func newState(cfg Config, start time.Time) *state {
 	return &state{
-		cfg: cfg, start: start, nodes: map[NodeID]*entry{}, due: forever,
+		cfg: cfg, start: start, nodes: map[NodeID]*entry{}, tally: map[Liveness]int{}, due: forever,
+		counts:   counts{registrations: map[string]uint64{}, deregistrations: map[string]uint64{}, otherBeats: map[string]uint64{}},
 		observer: ObserverTimes{HoldOffline: cfg.RestartGrace},
 		// So that the very first change is not held back.
 		publishedAt: -time.Hour,
@@ -78,20 +78,20 @@ func (s *state) insert(e *entry) {
 	i, _ := slices.BinarySearchFunc(s.order, e.node.ID, byID)
 	s.order = slices.Insert(s.order, i, e)
 	s.current = slices.Insert(s.current, i, e.node)
-	s.number(i)
 	s.nodes[e.node.ID] = e
 	if s.named < maxNamed {
 		s.named++
-		e.beats = new([outcomes]uint64)
+		e.beats = map[string]uint64{}
 	}
 	s.urgent = true
 }
 
-func (s *state) remove(e *entry) {
-	s.order = slices.Delete(s.order, e.index, e.index+1)
-	s.current = slices.Delete(s.current, e.index, e.index+1)
-	s.number(e.index)
-	s.tally(e.times.Liveness, -1)
+func (s *state) remove(e *entry, reason string) {
+	s.noteMove(e, e.times.Liveness, "removed", reason, 0)
+	i, _ := slices.BinarySearchFunc(s.order, e.node.ID, byID)
+	s.order = slices.Delete(s.order, i, i+1)
+	s.current = slices.Delete(s.current, i, i+1)
+	s.tally[e.times.Liveness]--
 	delete(s.nodes, e.node.ID)
 	if e.beats != nil {
 		s.named--
@@ -100,29 +100,11 @@ func (s *state) remove(e *entry) {
 	s.urgent = true
 }
 
-// number tells the entries from i on where they are.
-func (s *state) number(i int) {
-	for ; i < len(s.order); i++ {
-		s.order[i].index = i
-	}
-}
-
-// tally keeps the counts of a view.
-func (s *state) tally(l Liveness, d int) {
-	switch l {
-	case Online:
-		s.online += d
-	case Suspect:
-		s.suspects += d
-	case Offline:
-		s.offline += d
-	}
-}
-
+// setNode replaces the version of a node, also if the node is not inserted yet.
 func (s *state) setNode(e *entry, n *Node) {
 	e.node = n
-	if s.nodes[n.ID] == e {
-		s.current[e.index] = n
+	if i, ok := slices.BinarySearchFunc(s.order, n.ID, byID); ok {
+		s.current[i] = n
 	}
 }
 
@@ -148,8 +130,8 @@ func (s *state) fire(e *entry, event, reason string, now time.Duration) {
 	}
 	e.times.Liveness = to
 	e.changedAt = now
-	s.tally(from, -1)
-	s.tally(to, 1)
+	s.tally[from]--
+	s.tally[to]++
 	e.lostAt = forever
 	switch {
 	case to == Online && (from == Offline || e.onlineAt == forever):
@@ -168,10 +150,7 @@ func (s *state) fire(e *entry, event, reason string, now time.Duration) {
 		}
 	})
 	s.urgent = true
-	s.note(record{
-		kind: recordTransition, node: e.node.ID, from: from, to: to, reason: reason,
-		epoch: e.node.Epoch, silence: e.times.silence(s.observer, now),
-	})
+	s.noteMove(e, from, to, reason, e.times.silence(s.observer, now))
 }
 
 // wall is the wall-clock instant of this step, for people.
@@ -218,7 +197,7 @@ func (s *state) newView() *View {
 	s.gen++
 	return &View{
 		Gen: s.gen, Nodes: slices.Clone(s.current),
-		Online: s.online, Suspect: s.suspects, Offline: s.offline,
+		Online: s.tally[Online], Suspect: s.tally[Suspect], Offline: s.tally[Offline],
 		GuardHeld: s.guard.held, Detecting: s.observer.Detecting,
 	}
 }

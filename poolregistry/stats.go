@@ -1,52 +1,25 @@
 package poolregistry
 
 import (
+	"cmp"
 	"errors"
+	"maps"
 	"time"
+
+	"github.com/llorch/llorch/poolregistry/internal/wirecode"
 )
 
-// outcome is the result of a call, for counters.
-type outcome int
-
-const (
-	outcomeSuccess outcome = iota
-	outcomeUnauthorized
-	outcomeInvalid
-	outcomeUnknown
-	outcomeFenced
-	outcomeReplayed
-	outcomeLimited
-	outcomeError
-	outcomes
-)
-
-func (o outcome) String() string {
-	return [outcomes]string{"success", "unauthorized", "invalid", "unknown", "fenced", "replayed", "limited", "error"}[o]
-}
-
-func outcomeOf(err error) outcome {
+// outcomeOf is the result of a call, for counters: success, error, or what the
+// table of codes says.
+func outcomeOf(err error) string {
 	if err == nil {
-		return outcomeSuccess
+		return "success"
 	}
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
-		return outcomeError
+		return "error"
 	}
-	switch e.Code {
-	case LeaseInvalid, Forbidden:
-		return outcomeUnauthorized
-	case InvalidNode, InvalidBeat, AddressNotAllowed:
-		return outcomeInvalid
-	case NodeUnknown:
-		return outcomeUnknown
-	case LeaseFenced, NodeIDTaken:
-		return outcomeFenced
-	case BeatReplayed:
-		return outcomeReplayed
-	case TooManyBeats, NodeLimit:
-		return outcomeLimited
-	}
-	return outcomeError
+	return cmp.Or(wirecode.Find(string(e.Code)).Outcome, "error")
 }
 
 // maxNamed is how many nodes have heartbeat counters of their own.
@@ -58,7 +31,7 @@ func delayBounds() []float64 { return []float64{1, 3, 3.5, 5, 10, 20, 30, 31, 60
 
 // counts are the plain counters of a registry.
 type counts struct {
-	registrations, deregistrations, otherBeats [outcomes]uint64
+	registrations, deregistrations, otherBeats map[string]uint64 // by outcome
 
 	guardTrips, conflicts, skewed, clamped, stalls uint64
 	stalled                                        time.Duration
@@ -67,9 +40,6 @@ type counts struct {
 	delayN   uint64
 	delaySum time.Duration
 }
-
-func (c *counts) registered(o outcome)   { c.registrations[o]++ }
-func (c *counts) deregistered(o outcome) { c.deregistrations[o]++ }
 
 func (c *counts) detected(silence time.Duration) {
 	c.delayN++
@@ -82,12 +52,12 @@ func (c *counts) detected(silence time.Duration) {
 	}
 }
 
-func (s *state) countBeat(id NodeID, o outcome) {
+func (s *state) countBeat(id NodeID, outcome string) {
 	if e, ok := s.nodes[id]; ok && e.beats != nil {
-		e.beats[o]++
+		e.beats[outcome]++
 		return
 	}
-	s.counts.otherBeats[o]++
+	s.counts.otherBeats[outcome]++
 }
 
 // Stats are the counters and gauges of a [Registry] since New. Outcomes are
@@ -122,14 +92,14 @@ func (r *Registry) Stats() Stats {
 	defer r.unlock()
 	c := &r.state.counts
 	st := Stats{
-		Registrations: byOutcome(&c.registrations), Deregistrations: byOutcome(&c.deregistrations),
-		Heartbeats: map[NodeID]map[string]uint64{}, OtherHeartbeats: byOutcome(&c.otherBeats),
+		Registrations: maps.Clone(c.registrations), Deregistrations: maps.Clone(c.deregistrations),
+		Heartbeats: map[NodeID]map[string]uint64{}, OtherHeartbeats: maps.Clone(c.otherBeats),
 		GuardHeld: r.state.guard.held, GuardTrips: c.guardTrips, Conflicts: c.conflicts, Skewed: c.skewed,
 		Clamped: c.clamped, Stalls: c.stalls, Stalled: c.stalled,
 	}
 	for id, e := range r.state.nodes {
 		if e.beats != nil {
-			st.Heartbeats[id] = byOutcome(e.beats)
+			st.Heartbeats[id] = maps.Clone(e.beats)
 		}
 	}
 	d := &st.DetectionDelay
@@ -140,14 +110,4 @@ func (r *Registry) Stats() Stats {
 		d.Buckets[bound] = sum
 	}
 	return st
-}
-
-func byOutcome(c *[outcomes]uint64) map[string]uint64 {
-	m := map[string]uint64{}
-	for i, n := range c {
-		if n > 0 {
-			m[outcome(i).String()] = n
-		}
-	}
-	return m
 }

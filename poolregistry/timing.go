@@ -1,6 +1,7 @@
 package poolregistry
 
 import (
+	"cmp"
 	"errors"
 	"time"
 )
@@ -20,18 +21,10 @@ func Default() Timing { return Timing{Beat: 10 * time.Second}.filled() }
 func Fast() Timing { return Timing{Beat: time.Second}.filled() }
 
 func (t Timing) filled() Timing {
-	if t.Beat == 0 {
-		t.Beat = 10 * time.Second
-	}
-	if t.SuspectAfter == 0 {
-		t.SuspectAfter = t.Beat + t.Beat/2
-	}
-	if t.OfflineAfter == 0 {
-		t.OfflineAfter = 3 * t.Beat
-	}
-	if t.MaxBeatRate == 0 {
-		t.MaxBeatRate = 10_000
-	}
+	t.Beat = cmp.Or(t.Beat, 10*time.Second)
+	t.SuspectAfter = cmp.Or(t.SuspectAfter, t.Beat+t.Beat/2)
+	t.OfflineAfter = cmp.Or(t.OfflineAfter, 3*t.Beat)
+	t.MaxBeatRate = cmp.Or(t.MaxBeatRate, 10_000)
 	return t
 }
 
@@ -39,18 +32,13 @@ func (t Timing) filled() Timing {
 // their defaults.
 func (t Timing) Validate() error {
 	t = t.filled()
-	var errs []error
-	bad := func(is bool, text string) {
-		if is {
-			errs = append(errs, errors.New(text))
-		}
-	}
-	bad(t.Beat < 100*time.Millisecond || t.Beat > 5*time.Minute, "timing.beat: must be 100ms to 5m")
-	bad(t.SuspectAfter < t.Beat+t.Beat/5, "timing.suspect_after: must be at least 1.2 beats")
-	bad(t.OfflineAfter < 2*t.Beat, "timing.offline_after: must be at least 2 beats")
-	bad(t.OfflineAfter <= t.SuspectAfter, "timing.offline_after: must be above suspect_after")
-	bad(t.OfflineAfter > time.Hour, "timing.offline_after: must be at most 1h")
-	bad(t.MaxBeatRate < 0, "timing.max_beat_rate: must not be negative")
+	var errs faults
+	errs.add(t.Beat < 100*time.Millisecond || t.Beat > 5*time.Minute, "timing.beat: must be 100ms to 5m")
+	errs.add(t.SuspectAfter < t.Beat+t.Beat/5, "timing.suspect_after: must be at least 1.2 beats")
+	errs.add(t.OfflineAfter < 2*t.Beat, "timing.offline_after: must be at least 2 beats")
+	errs.add(t.OfflineAfter <= t.SuspectAfter, "timing.offline_after: must be above suspect_after")
+	errs.add(t.OfflineAfter > time.Hour, "timing.offline_after: must be at most 1h")
+	errs.add(t.MaxBeatRate < 0, "timing.max_beat_rate: must not be negative")
 	return errors.Join(errs...)
 }
 

@@ -72,14 +72,24 @@ func (c *checker) id(name, s string, limit int) {
 	}
 }
 
-// text checks one line of display text; empty is fine.
-func (c *checker) text(name, s string, limit int) {
-	switch {
-	case len(s) > limit:
-		c.fault(name, faultTooLong)
-	case !plainASCII(s) && inputvalidation.Escape(s) != s:
-		c.fault(name, faultCharset)
+// text checks pairs of a name and one line of display text; empty is fine.
+func (c *checker) text(limit int, pairs ...string) {
+	for i := 0; i < len(pairs); i += 2 {
+		switch name, s := pairs[i], pairs[i+1]; {
+		case len(s) > limit:
+			c.fault(name, faultTooLong)
+		case !plainASCII(s) && inputvalidation.Escape(s) != s:
+			c.fault(name, faultCharset)
+		}
 	}
+}
+
+// line checks one line of display text that must be there.
+func (c *checker) line(name, s string, limit int) {
+	if s == "" {
+		c.fault(name, faultRequired)
+	}
+	c.text(limit, name, s)
 }
 
 func plainASCII(s string) bool {
@@ -98,14 +108,9 @@ func (c *checker) texts(name string, list []string, most, limit int) {
 		return
 	}
 	for i, s := range list {
-		if s == "" || len(s) > limit || !plainASCII(s) {
-			c.enter(name, i)
-			if s == "" {
-				c.fault("value", faultRequired)
-			}
-			c.text("value", s, limit)
-			c.leave()
-		}
+		c.enter(name, i)
+		c.line("value", s, limit)
+		c.leave()
 	}
 }
 
@@ -119,20 +124,18 @@ func number[T ~int | ~int64 | ~uint64 | ~float64](c *checker, name string, v *T,
 		return
 	}
 	c.clamped++
-	switch {
-	case *v > hi:
+	if *v > hi {
 		*v = hi
-	default:
-		*v = lo
+	} else {
+		*v = lo // also NaN
 	}
 }
 
 func optional[T ~int | ~int64 | ~uint64 | ~float64](c *checker, name string, v **T, lo, hi T) {
-	if *v == nil || **v >= lo && **v <= hi {
-		return
+	if *v != nil {
+		*v = new(**v) // the caller's number is not ours to change
+		number(c, name, *v, lo, hi)
 	}
-	*v = new(**v) // the caller's number is not ours to change
-	number(c, name, *v, lo, hi)
 }
 
 // enum checks that *v is empty or one of words, and writes it in lower case.
@@ -141,13 +144,9 @@ func enum[T ~string](c *checker, name string, v *T, words string) {
 	if *v == "" || inWords(string(*v), words) {
 		return
 	}
-	if len(*v) <= 32 {
-		if w := snake(string(*v)); inWords(w, words) {
-			*v = T(w)
-			return
-		}
+	if *v = T(snake(string(*v))); !inWords(string(*v), words) {
+		c.fault(name, faultCharset)
 	}
-	c.fault(name, faultCharset)
 }
 
 func inWords(s, words string) bool {

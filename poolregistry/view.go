@@ -19,11 +19,10 @@ type View struct {
 
 // Node returns the node with that id, by binary search.
 func (v *View) Node(id NodeID) (*Node, bool) {
-	i, ok := slices.BinarySearchFunc(v.Nodes, id, func(n *Node, id NodeID) int { return compare(n.ID, id) })
-	if !ok {
-		return nil, false
+	if i, ok := slices.BinarySearchFunc(v.Nodes, id, func(n *Node, id NodeID) int { return compare(n.ID, id) }); ok {
+		return v.Nodes[i], true
 	}
-	return v.Nodes[i], true
+	return nil, false
 }
 
 func compare[T ~string](a, b T) int { return cmp.Compare(a, b) }

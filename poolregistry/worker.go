@@ -2,7 +2,6 @@ package poolregistry
 
 import (
 	"encoding/json"
-	"slices"
 	"time"
 )
 
@@ -55,24 +54,4 @@ func instant(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
-}
-
-func (w Worker) clone() Worker {
-	w.Capabilities = slices.Clone(w.Capabilities)
-	w.GPUUUIDs = slices.Clone(w.GPUUUIDs)
-	if w.KVUsedRatio != nil {
-		w.KVUsedRatio = new(*w.KVUsedRatio)
-	}
-	return w
-}
-
-func (w *Worker) same(o *Worker) bool {
-	return w.ID == o.ID && w.Status == o.Status && w.Reason == o.Reason && w.URL == o.URL &&
-		w.ModelRef == o.ModelRef && w.ModelDigest == o.ModelDigest && w.Quant == o.Quant &&
-		w.Engine == o.Engine && w.EngineVersion == o.EngineVersion && w.Protocol == o.Protocol &&
-		w.CtxMax == o.CtxMax && w.SlotsFree == o.SlotsFree && w.SlotsTotal == o.SlotsTotal &&
-		w.VRAMBytes == o.VRAMBytes && w.TokensPerS == o.TokensPerS && w.FirstTokenMS == o.FirstTokenMS &&
-		w.RestartCount == o.RestartCount && w.StartedAt.Equal(o.StartedAt) &&
-		samePtr(w.KVUsedRatio, o.KVUsedRatio) &&
-		slices.Equal(w.Capabilities, o.Capabilities) && slices.Equal(w.GPUUUIDs, o.GPUUUIDs)
 }

@@ -41,19 +41,18 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) { m.collect(ch) }
 // and ids of registered nodes and their pools, at most 256 of each.
 func New(reg prometheus.Registerer, r *poolregistry.Registry) (*Metrics, error) {
 	c := newRegistryFamilies()
-	m := &Metrics{describe: c.all(), collect: func(ch chan<- prometheus.Metric) { c.collect(ch, r) }}
-	if err := reg.Register(m); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	return m, nil
+	return register(reg, &Metrics{describe: c.all(), collect: func(ch chan<- prometheus.Metric) { c.collect(ch, r) }})
 }
 
 // NewAgent registers the family of an agent.
 func NewAgent(reg prometheus.Registerer, a *nodeagent.Agent) (*Metrics, error) {
 	sent := prometheus.NewDesc("pool_heartbeat_sent_total", "Heartbeats sent to the registry.", []string{"outcome"}, nil)
-	m := &Metrics{describe: []*prometheus.Desc{sent}, collect: func(ch chan<- prometheus.Metric) {
+	return register(reg, &Metrics{describe: []*prometheus.Desc{sent}, collect: func(ch chan<- prometheus.Metric) {
 		counters(ch, sent, a.Stats().Beats)
-	}}
+	}})
+}
+
+func register(reg prometheus.Registerer, m *Metrics) (*Metrics, error) {
 	if err := reg.Register(m); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}

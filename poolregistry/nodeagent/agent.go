@@ -7,6 +7,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -84,7 +85,8 @@ type Stats struct {
 type Agent struct {
 	cfg      Config
 	reg      Registrar
-	inside   bool // the registry is in this process
+	inside   bool                    // the registry is in this process
+	file     inputvalidation.RelPath // of the lease, in StateDir
 	instance string
 	nudges   chan struct{}
 	running  atomic.Bool
@@ -119,15 +121,15 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Describe == nil {
 		errs = append(errs, errors.New("nodeagent: Describe is required"))
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	file, err := inputvalidation.ParseRelPath("lease", leaseFile)
+	errs = append(errs, err)
 	a := &Agent{
-		cfg: cfg, reg: cfg.Registrar, inside: cfg.Registrar != nil, instance: newUUID(),
+		cfg: cfg, file: file, reg: cfg.Registrar, inside: cfg.Registrar != nil, instance: newUUID(),
 		nudges: make(chan struct{}, 1), wall: time.Now, rand: rand.Float64, phase: Registering,
 		stats: Stats{Registrations: map[string]uint64{}, Beats: map[string]uint64{}},
 	}
-	if cfg.Registrar == nil && len(cfg.Orchestrators) > 0 {
+	if !a.inside && len(cfg.Orchestrators) > 0 {
 		c, err := newClient(cfg)
 		errs = append(errs, err)
 		a.reg = c

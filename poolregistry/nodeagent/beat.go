@@ -2,7 +2,6 @@ package nodeagent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -56,7 +55,9 @@ func (a *Agent) beat(ctx context.Context, grant poolregistry.Grant) (again bool,
 		case <-ctx.Done():
 			return false, context.Cause(ctx)
 		case <-a.nudges:
-			p.due = minTime(p.due, maxTime(time.Now(), p.sent.Add(nudgeGap)))
+			if at := p.sent.Add(nudgeGap); at.Before(p.due) {
+				p.due = at
+			}
 		case <-timer.C:
 		}
 		if p.slept(a.wall()) {
@@ -69,20 +70,6 @@ func (a *Agent) beat(ctx context.Context, grant poolregistry.Grant) (again bool,
 			return again, err
 		}
 	}
-}
-
-func minTime(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func maxTime(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }
 
 // slept reports whether the wall clock ran more than one interval ahead of the
@@ -102,7 +89,7 @@ func (a *Agent) attempt(ctx context.Context, p *pulse) (again bool, err error) {
 	b.NodeID, b.LeaseToken, b.Seq = a.lease.NodeID, a.lease.Token, a.seq
 	b.Timestamp = a.wall().UTC().Truncate(time.Millisecond)
 	b.UptimeMS = time.Since(a.begun).Milliseconds()
-	b.Events = a.events.waiting()
+	b.Events = slices.Clone(a.events.queue)
 
 	p.sent = time.Now()
 	try, cancel := context.WithTimeout(ctx, attemptTimeout(p.interval))
@@ -167,10 +154,7 @@ func (a *Agent) pause(ctx context.Context, p *pulse) bool {
 
 // failed decides what a refused or unanswered beat means.
 func (a *Agent) failed(ctx context.Context, p *pulse, err error) (again bool, _ error) {
-	e, _ := errors.AsType[*poolregistry.Error](err)
-	if e == nil {
-		e = &poolregistry.Error{}
-	}
+	e := refusalOf(err)
 	a.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "beat", slog.String("outcome", outcomeOf(err)))
 	now := time.Now()
 	switch e.Code {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolregistry"
+	"github.com/llorch/llorch/poolregistry/internal/wirecode"
 	"github.com/llorch/llorch/poolregistry/nodeapi"
 )
 
@@ -67,16 +68,15 @@ func newClient(cfg Config) (*client, error) {
 func (c *client) Register(ctx context.Context, reg poolregistry.Registration) (g poolregistry.Grant, err error) {
 	for range c.bases {
 		g = poolregistry.Grant{}
-		if err = c.call(ctx, http.MethodPost, []string{"v2", "nodes", "register"}, "", reg, &g); err == nil {
-			if g.NodeID != reg.NodeID || g.LeaseToken == "" || g.Epoch == 0 {
-				err = errors.New("register node: answer is not a grant")
-				c.next()
-				continue
-			}
+		err = c.call(ctx, http.MethodPost, []string{"v2", "nodes", "register"}, "", reg, &g)
+		switch {
+		case err == nil && g.NodeID == reg.NodeID && g.LeaseToken != "" && g.Epoch > 0:
 			return g, nil
-		}
-		if _, refused := errors.AsType[*poolregistry.Error](err); refused || ctx.Err() != nil {
-			break
+		case err == nil:
+			err = errors.New("register node: answer is not a grant")
+			c.next()
+		case refusalOf(err).Code != "" || ctx.Err() != nil:
+			return poolregistry.Grant{}, err
 		}
 	}
 	return poolregistry.Grant{}, err
@@ -132,7 +132,7 @@ func (c *client) call(ctx context.Context, method string, path []string, lease s
 			err = errors.New("answer has another form")
 		}
 	}
-	if _, refused := errors.AsType[*poolregistry.Error](err); err != nil && !refused {
+	if err != nil && refusalOf(err).Code == "" {
 		c.next()
 	}
 	return err
@@ -161,18 +161,10 @@ func (c *client) send(req *http.Request) (status int, body []byte, err error) {
 // registry would not say are no refusals but failures of the way to it.
 func refusal(status int, body []byte) error {
 	var reply nodeapi.ErrorReply
-	code := poolregistry.Code("")
-	if json.Unmarshal(body, &reply) == nil {
-		code = poolregistry.Code(reply.Error.Code)
-	}
-	switch code {
-	case poolregistry.InvalidNode, poolregistry.InvalidBeat, poolregistry.AddressNotAllowed, poolregistry.Forbidden,
-		poolregistry.LeaseInvalid, poolregistry.LeaseFenced, poolregistry.NodeUnknown, poolregistry.NodeIDTaken,
-		poolregistry.BeatReplayed, poolregistry.TooManyBeats, poolregistry.NodeLimit, unauthorized:
-	default:
+	if json.Unmarshal(body, &reply) != nil || wirecode.Find(reply.Error.Code).Outcome == "" {
 		return fmt.Errorf("orchestrator answered with status %d", status)
 	}
-	e := &poolregistry.Error{Code: code, RetryAfter: min(millis(reply.Error.RetryAfterMS), time.Hour)}
+	e := &poolregistry.Error{Code: poolregistry.Code(reply.Error.Code), RetryAfter: min(millis(reply.Error.RetryAfterMS), time.Hour)}
 	if d := reply.Error.Details; d != nil {
 		for _, f := range d.Fields[:min(len(d.Fields), 32)] {
 			e.Fields = append(e.Fields, inputvalidation.EscapeMax(strings.ToValidUTF8(f, "?"), 128))

@@ -55,11 +55,10 @@ func parseLease(raw []byte) (lease, error) {
 
 // loadLease reads the file; anything unreadable or foreign in it is ignored.
 func (a *Agent) loadLease(ctx context.Context) lease {
-	path, err := inputvalidation.ParseRelPath("lease", leaseFile)
-	if a.cfg.StateDir == nil || err != nil {
+	if a.cfg.StateDir == nil {
 		return lease{}
 	}
-	raw, err := a.cfg.StateDir.ReadFile(path, maxLeaseFile)
+	raw, err := a.cfg.StateDir.ReadFile(a.file, maxLeaseFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return lease{}
 	}
@@ -82,10 +81,7 @@ func (a *Agent) saveLease(ctx context.Context) {
 	}
 	raw, err := json.Marshal(a.lease)
 	if err == nil {
-		var path inputvalidation.RelPath
-		if path, err = inputvalidation.ParseRelPath("lease", leaseFile); err == nil {
-			err = a.cfg.StateDir.WriteFile(path, append(raw, '\n'), 0o600)
-		}
+		err = a.cfg.StateDir.WriteFile(a.file, append(raw, '\n'), 0o600)
 	}
 	if err != nil {
 		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "write lease file", slog.Any("error", err))
@@ -93,11 +89,10 @@ func (a *Agent) saveLease(ctx context.Context) {
 }
 
 func (a *Agent) removeLease(ctx context.Context) {
-	path, err := inputvalidation.ParseRelPath("lease", leaseFile)
-	if a.cfg.StateDir == nil || err != nil {
+	if a.cfg.StateDir == nil {
 		return
 	}
-	if err := a.cfg.StateDir.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := a.cfg.StateDir.Remove(a.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "remove lease file", slog.Any("error", err))
 	}
 }

@@ -1,6 +1,7 @@
 package nodeagent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/poolregistry"
+	"github.com/llorch/llorch/poolregistry/internal/wirecode"
 )
 
 const (
@@ -38,11 +40,10 @@ func (a *Agent) register(ctx context.Context) (poolregistry.Grant, error) {
 		if ctx.Err() != nil {
 			return grant, context.Cause(ctx)
 		}
-		wait := a.wait(ctx, err, failures)
 		select {
 		case <-ctx.Done():
 			return grant, context.Cause(ctx)
-		case <-time.After(wait):
+		case <-time.After(a.wait(ctx, err, failures)):
 		}
 	}
 }
@@ -51,10 +52,7 @@ func (a *Agent) register(ctx context.Context) (poolregistry.Grant, error) {
 // a minute; an id that is taken, when its holder would be offline.
 func (a *Agent) wait(ctx context.Context, err error, failures int) time.Duration {
 	level, wait := slog.LevelWarn, backoff(failures, a.rand())
-	e, _ := errors.AsType[*poolregistry.Error](err)
-	if e == nil {
-		e = &poolregistry.Error{}
-	}
+	e := refusalOf(err)
 	switch e.Code {
 	case poolregistry.InvalidNode, poolregistry.AddressNotAllowed:
 		level, wait = slog.LevelError, backoff(6, a.rand())
@@ -124,26 +122,13 @@ func outcomeOf(err error) string {
 	if err == nil {
 		return "success"
 	}
-	e, ok := errors.AsType[*poolregistry.Error](err)
-	if !ok {
-		return "error"
-	}
-	switch e.Code {
-	case poolregistry.LeaseInvalid, poolregistry.Forbidden, unauthorized:
-		return "unauthorized"
-	case poolregistry.InvalidNode, poolregistry.InvalidBeat, poolregistry.AddressNotAllowed:
-		return "invalid"
-	case poolregistry.NodeUnknown:
-		return "unknown"
-	case poolregistry.LeaseFenced, poolregistry.NodeIDTaken:
-		return "fenced"
-	case poolregistry.BeatReplayed:
-		return "replayed"
-	case poolregistry.TooManyBeats, poolregistry.NodeLimit:
-		return "limited"
-	}
-	return "error"
+	return cmp.Or(wirecode.Find(string(refusalOf(err).Code)).Outcome, "error")
 }
 
-// unauthorized is the wire code of a refused token.
-const unauthorized poolregistry.Code = "UNAUTHORIZED"
+// refusalOf returns the registry's refusal in err, or an empty one.
+func refusalOf(err error) *poolregistry.Error {
+	if e, ok := errors.AsType[*poolregistry.Error](err); ok {
+		return e
+	}
+	return &poolregistry.Error{}
+}

@@ -30,9 +30,8 @@ func (a *Agent) content(ctx context.Context, interval time.Duration) poolregistr
 		return poolregistry.Beat{}
 	}
 	late, failed := a.snap.refresh(ctx, interval/4, a.events.add)
-	dropped := a.events.takeDropped()
 	a.count(func(s *Stats) {
-		s.EventsDropped += dropped
+		s.EventsDropped = a.events.dropped
 		if late {
 			s.SnapshotsLate++
 		}
@@ -66,10 +65,9 @@ func (s *snapshotter) refresh(ctx context.Context, budget time.Duration, report 
 		s.finish(t, report)
 		return false, t.err != nil
 	case <-timer.C:
-		return true, false
 	case <-ctx.Done():
-		return true, false
 	}
+	return true, false
 }
 
 func (s *snapshotter) begin(ctx context.Context, budget time.Duration) {
@@ -129,14 +127,6 @@ func (q *events) add(list []poolregistry.Event) {
 		q.dropped += uint64(n)
 	}
 }
-
-func (q *events) takeDropped() uint64 {
-	n := q.dropped
-	q.dropped = 0
-	return n
-}
-
-func (q *events) waiting() []poolregistry.Event { return append([]poolregistry.Event(nil), q.queue...) }
 
 func (q *events) acknowledge(sent []poolregistry.Event) {
 	for len(sent) > 0 && len(q.queue) > 0 && q.queue[0].ID <= sent[len(sent)-1].ID {

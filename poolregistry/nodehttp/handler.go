@@ -4,6 +4,7 @@
 package nodehttp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,10 +12,12 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolregistry"
+	"github.com/llorch/llorch/poolregistry/internal/wirecode"
 	"github.com/llorch/llorch/poolregistry/nodeapi"
 )
 
@@ -32,11 +35,7 @@ const (
 	bodyTimeout = 10 * time.Second
 )
 
-type handler struct {
-	reg       *poolregistry.Registry
-	authorize func(*http.Request) (nodeapi.Principal, error)
-	log       *slog.Logger
-}
+type handler struct{ Config }
 
 // New returns the handler. Every route needs a role: see package nodeapi. Every
 // answer may not be cached.
@@ -51,10 +50,8 @@ func New(cfg Config) (http.Handler, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	h := &handler{reg: cfg.Registry, authorize: cfg.Authorize, log: cfg.Logger}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	h := &handler{cfg}
 	mux := http.NewServeMux()
 	mux.Handle(nodeapi.RouteRegister, h.route(h.register, nodeapi.RoleNode))
 	mux.Handle(nodeapi.RouteHeartbeat, h.route(h.heartbeat, nodeapi.RoleNode))
@@ -65,7 +62,7 @@ func New(cfg Config) (http.Handler, error) {
 		w.Header().Set("Cache-Control", "no-store")
 		defer h.recover(w, r)
 		if _, pattern := mux.Handler(r); pattern == "" {
-			h.unrouted(w, r, mux)
+			unrouted(w, r, mux)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -79,13 +76,13 @@ type endpoint func(r *http.Request, p nodeapi.Principal) (any, error)
 // route authorizes, runs the endpoint and writes what it answers.
 func (h *handler) route(e endpoint, need nodeapi.Role) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, err := h.authorize(r)
+		p, err := h.Authorize(r)
 		if err != nil {
-			h.refuse(w, unauthorized(err))
+			unauthorized(w, err)
 			return
 		}
 		if !allowed(p.Role, need) {
-			h.refuse(w, &poolregistry.Error{Code: poolregistry.Forbidden})
+			refuse(w, refusal(poolregistry.Forbidden))
 			return
 		}
 		if r.Body != http.NoBody {
@@ -95,34 +92,32 @@ func (h *handler) route(e endpoint, need nodeapi.Role) http.Handler {
 		answer, err := e(r, p)
 		switch {
 		case err != nil:
-			h.refuse(w, err)
+			refuse(w, err)
 		case answer == nil:
 			w.WriteHeader(http.StatusNoContent)
 		default:
-			h.write(r.Context(), w, http.StatusOK, answer)
+			h.write(r.Context(), w, answer)
 		}
 	})
 }
 
+// allowed reports whether have is need or a role above it.
 func allowed(have, need nodeapi.Role) bool {
-	switch have {
-	case nodeapi.RoleOperator:
-		return true
-	case nodeapi.RoleNode:
-		return need != nodeapi.RoleOperator
-	case nodeapi.RoleReader:
-		return need == nodeapi.RoleReader
-	}
-	return false
+	rising := []nodeapi.Role{nodeapi.RoleReader, nodeapi.RoleNode, nodeapi.RoleOperator}
+	return slices.Index(rising, have) >= slices.Index(rising, need)
 }
 
-func (h *handler) write(ctx context.Context, w http.ResponseWriter, status int, answer any) {
+func (h *handler) write(ctx context.Context, w http.ResponseWriter, answer any) {
 	body, err := json.Marshal(answer)
 	if err != nil {
-		h.log.LogAttrs(ctx, slog.LevelError, "encode answer", slog.String("type", "nodehttp"))
-		h.refuse(w, errInternal)
+		h.Logger.LogAttrs(ctx, slog.LevelError, "encode answer", slog.String("type", "nodehttp"))
+		refuse(w, refusal(wirecode.Internal))
 		return
 	}
+	send(w, http.StatusOK, body)
+}
+
+func send(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // the client is gone otherwise
@@ -131,24 +126,24 @@ func (h *handler) write(ctx context.Context, w http.ResponseWriter, status int, 
 // decode reads one JSON body into v; code is what a malformed one is refused with.
 func decode(r *http.Request, v any, code poolregistry.Code) error {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return errMediaType
+		return refusal(wirecode.MediaType)
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return errTooLarge
+			return refusal(wirecode.TooLarge)
 		}
-		return &poolregistry.Error{Code: code, Fields: []string{"body: incomplete"}}
+		return refusal(code, "body: incomplete")
 	}
 	if err := inputvalidation.CheckJSON("body", body, maxBody); err != nil {
-		return &poolregistry.Error{Code: code, Fields: []string{"body: json"}}
+		return refusal(code, "body: json")
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		field := "body"
 		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" && len(te.Field) <= 64 {
 			field = te.Field // names of our own types only
 		}
-		return &poolregistry.Error{Code: code, Fields: []string{field + ": type"}}
+		return refusal(code, field+": type")
 	}
 	return nil
 }
@@ -159,7 +154,7 @@ func (h *handler) recover(w http.ResponseWriter, r *http.Request) {
 	case http.ErrAbortHandler:
 		panic(v)
 	default:
-		h.log.LogAttrs(r.Context(), slog.LevelError, "a hook panicked")
-		h.refuse(w, errInternal)
+		h.Logger.LogAttrs(r.Context(), slog.LevelError, "a hook panicked")
+		refuse(w, refusal(wirecode.Internal))
 	}
 }

@@ -15,7 +15,7 @@ func (h *handler) register(r *http.Request, p nodeapi.Principal) (any, error) {
 		return nil, err
 	}
 	reg.Principal = p.ID
-	return answer(h.reg.Register(r.Context(), reg))
+	return answer(h.Registry.Register(r.Context(), reg))
 }
 
 func (h *handler) heartbeat(r *http.Request, p nodeapi.Principal) (any, error) {
@@ -28,9 +28,9 @@ func (h *handler) heartbeat(r *http.Request, p nodeapi.Principal) (any, error) {
 		return nil, err
 	}
 	if b.NodeID != id {
-		return nil, &poolregistry.Error{Code: poolregistry.InvalidBeat, Fields: []string{"node_id: mismatch"}}
+		return nil, refusal(poolregistry.InvalidBeat, "node_id: mismatch")
 	}
-	return answer(h.reg.Beat(r.Context(), b))
+	return answer(h.Registry.Beat(r.Context(), b))
 }
 
 func (h *handler) leave(r *http.Request, p nodeapi.Principal) (any, error) {
@@ -38,7 +38,7 @@ func (h *handler) leave(r *http.Request, p nodeapi.Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, h.reg.Leave(r.Context(), id, r.Header.Get(nodeapi.HeaderLease))
+	return nil, h.Registry.Leave(r.Context(), id, r.Header.Get(nodeapi.HeaderLease))
 }
 
 // answer turns a typed pair into the endpoint's.
@@ -57,18 +57,18 @@ func (h *handler) own(r *http.Request, p nodeapi.Principal) (poolregistry.NodeID
 	case err != nil:
 		return "", err
 	case n.Principal != p.ID:
-		return "", &poolregistry.Error{Code: poolregistry.Forbidden}
+		return "", refusal(poolregistry.Forbidden)
 	}
 	return n.ID, nil
 }
 
 func (h *handler) lookup(r *http.Request) (*poolregistry.Node, error) {
 	if id, err := poolregistry.ParseNodeID(r.PathValue("id")); err == nil {
-		if n, ok := h.reg.View().Node(id); ok {
+		if n, ok := h.Registry.View().Node(id); ok {
 			return n, nil
 		}
 	}
-	return nil, &poolregistry.Error{Code: poolregistry.NodeUnknown}
+	return nil, refusal(poolregistry.NodeUnknown)
 }
 
 func (h *handler) node(r *http.Request, _ nodeapi.Principal) (any, error) {
@@ -84,12 +84,12 @@ func (h *handler) nodes(r *http.Request, _ nodeapi.Principal) (any, error) {
 	if s := q.Get("limit"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 || n > maxPage {
-			return nil, &poolregistry.Error{Code: poolregistry.InvalidNode, Fields: []string{"limit: range"}}
+			return nil, refusal(poolregistry.InvalidNode, "limit: range")
 		}
 		limit = n
 	}
 	after := poolregistry.NodeID(q.Get("after"))
-	v := h.reg.View()
+	v := h.Registry.View()
 	list := nodeapi.NodeList{
 		Nodes: []*poolregistry.Node{}, Total: len(v.Nodes), Online: v.Online, Suspect: v.Suspect, Offline: v.Offline,
 		GuardHeld: v.GuardHeld, Detecting: v.Detecting,
