@@ -20,7 +20,11 @@ import (
 func demo(t *testing.T, args ...string) (p *program, tmp string) {
 	t.Helper()
 	tmp = t.TempDir()
-	return start(t, []string{"TMPDIR=" + tmp}, "llorch-demo", append([]string{"--addr", "127.0.0.1:0"}, args...)...), tmp
+	p = start(t, []string{"TMPDIR=" + tmp}, "llorch-demo", append([]string{"--addr", "127.0.0.1:0"}, args...)...)
+	within(t, 10*time.Second, "three workers are ready", func() bool {
+		return strings.Count(body(t, p.call("GET", "/v2/nodes", "", "")), `"status":"ready"`) == 3
+	})
+	return p, tmp
 }
 
 // TestDemoStreams: tokens come one by one, a cut stream resumes without a gap or

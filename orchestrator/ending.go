@@ -18,17 +18,18 @@ import (
 // Nothing was promised for an ephemeral task, so its reader goes first.
 func (o *Orchestrator) end(r *run, f sched.Terminal) {
 	e := o.ending(r, f)
-	if r.ephemeral {
+	switch {
+	case r.ephemeral:
 		o.finish(r, e)
 		o.keepEphemeral(r, e)
-		return
-	}
-	if o.complete(r, e) {
+	case o.complete(r, e):
 		o.finish(r, e)
+	default:
+		r.stream.abandon() // another process has the task now
+		o.runs.drop(r.id)
 		return
 	}
-	r.stream.abandon() // another process has the task now
-	o.runs.drop(r.id)
+	o.runs.retire(r, o.cfg.Streams) // only now: until the store has it, the task is known from here
 }
 
 // ending is an end with everything that is told of it.
@@ -134,7 +135,7 @@ func (r *run) decoded(now time.Time) time.Duration {
 	return now.Sub(r.first)
 }
 
-// finish publishes the terminal event and retires the run.
+// finish publishes the terminal event and tells the observer.
 func (o *Orchestrator) finish(r *run, e ending) {
 	r.mu.Lock()
 	r.rec.State, r.rec.Outcome, r.rec.Finished, r.body = e.completion.State, e.completion.Outcome, time.Now(), nil
@@ -145,7 +146,6 @@ func (o *Orchestrator) finish(r *run, e ending) {
 	if _, err := r.stream.append(context.Background(), e.event, e.data); err != nil {
 		o.log.Error("A terminal event could not be kept.", slog.String("event", "internal"), slog.String("job_id", r.id.String()))
 	}
-	o.runs.retire(r, o.cfg.Streams)
 	o.observe.Observe(e.seen)
 }
 

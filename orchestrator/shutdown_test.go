@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/orchestrator"
-	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/store"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/worker/workertest"
@@ -118,43 +117,48 @@ func TestDrainEnds(t *testing.T) {
 }
 
 // TestLoopPanic: a panic in the loop ends Run with an error and leaves nobody
-// waiting: readers of what is not stored see INTERNAL, callers are refused (ORC-103).
+// waiting: what is not stored ends with INTERNAL, what is stored breaks off and
+// is taken up by the next start; callers are refused (ORC-103).
 func TestLoopPanic(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		list := newPools()
-		list.list = []*placement.Worker{fake("a", 0)}
-		o, err := orchestrator.New(orchestrator.Config{Pools: list})
-		if err != nil {
-			t.Fatal(err)
-		}
-		done := make(chan error, 1)
-		go func() { done <- o.Run(t.Context()) }()
-		synctest.Wait()
-		acc, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		read := make(chan []orchestrator.Event, 1)
-		go func() {
-			var got []orchestrator.Event
-			for e := range o.Events(t.Context(), me, acc.ID, 0) {
-				got = append(got, e)
+	for _, st := range []store.Store{store.NewMemory(), durable{store.NewMemory()}} {
+		synctest.Test(t, func(t *testing.T) {
+			o, err := orchestrator.New(orchestrator.Config{Pools: over(fake("a", 0)), Store: st, SealKeys: [][]byte{make([]byte, 32)}})
+			if err != nil {
+				t.Fatal(err)
 			}
-			read <- got
-		}()
-		synctest.Wait()
-		o.Break()
-		if err := <-done; err == nil || !strings.Contains(err.Error(), "planted") {
-			t.Errorf("Run after a panic of the loop = %v", err)
-		}
-		if got := <-read; len(got) != 2 || code(t, got) != taskapi.Internal {
-			t.Errorf("the reader saw %v, want the event from before and INTERNAL", got)
-		}
-		if err := o.Ready(); !errors.Is(err, taskapi.ShuttingDown) {
-			t.Errorf("Ready = %v", err)
-		}
-		if _, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{})); !errors.Is(err, taskapi.ShuttingDown) {
-			t.Errorf("Submit = %v", err)
-		}
-	})
+			done := make(chan error, 1)
+			go func() { done <- o.Run(t.Context()) }()
+			synctest.Wait()
+			acc, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			read := make(chan []orchestrator.Event, 1)
+			go func() {
+				var all []orchestrator.Event
+				for e := range o.Events(t.Context(), me, acc.ID, 0) {
+					all = append(all, e)
+				}
+				read <- all
+			}()
+			synctest.Wait()
+			o.Break()
+			if err := <-done; err == nil || !strings.Contains(err.Error(), "planted") {
+				t.Errorf("Run after a panic of the loop = %v", err)
+			}
+			all := <-read
+			if got := types(all); st.Durable() && got != "queued" || !st.Durable() && (got != "queued error" || code(t, all) != taskapi.Internal) {
+				t.Errorf("durable %v: the reader saw %s", st.Durable(), got)
+			}
+			if rec, err := st.Task(t.Context(), acc.ID); st.Durable() && (err != nil || rec.State != store.Queued) {
+				t.Errorf("the stored task is %s, %v, want queued", rec.State, err)
+			}
+			if err := o.Ready(); !errors.Is(err, taskapi.ShuttingDown) {
+				t.Errorf("Ready = %v", err)
+			}
+			if _, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{})); !errors.Is(err, taskapi.ShuttingDown) {
+				t.Errorf("Submit = %v", err)
+			}
+		})
+	}
 }

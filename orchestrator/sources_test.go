@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,17 +22,26 @@ import (
 func latest(t *testing.T, p orchestrator.Pools) (now func() []*placement.Worker, yields func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex // guards list and n
 	var list []*placement.Worker
 	n := 0
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for l := range p.Watch(ctx) {
+			mu.Lock()
 			list, n = l, n+1
+			mu.Unlock()
 		}
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	return func() []*placement.Worker { synctest.Wait(); return list }, func() int { synctest.Wait(); return n }
+	look := func() ([]*placement.Worker, int) {
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		return list, n
+	}
+	return func() []*placement.Worker { l, _ := look(); return l }, func() int { _, n := look(); return n }
 }
 
 // TestStaticEngines: an engine that starts late becomes ready, one that dies

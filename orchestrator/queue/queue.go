@@ -64,6 +64,7 @@ func (l *lane) Swap(i, j int) {
 	l.items[i], l.items[j] = l.items[j], l.items[i]
 	l.items[i].place, l.items[j].place = i, j
 }
+
 func (l *lane) Push(x any) {
 	e := x.(*entry)
 	e.place = len(l.items)

@@ -32,7 +32,8 @@ func ExampleNew() {
 	mux.Handle("/v2/nodes/", h)
 
 	r := httptest.NewRequest(http.MethodPost, "/v2/nodes/register", strings.NewReader(
-		`{"node_id":"gpu-1","instance_id":"6f1b4c1e-52a1-4f0e-9f8e-0d4d5c5f7a10","address":"http://10.0.0.7:9200","pools":["chat"]}`))
+		`{"node_id":"gpu-1","instance_id":"6f1b4c1e-52a1-4f0e-9f8e-0d4d5c5f7a10","address":"http://10.0.0.7:9200","pools":["chat"]}`,
+	))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, r)

@@ -12,6 +12,7 @@ import (
 	"github.com/llorch/llorch/authmin"
 	"github.com/llorch/llorch/examples/internal/config"
 	"github.com/llorch/llorch/narration"
+	"github.com/llorch/llorch/poolcore"
 	"github.com/llorch/llorch/secrets"
 )
 
@@ -75,10 +76,7 @@ func Program(ctx context.Context, name string, args, env []string, stdout, stder
 		fmt.Fprintln(stdout, name, Version())
 		return config.ExitOK
 	case config.Check:
-		if err := r.WriteReport(stdout); err != nil {
-			return config.ExitFailed
-		}
-		return config.ExitOK
+		return check(r, stdout, stderr)
 	}
 	app, err := build(ctx, r, stderr)
 	if err != nil {
@@ -90,6 +88,21 @@ func Program(ctx context.Context, name string, args, env []string, stdout, stder
 	fmt.Fprintf(stderr, "%s listens on %s\n", name, app.Addr)
 	if err := app.Run(ctx); err != nil {
 		fmt.Fprintf(stderr, "%s: %s\n", name, err)
+		return config.ExitFailed
+	}
+	return config.ExitOK
+}
+
+// check shows what the configuration comes to, and reads the [[pool]] tables.
+func check(r *config.Resolved, stdout, stderr io.Writer) int {
+	var pools []poolcore.PoolConfig
+	if r.Program == config.PoolManagerd {
+		if err := r.Pools(&pools); err != nil {
+			fmt.Fprintf(stderr, "%s: %s\n", r.Program, err)
+			return config.ExitCode(err)
+		}
+	}
+	if err := r.WriteReport(stdout); err != nil {
 		return config.ExitFailed
 	}
 	return config.ExitOK

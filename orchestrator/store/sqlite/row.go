@@ -28,7 +28,8 @@ func scanRecord(row scanner) (store.Record, error) {
 	)
 	err := row.Scan(
 		&r.Seq, &id, &r.Tenant, &subject, &r.Class, &r.Model, &r.Session, &idem, &hash, &created, &deadline, &meta,
-		&r.State, &r.Epoch, &r.Attempt, &r.Emitted, &r.CancelReason, &m.started, &m.finished, &r.Worker, &m.outcome)
+		&r.State, &r.Epoch, &r.Attempt, &r.Emitted, &r.CancelReason, &m.started, &m.finished, &r.Worker, &m.outcome,
+	)
 	if err != nil {
 		return r, err
 	}

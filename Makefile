@@ -1,0 +1,59 @@
+# Every target runs over every module of go.work. Run `make` for the list.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+.DEFAULT_GOAL := help
+PREFIX   := github.com/llorch/llorch
+VERSION  := v0.1.0
+FUZZTIME ?= 30s
+# Dependency order, leaves first: a module is tidied after everything it imports.
+ORDER := audit authmin inputvalidation secrets narration deadline gpuinfo poolregistry poolcore \
+	orchestrator orchestrator/store/sqlite examples
+staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.0
+gofumpt     := go run mvdan.cc/gofumpt@v0.10.0
+
+# What an outside user has: no workspace, and siblings from a proxy made of this tree.
+cache   := $(CURDIR)/.cache
+outside := GOWORK=off GOFLAGS='$(shell go env GOFLAGS) -mod=mod -modcacherw' GOMODCACHE=$(cache)/mod GONOSUMDB='$(PREFIX)/*' \
+	GOPROXY=file://$(cache)/proxy,file://$(shell go env GOMODCACHE)/cache/download,$(shell go env GOPROXY)
+publish := rm -rf $(cache)/proxy $(cache)/mod/$(PREFIX) $(cache)/mod/cache/download/$(PREFIX) && \
+	go run ./examples/internal/modproxy -o $(cache)/proxy -version $(VERSION)
+unsum   := sed -i '\|^$(PREFIX)/|d'
+
+.PHONY: help run test race lint tidy alone bench fuzz nightly
+help: ## Show this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: ## Start the demo and print its address
+	go run ./examples/cmd/llorch-demo
+
+test: ## Run every test
+	go test work
+
+race: ## Run the shorter tests with the race detector
+	go test -race -short work
+
+lint: ## go vet, staticcheck, formatting, modern idioms
+	go vet work
+	$(staticcheck) work
+	@list=$$($(gofumpt) -l $(ORDER)); [ -z "$$list" ] || { echo "not formatted:" $$list >&2; exit 1; }
+	go fix -diff work
+
+tidy: ## go mod tidy in dependency order, siblings resolved to this tree
+	@for m in $(ORDER); do touch $$m/go.sum && $(unsum) $$m/go.sum && $(publish) && \
+		(cd $$m && env $(outside) go mod tidy && touch go.sum && $(unsum) go.sum && { [ -s go.sum ] || rm go.sum; }); done
+
+alone: ## Vet and test each module outside the workspace, as its users get it
+	@$(publish)
+	@for m in $(ORDER); do echo "-- $$m" && rm -rf $(cache)/m && cp -r $$m $(cache)/m && (cd $(cache)/m && \
+		env $(outside) go vet ./... && env $(outside) go test -short ./...); done
+
+bench: ## Run every benchmark once
+	go test -run '^$$' -bench . -benchmem work
+
+fuzz: ## Fuzz every target for FUZZTIME
+	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' $(ORDER) | sed -nE 's|^(.*)/[^/]+:[0-9]+:func (.*)|\1 \2|p' | sort -u | \
+		while read -r d f; do echo "-- $$d $$f" && (cd $$d && go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) . </dev/null); done
+
+nightly: fuzz ## The long tests: more checks, more crashes, every fuzz target
+	LLORCH_NIGHTLY=1 RAPID_CHECKS=2000 go test -timeout 2h work
