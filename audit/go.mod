@@ -2,6 +2,4 @@ module github.com/llorch/llorch/audit
 
 go 1.26.5
 
-require (
-	pgregory.net/rapid v1.3.0
-)
+require pgregory.net/rapid v1.3.0

@@ -1,0 +1,271 @@
+//go:build linux || darwin || freebsd
+
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// OS opens dir, making it with mode 0700 if it is absent, and refuses one that
+// others could write to or read. All access goes through an os.Root handle.
+func OS(dir string) (FS, error) {
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open directory: %w", bare(err))
+	}
+	fi, err := root.Stat(".")
+	if err == nil {
+		err = safe(fi, fi.IsDir(), 0o700)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("check directory: %w", err), root.Close())
+	}
+	return &osFS{root: root}, nil
+}
+
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make directory: %w", bare(err))
+	}
+	parent, err := os.Open(filepath.Dir(filepath.Clean(dir)))
+	if err != nil {
+		return fmt.Errorf("open parent directory: %w", bare(err))
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// bare drops the path from an error: callers must not see paths.
+func bare(err error) error {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	if le, ok := errors.AsType[*os.LinkError](err); ok {
+		return le.Err
+	}
+	return err
+}
+
+// safe refuses what is not of the wanted kind, is owned by another user, or
+// has mode bits outside max. Root's files are accepted by root only.
+func safe(fi fs.FileInfo, kind bool, limit fs.FileMode) error {
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	switch {
+	case !kind:
+		return fmt.Errorf("%w: wrong kind of file", ErrUnsafePath)
+	case !ok || int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%w: owned by another user", ErrUnsafePath)
+	case fi.Mode().Perm()&^limit != 0:
+		return fmt.Errorf("%w: mode is open to others", ErrUnsafePath)
+	case fi.Mode().IsRegular() && st.Nlink != 1:
+		return fmt.Errorf("%w: has several names", ErrUnsafePath)
+	}
+	return nil
+}
+
+type osFS struct{ root *os.Root }
+
+func (o *osFS) Close() error { return o.root.Close() }
+
+func (o *osFS) Lock(name, text string) (io.Closer, error) {
+	f, err := o.openChecked(name, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		holder := make([]byte, 20)
+		n, _ := f.ReadAt(holder, 0)
+		pid, _, _ := strings.Cut(string(holder[:n]), " ")
+		err = fmt.Errorf("%w: by process %q", ErrLocked, pid)
+		return nil, errors.Join(err, f.Close())
+	}
+	err = f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt([]byte(text+"\n"), 0)
+	}
+	if err != nil && !errors.Is(err, syscall.ENOSPC) { // the text is a courtesy
+		return nil, errors.Join(fmt.Errorf("write lock: %w", bare(err)), f.Close())
+	}
+	return f, nil
+}
+
+// openChecked looks at the name before and at the handle after opening: a FIFO
+// is never opened, and a name that was exchanged in between is refused.
+func (o *osFS) openChecked(name string, flag int) (*os.File, error) {
+	before, err := o.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0:
+	case err != nil:
+		return nil, bare(err)
+	default:
+		if err := safe(before, before.Mode().IsRegular(), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	f, err := o.root.OpenFile(name, flag|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, bare(err)
+	}
+	after, err := f.Stat()
+	if err == nil {
+		err = safe(after, after.Mode().IsRegular(), 0o600)
+	}
+	if err == nil && before != nil && !os.SameFile(before, after) {
+		err = fmt.Errorf("%w: replaced while opening", ErrUnsafePath)
+	}
+	if err != nil {
+		return nil, errors.Join(bare(err), f.Close())
+	}
+	return f, nil
+}
+
+func (o *osFS) Create(name string) (File, error) {
+	f, err := o.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create file: %w", bare(err))
+	}
+	return &osFile{f}, nil
+}
+
+func (o *osFS) Open(name string, write bool) (File, error) {
+	flag := os.O_RDONLY
+	if write {
+		flag = os.O_RDWR
+	}
+	f, err := o.openChecked(name, flag)
+	if err != nil {
+		return nil, fmt.Errorf("open file: %w", err)
+	}
+	return &osFile{f}, nil
+}
+
+func (o *osFS) Rename(from, to string) error {
+	if err := o.root.Rename(from, to); err != nil {
+		return fmt.Errorf("rename file: %w", bare(err))
+	}
+	return nil
+}
+
+func (o *osFS) Remove(name string) error {
+	if err := o.root.Remove(name); err != nil {
+		return fmt.Errorf("remove file: %w", bare(err))
+	}
+	return nil
+}
+
+func (o *osFS) Mkdir(name string) error {
+	if err := o.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make folder: %w", bare(err))
+	}
+	fi, err := o.root.Lstat(name)
+	if err != nil {
+		return fmt.Errorf("check folder: %w", bare(err))
+	}
+	return safe(fi, fi.IsDir(), 0o700)
+}
+
+func (o *osFS) List(folder string) ([]Entry, error) {
+	d, err := o.root.Open(folder)
+	if err != nil {
+		return nil, fmt.Errorf("open folder: %w", bare(err))
+	}
+	infos, err := d.Readdir(-1)
+	if err := errors.Join(err, d.Close()); err != nil {
+		return nil, fmt.Errorf("list folder: %w", bare(err))
+	}
+	var list []Entry
+	for _, fi := range infos {
+		if fi.Mode().IsRegular() {
+			list = append(list, Entry{Name: fi.Name(), Size: fi.Size(), Mode: fi.Mode()})
+		}
+	}
+	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+func (o *osFS) SyncDir(folder string) error {
+	d, err := o.root.Open(folder)
+	if err != nil {
+		return fmt.Errorf("open folder: %w", bare(err))
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync folder: %w", bare(err))
+	}
+	return nil
+}
+
+func (o *osFS) Linked(name string, f File) (bool, error) {
+	named, err := o.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look up file: %w", bare(err))
+	}
+	of, ok := f.(*osFile)
+	if !ok {
+		return false, errors.New("look up file: foreign handle")
+	}
+	open, err := of.f.Stat()
+	if err != nil {
+		return false, fmt.Errorf("stat file: %w", bare(err))
+	}
+	return os.SameFile(named, open), nil
+}
+
+func (o *osFS) Free() (int64, error) {
+	d, err := o.root.Open(".")
+	if err != nil {
+		return 0, fmt.Errorf("open directory: %w", bare(err))
+	}
+	var st syscall.Statfs_t
+	if err := errors.Join(syscall.Fstatfs(int(d.Fd()), &st), d.Close()); err != nil {
+		return 0, fmt.Errorf("stat file system: %w", err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+type osFile struct{ f *os.File }
+
+func (o *osFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := o.f.ReadAt(p, off)
+	return n, bareIO(err)
+}
+
+func (o *osFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := o.f.WriteAt(p, off)
+	return n, bareIO(err)
+}
+
+func (o *osFile) Close() error                 { return bareIO(o.f.Close()) }
+func (o *osFile) Truncate(size int64) error    { return bareIO(o.f.Truncate(size)) }
+func (o *osFile) Sync() error                  { return bareIO(o.f.Sync()) }
+func (o *osFile) Chmod(mode fs.FileMode) error { return bareIO(o.f.Chmod(mode)) }
+
+func (o *osFile) Size() (int64, error) {
+	fi, err := o.f.Stat()
+	if err != nil {
+		return 0, bareIO(err)
+	}
+	return fi.Size(), nil
+}
+
+func bareIO(err error) error {
+	if err == nil || err == io.EOF { //nolint:errorlint // io.ReaderAt promises the bare value
+		return err
+	}
+	return bare(err)
+}
