@@ -29,15 +29,15 @@ type target struct {
 
 const chat = `{"model":"sim-8b","stream":true,"max_tokens":16,"messages":[{"role":"user","content":"Why is the sky blue?"}]}`
 
-// benchTargets starts an engine without latency of its own and the ways to it:
+// benchTargets starts an engine of the given speed and the ways to it:
 // directly, through nginx where it is installed, and through orchestratord.
-func benchTargets(b *testing.B) []*target {
+func benchTargets(b *testing.B, preset string) []*target {
 	b.Helper()
 	dir, err := binaries()
 	if err != nil {
 		b.Fatal(err)
 	}
-	engine := benchProcess(b, exec.Command(filepath.Join(dir, "enginesim"), "--preset", "zero", "-np", "64", "--model", "sim-8b"))
+	engine := benchProcess(b, exec.Command(filepath.Join(dir, "enginesim"), "--preset", preset, "-np", "64", "--model", "sim-8b"))
 	out := []*target{{name: "direct", url: engine}}
 	if path, err := exec.LookPath("nginx"); err == nil {
 		out = append(out, &target{name: "nginx", url: nginx(b, path, engine)})
@@ -145,9 +145,14 @@ func percentile(d []time.Duration, p int) time.Duration {
 // BenchmarkFrontSequential: one streamed chat of 16 tokens after the other, the
 // ways in turn, so that a change of the machine's speed meets all of them.
 func BenchmarkFrontSequential(b *testing.B) {
-	targets := benchTargets(b)
+	for _, preset := range []string{"zero", "h200"} { // all tokens at once, and paced as on a fast GPU
+		b.Run(preset, func(b *testing.B) { sequential(b, benchTargets(b, preset)) })
+	}
+}
+
+func sequential(b *testing.B, targets []*target) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
-	for range 50 {
+	for range 20 {
 		for _, t := range targets {
 			ask(b, client, t.url)
 		}
@@ -173,7 +178,7 @@ func BenchmarkFrontSequential(b *testing.B) {
 
 // BenchmarkFrontThroughput: 16 clients at once, one second for each way, in turn.
 func BenchmarkFrontThroughput(b *testing.B) {
-	targets := benchTargets(b)
+	targets := benchTargets(b, "zero")
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 	for b.Loop() {
 		for _, t := range targets {
