@@ -11,7 +11,6 @@ ORDER := audit authmin inputvalidation secrets narration deadline gpuinfo poolre
 	orchestrator orchestrator/store/sqlite examples
 staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.0
 gofumpt     := go run mvdan.cc/gofumpt@v0.10.0
-
 # What an outside user has: no workspace, and siblings from a proxy made of this tree.
 cache   := $(CURDIR)/.cache
 outside := GOWORK=off GOFLAGS='$(shell go env GOFLAGS) -mod=mod -modcacherw' GOMODCACHE=$(cache)/mod GONOSUMDB='$(PREFIX)/*' \
@@ -19,8 +18,7 @@ outside := GOWORK=off GOFLAGS='$(shell go env GOFLAGS) -mod=mod -modcacherw' GOM
 publish := rm -rf $(cache)/proxy $(cache)/mod/$(PREFIX) $(cache)/mod/cache/download/$(PREFIX) && \
 	go run ./examples/internal/modproxy -o $(cache)/proxy -version $(VERSION)
 unsum   := sed -i '\|^$(PREFIX)/|d'
-
-.PHONY: help run test race lint tidy alone bench fuzz nightly
+.PHONY: help run test race lint tidy alone bench accept nightly
 help: ## Show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
@@ -51,9 +49,11 @@ alone: ## Vet and test each module outside the workspace, as its users get it
 bench: ## Run every benchmark once
 	go test -run '^$$' -bench . -benchmem work
 
-fuzz: ## Fuzz every target for FUZZTIME
+accept: ## Run npm's OpenAI client against the demo; needs npm
+	go build -o bin/ ./examples/cmd/llorch-demo
+	cd examples/accept/openaijs && npm ci && LLORCH_DEMO=$(CURDIR)/bin/llorch-demo npm test
+
+nightly: ## The long tests: more checks, more crashes, every fuzz target for FUZZTIME
+	LLORCH_NIGHTLY=1 RAPID_CHECKS=2000 go test -timeout 2h work
 	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' $(ORDER) | sed -nE 's|^(.*)/[^/]+:[0-9]+:func (.*)|\1 \2|p' | sort -u | \
 		while read -r d f; do echo "-- $$d $$f" && (cd $$d && go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) . </dev/null); done
-
-nightly: fuzz ## The long tests: more checks, more crashes, every fuzz target
-	LLORCH_NIGHTLY=1 RAPID_CHECKS=2000 go test -timeout 2h work

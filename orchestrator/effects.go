@@ -58,10 +58,14 @@ func (o *Orchestrator) answer(id TaskID, e sched.Effect) *run {
 	return r
 }
 
-// published tells the observer how the loop stands, after a turn.
+// published tells the observer how the loop stands, after a turn. Of several
+// turns that follow each other closely it hears the last one.
 func (o *Orchestrator) published(c *sched.Core, lag time.Duration) {
-	if len(o.pulse) < cap(o.pulse)/2 { // leave room for what happens once
-		o.note(stats(c, lag))
+	now := stats(c, lag)
+	o.stats.Store(&now)
+	select {
+	case o.turned <- struct{}{}:
+	default:
 	}
 }
 

@@ -71,7 +71,7 @@ func (o *Orchestrator) ending(r *run, f sched.Terminal) ending {
 		Task: r.id.String(), Correlation: r.spec.Correlation, Owner: r.owner, Class: r.spec.Class.String(), Model: r.spec.Model,
 		Worker: whereIs(r.worker), Code: f.Code, Reason: string(f.Reason), Failure: string(f.Class), Attempts: f.Attempt,
 		TokensIn: out.TokensIn, TokensOut: out.TokensOut, Estimated: out.Estimated,
-		Queued: r.queued(now), FirstToken: r.toFirst(), Decode: r.decoded(now), Total: now.Sub(r.began),
+		Queued: r.queued(now), FirstToken: r.toFirst(), Decode: r.decoded(now), Total: now.Sub(r.began), Stop: r.stopping(now),
 	}
 	return e
 }
@@ -126,6 +126,14 @@ func (r *run) toFirst() time.Duration {
 		return 0
 	}
 	return r.first.Sub(r.began)
+}
+
+// stopping is how long the attempt took to end when it was asked to; 0 if nobody asked.
+func (r *run) stopping(now time.Time) time.Duration {
+	if r.stopped.IsZero() {
+		return 0
+	}
+	return now.Sub(r.stopped)
 }
 
 func (r *run) decoded(now time.Time) time.Duration {

@@ -39,6 +39,7 @@ type run struct {
 	worker  *placement.Worker
 	usage   worker.Usage
 	finish  string         // finish reason
+	stopped time.Time      // when its running attempt was asked to end
 	started time.Time      // of the last attempt
 	first   time.Time      // of the first token
 	detail  map[string]any // for the error event
@@ -73,6 +74,7 @@ func (r *run) stop(reason sched.Reason) {
 	r.mu.Lock()
 	cancel := r.cancel
 	if reason != sched.Lost {
+		r.stopped = time.Now()
 		r.rec.State, r.rec.CancelReason = store.Cancelling, string(reason)
 	}
 	r.mu.Unlock()

@@ -45,10 +45,12 @@ type Orchestrator struct {
 
 	phase   atomic.Int32
 	epoch   atomic.Uint64
-	models  atomic.Pointer[[]string] // what can be placed now, sorted
-	pulse   chan observe.Event       // from the loop to the observer; what does not fit is left out
-	attempt context.Context          // parent of every attempt; set before the loop runs
-	hurry   chan struct{}            // closed by Cut
+	models  atomic.Pointer[[]string]     // what can be placed now, sorted
+	pulse   chan observe.Event           // from the loop to the observer; what does not fit is left out
+	stats   atomic.Pointer[observe.Loop] // how the loop stands, as of its last turn
+	turned  chan struct{}                // says that stats is new; holds one
+	attempt context.Context              // parent of every attempt; set before the loop runs
+	hurry   chan struct{}                // closed by Cut
 	cut     sync.Once
 	wg      sync.WaitGroup // goroutines that Run joins
 	endings sync.WaitGroup // tasks that are being ended
@@ -87,7 +89,7 @@ func New(cfg Config) (*Orchestrator, error) {
 	}
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
-		runs: newTable(), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), hurry: make(chan struct{}),
+		runs: newTable(), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
 	o.observe = &guardedObserver{next: observe.All(cfg.Observer, newAuditLog(cfg.Recorder, cfg.Logger), wideLog{cfg.Logger}), log: cfg.Logger}
 	o.loop = newLoop(core, o.execute, o.published)
@@ -216,6 +218,8 @@ func (o *Orchestrator) tell(ctx context.Context) {
 			return
 		case e := <-o.pulse:
 			o.observe.Observe(e)
+		case <-o.turned:
+			o.observe.Observe(*o.stats.Load())
 		}
 	}
 }

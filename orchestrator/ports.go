@@ -2,7 +2,9 @@ package orchestrator
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"log/slog"
 
 	"github.com/llorch/llorch/audit"
 	"github.com/llorch/llorch/orchestrator/placement"
@@ -24,12 +26,21 @@ type PoolControl interface {
 	Workers(ctx context.Context, pool poolregistry.PoolKey) ([]WorkerAccess, error)
 }
 
-// WorkerAccess is the address and credential of one worker.
+// WorkerAccess is the address and credential of one worker. Printing it in any
+// form leaves the token out.
 type WorkerAccess struct {
 	Worker string
 	URL    string
 	Token  string // "" = none
 }
+
+// Format writes the access without its token.
+func (w WorkerAccess) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "worker access{%q %q}", w.Worker, w.URL)
+}
+
+// LogValue returns the access without its token.
+func (w WorkerAccess) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(w)) }
 
 // Recorder takes audit events. *audit.Log is one.
 type Recorder interface {

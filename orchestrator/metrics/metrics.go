@@ -5,6 +5,7 @@ package metrics
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,11 +27,12 @@ type Metrics struct {
 	tokensIn, tokensOut                             *prometheus.CounterVec
 	firstToken, decode                              *prometheus.HistogramVec
 	placements, attempts, deadlines                 *prometheus.CounterVec
-	considered                                      prometheus.Histogram
+	considered                                      prometheus.Gauge
 	admission, queueWait, cancel, storeOp           *prometheus.HistogramVec
 	depth                                           *prometheus.GaugeVec
 	slotsTotal, slotsUsed, streams                  prometheus.Gauge
-	duplicates                                      prometheus.Gauge
+	duplicates                                      prometheus.Counter
+	seenDuplicates                                  atomic.Int64
 	lag                                             prometheus.Histogram
 }
 
@@ -60,16 +62,16 @@ func New(reg prometheus.Registerer, c Config) (*Metrics, error) {
 		placements: b.counter("placement_decisions_total", "Placement decisions.", true, "outcome"),
 		attempts:   b.counter("orchd_dispatch_attempts_total", "Attempts, by how they ended.", false, "node_id", "pool_id", "outcome"),
 		deadlines:  b.counter("orchd_deadline_outcomes_total", "Tasks whose deadline could not be met.", true, "outcome", "priority"),
-		considered: b.histogram("placement_candidates_considered", "Workers looked at per decision.", prometheus.ExponentialBuckets(1, 4, 8), true).WithLabelValues().(prometheus.Histogram),
+		considered: b.gauge("placement_candidates_considered", "Workers looked at by the last decision.").WithLabelValues(),
 		admission:  b.histogram("orchd_admission_seconds", "From the request to the answer.", shortS, true, "outcome"),
 		queueWait:  b.histogram("orchd_queue_wait_seconds", "From acceptance to dispatch.", waitS, true, "priority"),
-		cancel:     b.histogram("orchd_cancel_seconds", "From acceptance to the end of tasks that were stopped.", waitS, true, "reason"),
+		cancel:     b.histogram("orchd_cancel_seconds", "From the stop of a running attempt to its end.", waitS, true, "reason"),
 		storeOp:    b.histogram("orchd_store_op_seconds", "Calls of the store.", shortS, true, "op", "outcome"),
 		depth:      b.gauge("queue_depth", "Waiting tasks.", "priority"),
 		slotsTotal: b.gauge("orchd_slots_total", "Slots of workers that may be given work.").WithLabelValues(),
 		slotsUsed:  b.gauge("orchd_slots_in_use", "Slots reserved by this scheduler.").WithLabelValues(),
 		streams:    b.gauge("orchd_streams_open", "Readers of event streams.").WithLabelValues(),
-		duplicates: b.gauge("orchd_slot_release_duplicates", "Releases of slots that were not held; always 0.").WithLabelValues(),
+		duplicates: b.counter("orchd_slot_release_duplicates_total", "Releases of slots that were not held; always 0.", true).WithLabelValues(),
 		lag:        b.histogram("orchd_loop_lag_seconds", "Age of the oldest event of a turn of the scheduling loop.", shortS, true).WithLabelValues().(prometheus.Histogram),
 	}
 	return m, errors.Join(b.errs...)
@@ -147,7 +149,7 @@ func (m *Metrics) Observe(e observe.Event) {
 	case observe.Placed:
 		m.started.WithLabelValues(append(engine(e.Worker), e.Class)...).Inc()
 		m.placements.WithLabelValues("placed").Inc()
-		m.considered.Observe(float64(e.Considered))
+		m.considered.Set(float64(e.Considered))
 		m.queueWait.WithLabelValues(e.Class).Observe(e.QueueWait.Seconds())
 	case observe.FirstToken:
 		w := e.Worker
@@ -169,7 +171,9 @@ func (m *Metrics) Observe(e observe.Event) {
 		m.depth.WithLabelValues("batch").Set(float64(e.Batch))
 		m.slotsTotal.Set(float64(e.SlotsTotal))
 		m.slotsUsed.Set(float64(e.Running))
-		m.duplicates.Set(float64(e.DuplicateReleases))
+		if n := int64(e.DuplicateReleases); n > 0 {
+			m.duplicates.Add(float64(n - m.seenDuplicates.Swap(n)))
+		}
 		m.lag.Observe(e.Lag.Seconds())
 	}
 }
@@ -181,10 +185,12 @@ func (m *Metrics) finished(e observe.Finished) {
 	if e.FirstToken > 0 {
 		m.decode.WithLabelValues(known(w.Node), known(w.Engine), known(w.Version), known(w.Pool), e.Class).Observe(ms(e.Decode))
 	}
+	if e.Stop > 0 {
+		m.cancel.WithLabelValues(known(e.Reason)).Observe(e.Stop.Seconds())
+	}
 	switch e.Code {
 	case "CANCELLED":
 		m.cancelled.WithLabelValues(append(engine(w), known(e.Reason))...).Inc()
-		m.cancel.WithLabelValues(known(e.Reason)).Observe(e.Total.Seconds())
 	case "QUEUE_FULL_DROP_LRU":
 		m.evicted.WithLabelValues("drop-lru", e.Class).Inc()
 	case "ADMISSION_REJECT":

@@ -33,12 +33,12 @@ var contract = []family{
 	{"orchd_loop_lag_seconds", "HISTOGRAM", "node_id"},
 	{"orchd_queue_evictions_total", "COUNTER", "node_id policy priority"},
 	{"orchd_queue_wait_seconds", "HISTOGRAM", "node_id priority"},
-	{"orchd_slot_release_duplicates", "GAUGE", "node_id"},
+	{"orchd_slot_release_duplicates_total", "COUNTER", "node_id"},
 	{"orchd_slots_in_use", "GAUGE", "node_id"},
 	{"orchd_slots_total", "GAUGE", "node_id"},
 	{"orchd_store_op_seconds", "HISTOGRAM", "node_id op outcome"},
 	{"orchd_streams_open", "GAUGE", "node_id"},
-	{"placement_candidates_considered", "HISTOGRAM", "node_id"},
+	{"placement_candidates_considered", "GAUGE", "node_id"},
 	{"placement_decisions_total", "COUNTER", "node_id outcome"},
 	{"queue_depth", "GAUGE", "node_id priority"},
 	{"tasks_canceled_total", "COUNTER", "engine engine_version node_id pool_id reason replica_id"},
@@ -59,7 +59,7 @@ func every() []observe.Event {
 	finished := func(code, reason, failure string) observe.Finished {
 		return observe.Finished{
 			Task: canary, Correlation: canary, Owner: owner, Class: "batch", Model: canary, Worker: w, Code: code, Reason: reason, Failure: failure, Attempts: 2,
-			TokensIn: 7, TokensOut: 20, Queued: time.Second, FirstToken: 2 * time.Second, Decode: 3 * time.Second, Total: 5 * time.Second,
+			TokensIn: 7, TokensOut: 20, Queued: time.Second, FirstToken: 2 * time.Second, Decode: 3 * time.Second, Stop: time.Millisecond, Total: 5 * time.Second,
 		}
 	}
 	return []observe.Event{

@@ -73,6 +73,7 @@ type (
 		Queued              time.Duration // from acceptance to the last start
 		FirstToken          time.Duration // from acceptance; 0 if none came
 		Decode              time.Duration // from the first token to the end
+		Stop                time.Duration // from the stop of a running attempt to its end; 0 without one
 		Total               time.Duration
 	}
 	// StoreOp: a call of the store returned.

@@ -17,10 +17,10 @@ type Decision struct {
 // feasible.
 func Decide(v *View, r Request) Decision {
 	var best candidate
-	furthest := 0
+	furthest := avoid
 	for i := range v.rows {
 		w := &v.rows[i]
-		if at := failing(w, &r, filters[:]); at >= 0 {
+		if at := failing(w, &r); at != passed {
 			furthest = max(furthest, at)
 			continue
 		}
@@ -35,7 +35,7 @@ func Decide(v *View, r Request) Decision {
 	if len(v.rows) == 0 {
 		return Decision{Reason: "empty"}
 	}
-	return Decision{Reason: filters[furthest].name}
+	return Decision{Reason: filterNames[furthest]}
 }
 
 // candidate is a feasible worker with what orders it.

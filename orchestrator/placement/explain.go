@@ -52,12 +52,12 @@ func Explain(v *View, r Request) Explanation {
 		e.Tried = append(e.Tried, k.String())
 	}
 	best := make([]candidate, 0, shown+1)
-	var removed [len(filters)]Removed
-	furthest := 0
+	var removed [passed]Removed
+	furthest := avoid
 	for i := range v.rows {
 		w := &v.rows[i]
-		at := failing(w, &r, filters[:])
-		if at < 0 {
+		at := failing(w, &r)
+		if at == passed {
 			e.Feasible++
 			best = insert(best, candidate{w.Worker, w.free, slices.Contains(r.Tried, w.Key)})
 			continue
@@ -69,7 +69,7 @@ func Explain(v *View, r Request) Explanation {
 	}
 	for i, x := range removed {
 		if x.Removed > 0 {
-			x.Name = filters[i].name
+			x.Name = filterNames[i]
 			e.Filters = append(e.Filters, x)
 		}
 	}
@@ -85,7 +85,7 @@ func Explain(v *View, r Request) Explanation {
 	case len(v.rows) == 0:
 		e.Reason = "empty"
 	default:
-		e.Reason = filters[furthest].name
+		e.Reason = filterNames[furthest]
 	}
 	e.Words = e.sentence()
 	return e

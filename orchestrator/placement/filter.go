@@ -11,49 +11,51 @@ type Request struct {
 	Tried  []Key // workers that failed this task already; avoided while others are feasible
 }
 
-// Filter is a named test that a worker passes or not.
-type filter struct {
-	name  string
-	holds func(w *row, r *Request) bool
-}
+// The filters in their order (ORC-301); the first one that a worker fails is the
+// reason. Those before online do not depend on load: they decide whether a task
+// can ever be served.
+const (
+	avoid = iota
+	pin
+	engine
+	model
+	ctx
+	online
+	ready
+	draining
+	slots
+	passed
+)
 
-// static is the number of leading filters that do not depend on load: they
-// decide whether a task can ever be served.
-const static = 5
-
-// filters in their order (ORC-301); the first one that fails is the reason.
-var filters = [...]filter{
-	{"avoid", func(w *row, r *Request) bool { return !slices.Contains(r.Place.Avoid, w.Pool) }},
-	{"pin", func(w *row, r *Request) bool {
-		return (r.Place.Pool == "" || r.Place.Pool == w.Pool) && (r.Place.Node == "" || r.Place.Node == w.Node) &&
-			(r.Place.Worker == "" || r.Place.Worker == w.Key.Worker)
-	}},
-	{"engine", func(w *row, r *Request) bool { return r.Engine == "" || r.Engine == w.Engine }},
-	{"model", func(w *row, r *Request) bool { return slices.Contains(w.Models, r.Model) }},
-	{"ctx", func(w *row, r *Request) bool { return w.CtxMax == 0 || r.Ctx <= w.CtxMax }},
-	{"online", func(w *row, _ *Request) bool { return w.Online }},
-	{"ready", func(w *row, _ *Request) bool { return w.Ready }},
-	{"draining", func(w *row, _ *Request) bool { return !w.Draining }},
-	{"slots", func(w *row, _ *Request) bool { return w.free > 0 }},
-}
+var filterNames = [passed]string{"avoid", "pin", "engine", "model", "ctx", "online", "ready", "draining", "slots"}
 
 // FilterNames lists the filters in their order.
-func FilterNames() []string {
-	out := make([]string, len(filters))
-	for i, f := range filters {
-		out[i] = f.name
-	}
-	return out
-}
+func FilterNames() []string { return slices.Clone(filterNames[:]) }
 
-// failing returns the index of the first of the given filters that w fails, or −1.
-func failing(w *row, r *Request, fs []filter) int {
-	for i := range fs {
-		if !fs[i].holds(w, r) {
-			return i
-		}
+// failing returns the first filter that w fails, or passed.
+func failing(w *row, r *Request) int {
+	p := &r.Place
+	switch {
+	case slices.Contains(p.Avoid, w.Pool):
+		return avoid
+	case p.Pool != "" && p.Pool != w.Pool, p.Node != "" && p.Node != w.Node, p.Worker != "" && p.Worker != w.Key.Worker:
+		return pin
+	case r.Engine != "" && r.Engine != w.Engine:
+		return engine
+	case !slices.Contains(w.Models, r.Model):
+		return model
+	case w.CtxMax != 0 && r.Ctx > w.CtxMax:
+		return ctx
+	case !w.Online:
+		return online
+	case !w.Ready:
+		return ready
+	case w.Draining:
+		return draining
+	case w.free == 0:
+		return slots
 	}
-	return -1
+	return passed
 }
 
 // Binding says which filter keeps a request from being served, looking only at
@@ -63,13 +65,13 @@ func Binding(v *View, r Request) string {
 	if len(v.rows) == 0 {
 		return "empty"
 	}
-	furthest := 0
+	furthest := avoid
 	for i := range v.rows {
-		at := failing(&v.rows[i], &r, filters[:static])
-		if at < 0 {
+		at := failing(&v.rows[i], &r)
+		if at >= online {
 			return ""
 		}
 		furthest = max(furthest, at)
 	}
-	return filters[furthest].name
+	return filterNames[furthest]
 }
