@@ -193,7 +193,7 @@ func TestForeignHostRefused(t *testing.T) {
 // TestKill9KeepsAccepted: kill -9 with 100 waiting tasks in SQLite: after the
 // restart every accepted task reaches exactly one terminal state (G1, G5).
 func TestKill9KeepsAccepted(t *testing.T) {
-	engine := workertest.Start(workertest.Config{Slots: 2, Latency: &workertest.Latency{Token: 20 * time.Millisecond}})
+	engine := workertest.Start(workertest.Config{Slots: 2, Latency: &workertest.Latency{Token: 5 * time.Millisecond}})
 	defer engine.Close()
 	state := t.TempDir()
 	env := []string{"ORCHESTRATORD_ENGINES=local=" + engine.URL, "ORCHD_ADMISSION_CAPACITY=-1", "LLORCH_AUDIT_MODE=local"}

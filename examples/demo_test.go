@@ -120,7 +120,7 @@ func TestDemoEngineKilled(t *testing.T) {
 	})
 
 	// A long prompt keeps the engine busy before its first token.
-	prompt := strings.Repeat("sky ", 3000)
+	prompt := strings.Repeat("sky ", 600)
 	acc := decode[taskapi.Accepted](t, p.call("POST", "/v2/tasks", "", fmt.Sprintf(`{"model":"sim-8b","prompt":%q,"max_tokens":3}`, prompt)), http.StatusAccepted)
 	_ = syscall.Kill(engineOf(t, p, p.task("", acc.TaskID).ReplicaID), syscall.SIGKILL)
 	got := all(t, p.stream("", acc.TaskID, 0))

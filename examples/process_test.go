@@ -89,9 +89,19 @@ func within(t *testing.T, d time.Duration, what string, ok func() bool) time.Dur
 	return time.Since(began)
 }
 
+// whole skips tests of whole programs in the short runs: the race detector sees
+// nothing of another process, and make test has run them.
+func whole(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs whole programs: make test does")
+	}
+}
+
 // start runs a program and waits for its address on the given stream.
 func start(t *testing.T, env []string, name string, args ...string) *program {
 	t.Helper()
+	whole(t)
 	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +131,7 @@ func start(t *testing.T, env []string, name string, args ...string) *program {
 // once runs a program to its end.
 func once(t *testing.T, env []string, name string, args ...string) (code int, out string) {
 	t.Helper()
+	whole(t)
 	dir, err := binaries()
 	if err != nil {
 		t.Fatal(err)
