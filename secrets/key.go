@@ -56,15 +56,14 @@ func ParseKey(s Secret) (k Key, err error) {
 }
 
 func decodeKey(key *[keyLen]byte, b []byte) bool {
-	if len(b) == keyLen {
-		copy(key[:], b)
-		return true
+	for _, end := range []string{"", "\n", "\r\n"} { // raw bytes may end like a newline themselves
+		if raw, ok := bytes.CutSuffix(b, []byte(end)); ok && len(raw) == keyLen {
+			copy(key[:], raw)
+			return true
+		}
 	}
 	b = trimNewline(b)
 	switch len(b) {
-	case keyLen:
-		copy(key[:], b)
-		return true
 	case 2 * keyLen:
 		_, err := hex.Decode(key[:], b)
 		return err == nil
