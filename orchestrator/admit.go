@@ -2,9 +2,7 @@ package orchestrator
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -46,13 +44,15 @@ func (o *Orchestrator) Submit(ctx context.Context, p Principal, s Spec) (Accepte
 		})
 		return Accepted{}, err
 	}
-	if !acc.Duplicate {
-		o.observe.Observe(observe.Admitted{
-			Task: r.id.String(), Correlation: s.Correlation, Owner: r.owner, Class: s.Class.String(), Model: s.Model, PromptLen: r.rec.Meta.PromptLen,
-			PromptSHA256: r.promptSum, MaxTokens: r.spec.MaxTokens, Ephemeral: s.Ephemeral, Took: time.Since(began),
-		})
-	}
 	return acc, nil
+}
+
+// admitted tells the observer of r, before its end can be told.
+func (o *Orchestrator) admitted(r *run) {
+	o.observe.Observe(observe.Admitted{
+		Task: r.id.String(), Correlation: r.spec.Correlation, Owner: r.owner, Class: r.spec.Class.String(), Model: r.spec.Model,
+		PromptLen: r.rec.Meta.PromptLen, PromptSHA256: r.promptSum, MaxTokens: r.spec.MaxTokens, Ephemeral: r.ephemeral, Took: time.Since(r.began),
+	})
 }
 
 func owner(p Principal) observe.Owner {
@@ -65,7 +65,10 @@ func wireError(err error) error {
 		return err
 	}
 	code := taskapi.Internal
-	if errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrUnknown) || errors.Is(err, store.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded): // the caller's own time ran out
+		code = taskapi.DeadlineUnmet
+	case errors.Is(err, store.ErrUnavailable), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
 		code = taskapi.StoreUnavailable
 	}
 	e := taskapi.NewError(code)
@@ -88,7 +91,8 @@ func (o *Orchestrator) admit(ctx context.Context, p Principal, s *Spec, now time
 	if !s.Deadline.IsZero() && !s.Deadline.After(now) {
 		return nil, taskapi.NewError(taskapi.DeadlineUnmet).With("exceeded_by_ms", now.Sub(s.Deadline).Milliseconds())
 	}
-	if s.ID == (TaskID{}) {
+	named := s.ID != (TaskID{})
+	if !named {
 		s.ID = newTaskID(now)
 	}
 	ref, err := o.refs.ref(ctx, "subject", p.Subject())
@@ -96,7 +100,7 @@ func (o *Orchestrator) admit(ctx context.Context, p Principal, s *Spec, now time
 		return nil, err
 	}
 	r := &run{
-		id: s.ID, owner: owner(p), subject: p.Subject(), ephemeral: s.Ephemeral, spec: *s, began: now,
+		id: s.ID, owner: owner(p), subject: p.Subject(), ephemeral: s.Ephemeral, spec: *s, named: named, began: now,
 		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 4), answered: make(chan struct{}),
 	}
 	prompt := s.promptBytes()
@@ -105,9 +109,9 @@ func (o *Orchestrator) admit(ctx context.Context, p Principal, s *Spec, now time
 		ID: s.ID, Tenant: p.tenant(), Subject: ref, Class: s.Class.String(), Model: s.Model, Session: s.Session, IdemKey: s.Key,
 		BodyHash: s.hash(), State: store.Queued, Created: now, Deadline: s.Deadline, Meta: s.meta(r.promptSum),
 	}
-	if s.Ephemeral {
-		r.body = &body{Kind: s.Kind, Prompt: s.Prompt, Messages: s.Messages, Params: s.Params}
-	}
+	r.body = &body{Kind: s.Kind, Prompt: s.Prompt, Messages: s.Messages, Params: s.Params, Raw: s.Raw}
+	r.spec.Ctx = s.needCtx() // an estimate of the text, which goes its own way from here
+	r.spec.Prompt, r.spec.Messages, r.spec.Raw = "", nil, nil
 	o.follow(r)
 	return r, nil
 }
@@ -137,6 +141,7 @@ func (s *Spec) check() error {
 		{s.Model == "", "model", "required"},
 		{len(s.Model) > maxModel, "model", "too long"},
 		{!printable(s.Model), "model", "control or invalid characters"},
+		{s.Class > queue.Batch, "class", "unknown"},
 		{s.Raw == nil && s.Prompt == "" && len(s.Messages) == 0, "prompt", "required"},
 		{len(s.Prompt) > taskapi.MaxPrompt || len(s.Messages) > maxRaw, "prompt", "too long"},
 		{!utf8.ValidString(s.Prompt) || strings.ContainsRune(s.Prompt, 0), "prompt", "not UTF-8 or holds NUL"},
@@ -215,29 +220,19 @@ func (s *Spec) hash() [32]byte {
 	return sha256.Sum256(text)
 }
 
-// newTaskID makes a UUIDv7 (RFC 9562).
-func newTaskID(now time.Time) (id TaskID) {
-	rand.Read(id[6:])
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(now.UnixMilli()))
-	copy(id[:6], ms[2:])
-	id[6] = id[6]&0x0f | 0x70
-	id[8] = id[8]&0x3f | 0x80
-	return id
-}
-
 // accept takes the place, makes the task durable and lets it run.
 func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
 	var box []byte
+	size := r.body.size()
 	if !r.ephemeral {
-		plain, err := json.Marshal(body{Kind: r.spec.Kind, Prompt: r.spec.Prompt, Messages: r.spec.Messages, Params: r.spec.Params})
+		plain, err := json.Marshal(r.body)
 		if err != nil {
 			return Accepted{}, taskapi.InvalidField("messages", "not JSON")
 		}
 		if box, err = o.seal.seal(ctx, r.subject, r.id, r.rec.Subject, "body", plain); err != nil {
 			return Accepted{}, err
 		}
-		r.spec.Prompt, r.spec.Messages, r.box = "", nil, box
+		r.body, r.key, size = nil, head(box), len(box)
 	}
 	if other, ok := o.runs.add(r); !ok {
 		<-other.answered // nothing is promised before the first request has its answer
@@ -247,15 +242,33 @@ func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
 		return duplicate(other.record(), r.rec)
 	}
 	defer close(r.answered)
-	acc, err := o.place(ctx, r, len(box))
-	if err == nil && !r.ephemeral {
-		acc, err = o.persist(ctx, r, box, acc)
+	acc, err := o.earlier(ctx, r)
+	if err == nil && !acc.Duplicate {
+		acc, err = o.place(ctx, r, size)
+		if err == nil && !r.ephemeral {
+			acc, err = o.persist(ctx, r, box, acc)
+		}
 	}
 	if err != nil || acc.Duplicate {
 		r.stream.abandon() // a client that chose the id may be reading already
 		o.runs.drop(r.id)
+	} else {
+		o.admitted(r)
 	}
 	return acc, err
+}
+
+// earlier finds the answer to a request that was accepted under the client's own
+// id: it needs no place, and nobody makes room for it.
+func (o *Orchestrator) earlier(ctx context.Context, r *run) (Accepted, error) {
+	if !r.named || r.ephemeral {
+		return Accepted{}, nil
+	}
+	old, err := o.store.Task(ctx, r.id)
+	if err != nil || r.other(&old) == nil {
+		return Accepted{}, nil // whatever is wrong with the store, the write will tell
+	}
+	return duplicate(old, r.rec)
 }
 
 // place asks the core for a place.
@@ -323,19 +336,16 @@ func (o *Orchestrator) persist(ctx context.Context, r *run, box []byte, acc Acce
 	ctx = context.WithoutCancel(ctx) // once asked, the answer is needed
 	var res []store.Submitted
 	var err error
-	for n := range persistTries {
+	for range persistTries {
 		began := time.Now()
 		res, err = o.store.Submit(ctx, o.term(), []store.NewTask{{Record: r.record(), Body: box}})
 		o.storeOp("submit", err, began)
 		if !errors.Is(err, store.ErrUnknown) {
-			if err == nil && n > 0 {
-				res[0].Duplicate = r.other(res[0].Duplicate)
-			}
 			break
 		}
 	}
 	if err == nil {
-		err = res[0].Err
+		err, res[0].Duplicate = res[0].Err, r.other(res[0].Duplicate)
 	}
 	if err != nil || res[0].Duplicate != nil {
 		o.loop.post(sched.Withdrawn{ID: queue.ID(r.id)})
@@ -346,6 +356,9 @@ func (o *Orchestrator) persist(ctx context.Context, r *run, box []byte, acc Acce
 	case err != nil:
 		return Accepted{}, err
 	case res[0].Duplicate != nil:
+		if d := *res[0].Duplicate; d.State == store.Queued && o.runs.get(d.ID) == nil {
+			o.recoverOne(d) // stored by a call that never learnt of it
+		}
 		return duplicate(*res[0].Duplicate, r.rec)
 	}
 	o.loop.post(sched.Persisted{ID: queue.ID(r.id)})
@@ -358,9 +371,9 @@ func (o *Orchestrator) persist(ctx context.Context, r *run, box []byte, acc Acce
 	return acc, nil // whatever comes next: the task is stored and will end
 }
 
-// other returns nil if d, the answer to a repeated Submit, is the task that r's
-// own first call stored: every other waiting task of this id would be in the
-// table, and r would not.
+// other returns nil if d, which the store holds already, is the task of r, stored
+// by a call whose outcome nobody learnt: every other waiting task of this id
+// would be in the table, and r would not.
 func (r *run) other(d *store.Record) *store.Record {
 	if d != nil && d.ID == r.id && d.State == store.Queued {
 		return nil

@@ -72,7 +72,7 @@ func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body
 		return nil, sched.Result{Class: exec.Store}
 	}
 	r.mu.Lock()
-	r.began1, r.box = f.Attempt, started[0].Body
+	r.began1, r.key = f.Attempt, head(started[0].Body)
 	subject := r.rec.Subject
 	r.mu.Unlock()
 	plain, err := o.seal.open(ctx, r.id, subject, "body", started[0].Body)
@@ -94,7 +94,7 @@ func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body
 func (o *Orchestrator) job(r *run, attempt int, b *body) *worker.Job {
 	return &worker.Job{
 		ID: r.id.String() + "-" + strconv.Itoa(attempt), Kind: b.Kind, Model: r.spec.Model, Prompt: b.Prompt, Messages: b.Messages, Params: b.Params,
-		Raw: r.spec.Raw, Stream: r.spec.Stream, WantUsage: r.spec.WantUsage, MaxTokens: r.spec.MaxTokens * max(1, r.spec.Choices), Correlation: r.spec.Correlation,
+		Raw: b.Raw, Stream: r.spec.Stream, WantUsage: r.spec.WantUsage, MaxTokens: r.spec.MaxTokens * max(1, r.spec.Choices), Correlation: r.spec.Correlation,
 		Traceparent: r.spec.Traceparent, Deadline: r.spec.Deadline, FirstToken: o.cfg.Timing.FirstToken, Idle: o.cfg.Timing.Idle,
 	}
 }
@@ -132,14 +132,14 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 		if err != nil {
 			return o.failed(ctx, r, f.Worker, err)
 		}
+		if ok, res := o.first(ctx, r, f); !ok {
+			return res
+		}
 		if e.Kind == worker.Done {
 			r.mu.Lock()
 			r.usage, r.finish = e.Usage, e.FinishReason
 			r.mu.Unlock()
 			continue
-		}
-		if ok, res := o.first(ctx, r, f); !ok {
-			return res
 		}
 		typ, data := EventFrame, asAsked(e.Raw, f.Worker.ServedAs, r.spec.Model)
 		switch {

@@ -154,6 +154,7 @@ func (o *Orchestrator) finish(r *run, e ending) {
 	if _, err := r.stream.append(context.Background(), e.event, e.data); err != nil {
 		o.log.Error("A terminal event could not be kept.", slog.String("event", "internal"), slog.String("job_id", r.id.String()))
 	}
+	<-r.answered // its admission has been observed
 	o.observe.Observe(e.seen)
 }
 
@@ -169,7 +170,7 @@ func (o *Orchestrator) complete(r *run, e ending) bool {
 	r.mu.Unlock()
 	e.completion.Output = o.sealOutput(ctx, r, e)
 	for n := 1; n <= endTries; n++ {
-		err := o.storeEnd(ctx, e.completion)
+		err := o.storeEnd(ctx, e.completion, e.seen.Reason)
 		switch {
 		case err == nil:
 			return true
@@ -201,10 +202,10 @@ func (o *Orchestrator) reached(ctx context.Context, c *store.Completion) bool {
 
 // storeEnd stores a completion, going through cancelling where the table of
 // moves wants it.
-func (o *Orchestrator) storeEnd(ctx context.Context, c store.Completion) error {
+func (o *Orchestrator) storeEnd(ctx context.Context, c store.Completion, reason string) error {
 	if c.State == store.Cancelled {
 		began := time.Now()
-		states, err := o.store.Cancel(ctx, o.term(), []store.CancelReq{{ID: c.ID, Reason: "client"}})
+		states, err := o.store.Cancel(ctx, o.term(), []store.CancelReq{{ID: c.ID, Reason: reason}})
 		o.storeOp("cancel", err, began)
 		if err != nil {
 			return err
@@ -243,7 +244,7 @@ const maxOutput = 8 << 20
 // (ORC-508). Without a first token there is nothing to keep.
 func (o *Orchestrator) sealOutput(ctx context.Context, r *run, e ending) []byte {
 	r.mu.Lock()
-	emitted, like := r.emitted, r.box
+	emitted, like := r.emitted, r.key
 	r.mu.Unlock()
 	if !emitted || like == nil {
 		return nil
@@ -274,8 +275,11 @@ func (o *Orchestrator) keepEphemeral(r *run, e ending) {
 	rec := r.record()
 	e.completion.Attempt = rec.Attempt
 	began := time.Now()
-	_, err := o.store.Submit(context.Background(), o.term(), []store.NewTask{{Record: rec, Final: &e.completion}})
+	res, err := o.store.Submit(context.Background(), o.term(), []store.NewTask{{Record: rec, Final: &e.completion}})
 	o.storeOp("submit", err, began)
+	if err == nil {
+		err = res[0].Err
+	}
 	if err != nil {
 		o.log.Warn("The history of a task could not be stored.", slog.String("event", "store_degraded"), slog.String("job_id", r.id.String()), slog.Any("err", err))
 	}

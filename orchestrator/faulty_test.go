@@ -198,3 +198,29 @@ func TestFaultyCancel(t *testing.T) {
 		})
 	}
 }
+
+// TestSubmitUnknown: a task that the store took while nobody heard so, however
+// often it was asked, runs when the client comes back for it (G1, ORC-246).
+func TestSubmitUnknown(t *testing.T) {
+	for _, spec := range []orchestrator.Spec{{ID: orchestrator.TaskID{7}}, {Key: "k"}} {
+		synctest.Test(t, func(t *testing.T) {
+			net, st := new(workertest.Net), &faulty{Memory: store.NewMemory()}
+			e := start(t, net, workertest.Config{})
+			o, _ := serve(t, orchestrator.Config{Pools: newPools(e), Workers: dialer(t, net), Store: st})
+			st.plant("submit", store.ErrUnknown, 5)
+			if _, err := o.Submit(t.Context(), me, fill(spec)); !errors.Is(err, taskapi.StoreUnavailable) {
+				t.Fatalf("Submit = %v, want STORE_UNAVAILABLE", err)
+			}
+			acc, err := o.Submit(t.Context(), me, fill(spec))
+			if err != nil {
+				t.Fatalf("Submit again = %v", err)
+			}
+			if _, c := ends(t, o, acc.ID); c != "" {
+				t.Errorf("ended with %q", c)
+			}
+			if got := e.Stats().Arrived; got != 1 {
+				t.Errorf("%d requests at the engine, want 1", got)
+			}
+		})
+	}
+}

@@ -21,17 +21,18 @@ type run struct {
 	subject   string // names the key that seals; "" after a restart
 	promptSum [32]byte
 	ephemeral bool
-	spec      Spec // without Prompt and Messages when the task is not ephemeral
+	spec      Spec // without Prompt, Messages and Raw
+	named     bool // the client chose the id
 	began     time.Time
 	stream    *stream
 	answers   chan sched.Effect // to the Submit that waits; buffered, never blocks the loop
 
-	answered chan struct{} // closed when Submit has its answer
+	answered chan struct{} // closed when Submit has its answer and the observer heard of it
 
 	mu      sync.Mutex
 	rec     store.Record            // as far as this process knows; the store's word is newer for other processes
-	body    *body                   // of an ephemeral task; the others' lies sealed in the store
-	box     []byte                  // sealed body as last read, names the key to seal the output with
+	body    *body                   // nil once it is sealed or the task has ended
+	key     []byte                  // head of the sealed body: names the key to seal the output with
 	cancel  context.CancelCauseFunc // of the running attempt
 	attempt int
 	began1  int // last attempt that the store has begun; 0 none

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/observe"
 	"github.com/llorch/llorch/orchestrator/queue"
+	"github.com/llorch/llorch/orchestrator/taskapi"
 )
 
 // Bounds of the loop's inputs (ORC-103). Facts are what happened and come
@@ -88,7 +90,7 @@ func (l *loop) submit(ctx context.Context, s sched.Submit) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-l.done:
-		return ErrRunning
+		return taskapi.NewError(taskapi.ShuttingDown)
 	}
 }
 
@@ -230,7 +232,8 @@ func (l *loop) instant(at time.Time) sched.Instant {
 	if at.IsZero() {
 		return 0
 	}
-	return max(1, sched.Instant(time.Until(at))+l.now())
+	now := l.now()
+	return max(1, now+min(sched.Instant(time.Until(at)), math.MaxInt64-now))
 }
 
 func (l *loop) setTimer(at sched.Instant) {

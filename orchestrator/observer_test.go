@@ -41,13 +41,13 @@ func (p *panicky) Observe(e observe.Event) {
 	}
 }
 
-// TestPanickingObserver: an observer that panics is switched off and the tasks
-// go on (ORC-880).
+// TestPanickingObserver: an observer that panics is switched off; the tasks, the
+// audit log and the wide record go on (ORC-880).
 func TestPanickingObserver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		net, lines, broken := new(workertest.Net), new(records), new(panicky)
+		net, lines, broken, evidence := new(workertest.Net), new(records), new(panicky), new(recorder)
 		e := start(t, net, workertest.Config{})
-		o, _ := serve(t, orchestrator.Config{Pools: newPools(e), Workers: dialer(t, net), Observer: broken, Logger: lines.logger()})
+		o, _ := serve(t, orchestrator.Config{Pools: newPools(e), Workers: dialer(t, net), Observer: broken, Logger: lines.logger(), Recorder: evidence})
 		for range 3 {
 			acc, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{}))
 			if err != nil {
@@ -62,6 +62,13 @@ func TestPanickingObserver(t *testing.T) {
 		}
 		if n := strings.Count(lines.text(), `"event":"observer_off"`); n != 1 {
 			t.Errorf("its end was logged %d times, want once", n)
+		}
+		synctest.Wait()
+		if n := len(evidence.take()); n != 6 {
+			t.Errorf("%d audit events of 3 tasks, want 6", n)
+		}
+		if n := strings.Count(lines.text(), `"event":"task_finished"`); n != 3 {
+			t.Errorf("%d ends were logged, want 3", n)
 		}
 	})
 }

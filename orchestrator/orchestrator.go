@@ -38,7 +38,7 @@ type Orchestrator struct {
 	workers worker.Adapter
 	seal    sealer
 	refs    *subjectKeys // makes references; its keys are used only if Config.Keys is nil
-	observe *guardedObserver
+	observe observe.Observer
 	access  *accessCache
 	loop    *loop
 	runs    *table
@@ -91,7 +91,7 @@ func New(cfg Config) (*Orchestrator, error) {
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
 		runs: newTable(), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
-	o.observe = &guardedObserver{next: observe.All(cfg.Observer, newAuditLog(cfg.Recorder, cfg.Logger), wideLog{cfg.Logger}), log: cfg.Logger}
+	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(newAuditLog(cfg.Recorder, cfg.Logger), cfg.Logger), guard(wideLog{cfg.Logger}, cfg.Logger))
 	o.loop = newLoop(core, o.execute, o.published)
 	return o, nil
 }
@@ -153,20 +153,15 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.watchPools(watch) })
 	o.wg.Go(func() { o.janitor(watch) })
 	o.wg.Go(func() { o.tell(work) })
-	if err := o.recoverTasks(ctx); err != nil {
-		stopWatch()
-		stopWork()
-		o.wg.Wait()
-		return err
-	}
-	o.phase.Store(int32(serving))
-	o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))
-	select {
-	case <-ctx.Done():
-		o.shutdown(background)
-		err = nil
-	case err = <-loopDone:
-		loopDone <- err
+	if err = o.recoverTasks(ctx); err == nil {
+		o.phase.Store(int32(serving))
+		o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))
+		select {
+		case <-ctx.Done():
+			o.shutdown(background)
+		case err = <-loopDone:
+			loopDone <- err
+		}
 	}
 	o.phase.Store(int32(refusing))
 	stopWatch()
@@ -282,6 +277,15 @@ func (o *Orchestrator) purge(ctx context.Context, before time.Time) {
 }
 
 func (o *Orchestrator) term() store.Epoch { return store.Epoch(o.epoch.Load()) }
+
+// guard puts each observer behind its own switch: a broken one must not take
+// the audit log with it.
+func guard(next observe.Observer, log *slog.Logger) observe.Observer {
+	if next == nil {
+		return nil
+	}
+	return &guardedObserver{next: next, log: log}
+}
 
 // guardedObserver survives a panicking observer by switching it off.
 type guardedObserver struct {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -90,7 +91,7 @@ func (o *Orchestrator) find(ctx context.Context, p Principal, id TaskID, metadat
 // the store only knows the state.
 func settled(rec store.Record) store.Record {
 	if rec.State == store.Cancelled && rec.Outcome.Code == "" {
-		rec.Outcome.Code, rec.Outcome.Events = string(taskapi.Cancelled), max(1, rec.Outcome.Events)
+		rec.Outcome.Code = string(taskapi.Cancelled)
 	}
 	return rec
 }
@@ -111,13 +112,19 @@ func (o *Orchestrator) Task(ctx context.Context, p Principal, id TaskID) (Task, 
 // view is what the wire shows of a record, but for the position in the queue.
 func view(rec store.Record, r *run) Task {
 	t := Task{Record: rec, Status: status(rec), LastEvent: rec.Outcome.Events}
-	if parts := strings.SplitN(rec.Worker, "/", 3); len(parts) == 3 {
-		t.NodeID, t.PoolID, t.WorkerID = parts[0], parts[1], parts[2]
-	}
+	t.NodeID, t.PoolID, t.WorkerID = splitWorker(rec.Worker)
 	if r != nil {
 		t.LastEvent = r.stream.last()
 	}
 	return t
+}
+
+// splitWorker takes node/pool/worker apart.
+func splitWorker(s string) (node, pool, worker string) {
+	if parts := strings.SplitN(s, "/", 3); len(parts) == 3 {
+		return parts[0], parts[1], parts[2]
+	}
+	return "", "", ""
 }
 
 // Tasks yields tasks of the caller, newest first; an operator sees all. The
@@ -185,7 +192,8 @@ func (o *Orchestrator) filter(ctx context.Context, p Principal, f Filter) (store
 }
 
 // Events yields the events of a task after an id, then live ones, and ends
-// after the terminal one. Only the owner reads. Leaving the loop early counts
+// after the terminal one; an error before it is retriable when the task goes on
+// after a restart. Only the owner reads. Leaving the loop early counts
 // as going away: see Streams.Grace.
 func (o *Orchestrator) Events(ctx context.Context, p Principal, id TaskID, after uint64) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
@@ -224,7 +232,8 @@ func (o *Orchestrator) replay(ctx context.Context, rec store.Record, after uint6
 		yield(Event{}, taskapi.NewError(taskapi.StoreUnavailable).With("reason", "starting"))
 		return
 	}
-	if after > rec.Outcome.Events {
+	known := rec.Outcome.Events > 0 // else the log went with a process, or was never asked for
+	if known && after > rec.Outcome.Events || after == math.MaxUint64 {
 		yield(Event{}, taskapi.InvalidField("after", "beyond the last event"))
 		return
 	}
@@ -235,6 +244,9 @@ func (o *Orchestrator) replay(ctx context.Context, rec store.Record, after uint6
 	}
 	if len(events) == 0 {
 		events = []Event{terminalEvent(rec)}
+		if !known {
+			events[0].ID = after + 1
+		}
 	}
 	if events[0].ID > after+1 && len(events) > 1 {
 		yield(Event{}, taskapi.NewError(taskapi.ResumeWindowLost))
@@ -277,7 +289,7 @@ func (o *Orchestrator) output(ctx context.Context, rec store.Record) ([]Event, e
 // terminalEvent makes the last event from the record alone.
 func terminalEvent(rec store.Record) Event {
 	now := rec.Finished
-	e := Event{ID: max(1, rec.Outcome.Events), Type: EventEnd}
+	e := Event{ID: rec.Outcome.Events, Type: EventEnd}
 	if rec.Outcome.Code == "" {
 		e.Data, _ = json.Marshal(taskapi.End{
 			TokensOut: rec.Outcome.TokensOut, TokensIn: rec.Outcome.TokensIn, DecodeTimeMS: rec.Outcome.DecodeMS, FinishReason: rec.Outcome.FinishReason,

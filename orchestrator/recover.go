@@ -3,8 +3,10 @@ package orchestrator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/llorch/llorch/orchestrator/internal/sched"
@@ -28,27 +30,20 @@ func (o *Orchestrator) recoverTasks(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read live tasks: %w", err)
 		}
-		var over []store.Completion
+		var over []store.Record
 		for _, rec := range page {
-			if c, ok := overdue(rec, began); ok {
-				over = append(over, c)
+			if _, ok := overdue(rec, began); ok {
+				over = append(over, rec)
 				continue
 			}
 			o.recoverOne(rec)
 			queued++
 		}
-		for len(over) > 0 {
-			n := min(len(over), 1000)
-			errs, err := o.store.Complete(ctx, o.term(), over[:n])
-			if err != nil {
-				return fmt.Errorf("end live tasks: %w", err)
+		for part := range slices.Chunk(over, 1000) {
+			if err := o.endOverdue(ctx, part, began); err != nil {
+				return err
 			}
-			for _, err := range errs {
-				if err != nil {
-					return fmt.Errorf("end a live task: %w", err)
-				}
-			}
-			over, ended = over[n:], ended+n
+			ended += len(part)
 		}
 		if len(page) < recoverPage {
 			break
@@ -58,6 +53,30 @@ func (o *Orchestrator) recoverTasks(ctx context.Context) error {
 	if queued+ended > 0 {
 		o.log.InfoContext(ctx, "Tasks of an earlier run were taken up.", slog.String("event", "recovered"),
 			slog.Int("queued", queued), slog.Int("ended", ended), slog.Int64("took_ms", time.Since(began).Milliseconds()))
+	}
+	return nil
+}
+
+// endOverdue stores the ends of records that do not go on, and tells the observer.
+func (o *Orchestrator) endOverdue(ctx context.Context, recs []store.Record, now time.Time) error {
+	ends := make([]store.Completion, len(recs))
+	for i, rec := range recs {
+		ends[i], _ = overdue(rec, now)
+	}
+	errs, err := o.store.Complete(ctx, o.term(), ends)
+	if err != nil {
+		return fmt.Errorf("end live tasks: %w", err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("end live tasks: %w", err)
+	}
+	for i, rec := range recs {
+		e := observe.Finished{
+			Task: rec.ID.String(), Correlation: rec.Meta.Correlation, Owner: observe.Owner{Tenant: rec.Tenant}, Class: rec.Class, Model: rec.Model,
+			Code: ends[i].Outcome.Code, Reason: rec.CancelReason, Attempts: rec.Attempt, Total: now.Sub(rec.Created),
+		}
+		e.Worker.Node, e.Worker.Pool, e.Worker.Worker = splitWorker(rec.Worker)
+		o.observe.Observe(e)
 	}
 	return nil
 }
@@ -75,8 +94,7 @@ func overdue(rec store.Record, now time.Time) (store.Completion, bool) {
 	default:
 		return c, false
 	}
-	c.Outcome.Events = 1
-	return c, true
+	return c, true // how far its event log went is not known
 }
 
 // recoverOne puts a task back into the queue. Its body stays sealed in the store.

@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"bytes"
 	"context"
 	"crypto/cipher"
 	"encoding/hex"
@@ -20,7 +21,11 @@ type body struct {
 	Prompt   string          `json:"prompt,omitempty"`
 	Messages json.RawMessage `json:"messages,omitempty"`
 	Params   worker.Params   `json:"params"`
+	Raw      []byte          `json:"-"` // of a /v1 call, which is never stored
 }
+
+// size is the bytes of text in b.
+func (b *body) size() int { return len(b.Prompt) + len(b.Messages) + len(b.Raw) }
 
 // A box is version ‖ key id ‖ nonce and ciphertext; additional data binds it to
 // its task, its owner and its field, so that no box opens in another's place
@@ -29,6 +34,9 @@ const (
 	boxVersion = 1
 	boxHeader  = 1 + 16
 )
+
+// head is what names the key of a box. It is a copy, so that the box can go.
+func head(box []byte) []byte { return bytes.Clone(box[:min(len(box), boxHeader)]) }
 
 // errErased reports a box whose key is gone.
 var errErased = errors.New("orchestrator: the key of this box was destroyed")

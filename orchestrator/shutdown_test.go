@@ -134,10 +134,14 @@ func TestLoopPanic(t *testing.T) {
 				t.Fatal(err)
 			}
 			read := make(chan []orchestrator.Event, 1)
+			var broke error
 			go func() {
 				var all []orchestrator.Event
-				for e := range o.Events(t.Context(), me, acc.ID, 0) {
-					all = append(all, e)
+				for e, err := range o.Events(t.Context(), me, acc.ID, 0) {
+					if err == nil {
+						all = append(all, e)
+					}
+					broke = err
 				}
 				read <- all
 			}()
@@ -150,6 +154,9 @@ func TestLoopPanic(t *testing.T) {
 			if got := types(all); st.Durable() && got != "queued" || !st.Durable() && (got != "queued error" || code(t, all) != taskapi.Internal) {
 				t.Errorf("durable %v: the reader saw %s", st.Durable(), got)
 			}
+			if st.Durable() != errors.Is(broke, taskapi.ShuttingDown) {
+				t.Errorf("durable %v: the stream broke off with %v", st.Durable(), broke)
+			}
 			if rec, err := st.Task(t.Context(), acc.ID); st.Durable() && (err != nil || rec.State != store.Queued) {
 				t.Errorf("the stored task is %s, %v, want queued", rec.State, err)
 			}
@@ -160,5 +167,13 @@ func TestLoopPanic(t *testing.T) {
 				t.Errorf("Submit = %v", err)
 			}
 		})
+	}
+}
+
+// TestSubmitAfterLoop: who comes between the last check and the end of the loop
+// is refused like everybody else (ORC-102).
+func TestSubmitAfterLoop(t *testing.T) {
+	if err := orchestrator.SubmitAfterEnd(); !errors.Is(err, taskapi.ShuttingDown) {
+		t.Errorf("submit = %v, want SHUTTING_DOWN", err)
 	}
 }

@@ -85,8 +85,8 @@ func TestStaticEngines(t *testing.T) {
 	})
 }
 
-// TestStaticServes: the whole way with a fixed list; while the engine is away
-// tasks wait, they are not refused.
+// TestStaticServes: the whole way with a fixed list; while the engine breaks off
+// what it gets, tasks wait, they are not refused.
 func TestStaticServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := new(workertest.Net)
@@ -103,13 +103,14 @@ func TestStaticServes(t *testing.T) {
 		if m := o.Models(); !slices.Equal(m, []string{"sim-8b"}) {
 			t.Errorf("Models = %q, want sim-8b", m)
 		}
-		if err := e.SetFaults(workertest.Fault{Kind: "refuse", Token: -1}); err != nil {
+		if err := e.SetFaults(workertest.Fault{Kind: "reset", Token: -1}); err != nil {
 			t.Fatal(err)
 		}
 		acc, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{}))
 		if err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // the first attempt has failed
 		if err := e.SetFaults(); err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,7 @@ type stream struct {
 	first   uint64  // id of events[0]; 1 + number of events dropped
 	bytes   int
 	ended   bool // the terminal event is in, or the log was abandoned
+	left    bool // abandoned: the task goes on elsewhere or never began
 	muted   bool // no token may follow (an acknowledged cancel)
 	readers map[*cursor]struct{}
 	changed chan struct{} // closed and replaced whenever something above changed; nil when nobody waits
@@ -106,11 +107,11 @@ func (s *stream) mute() {
 	s.wakeLocked()
 }
 
-// abandon ends the log without a terminal event; readers come back later.
+// abandon ends the log without a terminal event; readers are told to come back.
 func (s *stream) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = true
+	s.ended, s.left = true, s.left || !s.ended
 	s.wakeLocked()
 }
 
@@ -156,7 +157,8 @@ func (s *stream) subscribe(after uint64) (*cursor, error) {
 	return c, nil
 }
 
-// read returns the next event; io.EOF after the last one.
+// read returns the next event; io.EOF after the terminal one, SHUTTING_DOWN at
+// the end of a log without one.
 func (c *cursor) read(ctx context.Context) (Event, error) {
 	s := c.s
 	for {
@@ -169,8 +171,12 @@ func (c *cursor) read(ctx context.Context) (Event, error) {
 			return e, nil
 		}
 		if s.ended {
+			err := io.EOF
+			if s.left {
+				err = taskapi.NewError(taskapi.ShuttingDown)
+			}
 			s.mu.Unlock()
-			return Event{}, io.EOF
+			return Event{}, err
 		}
 		wait := s.waitLocked()
 		s.mu.Unlock()

@@ -1,6 +1,8 @@
 package orchestrator
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"time"
 
@@ -12,6 +14,17 @@ import (
 
 // TaskID is the 16 bytes of a task's UUID.
 type TaskID = store.TaskID
+
+// newTaskID makes a UUIDv7 (RFC 9562).
+func newTaskID(now time.Time) (id TaskID) {
+	rand.Read(id[6:])
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(now.UnixMilli()))
+	copy(id[:6], ms[2:])
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
 
 // Role is what a caller may do; roles are bits.
 type Role uint8

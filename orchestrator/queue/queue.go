@@ -203,14 +203,17 @@ func (q *Queue) leaveLane(e *entry) {
 }
 
 // Ahead returns how many items would go before this one if every key were
-// open; false if it does not wait here. It looks at
-// every item.
+// open; false if it does not wait here. It looks at every item, unless this one
+// came last.
 func (q *Queue) Ahead(id ID) (int, bool) {
 	e, ok := q.byID[id]
 	if !ok {
 		return 0, false
 	}
 	n := q.above(e.item.Class)
+	if e.item.Seq == q.seq {
+		return n + q.count[e.item.Class] - 1, true
+	}
 	for _, other := range q.byID {
 		if other.item.Class == e.item.Class && other.item.Seq < e.item.Seq {
 			n++

@@ -63,7 +63,6 @@ type Core struct {
 	service  estimate // how long a task holds its slot
 	refusing bool
 	durable  bool
-	cutting  bool
 	dupes    int // releases of slots that were not held
 	fx       []Effect
 }

@@ -332,7 +332,6 @@ func (c *Core) release(t *task) {
 
 // cut stops what still runs.
 func (c *Core) cut(now Instant) {
-	c.cutting = true
 	for _, t := range c.sorted() {
 		if t.phase == running && t.stop == "" {
 			t.stop = Shutdown
