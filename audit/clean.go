@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
+	"errors"
 	"strconv"
+	"strings"
 	"unicode/utf8"
+
+	"github.com/llorch/llorch/audit/internal/logfile"
 )
 
 // Bounds of what one record may hold, in bytes before escaping.
@@ -15,8 +18,8 @@ const (
 	maxListItem = 256
 	maxList     = 64 // items of a list or a map
 	maxKey      = 64
-	shortText   = 64    // what the longest texts shrink to when a line is too long
-	maxLine     = 61440 // with LF; below the 64 KiB at which common tools split lines
+	shortText   = 64 // what the longest texts shrink to when a line is too long
+	maxLine     = logfile.MaxLine
 )
 
 // cleaner turns foreign text into what a line may hold, and remembers whether
@@ -84,18 +87,18 @@ func (c *cleaner) list(items []string) []string {
 	return out
 }
 
-func (c *cleaner) flags() []string {
-	var f []string
-	if c.badID {
-		f = append(f, "bad_id")
+// flags lists what was changed, as JSON; nil if nothing was.
+func (c *cleaner) flags() []byte {
+	var set []byte
+	for _, f := range []struct {
+		on   bool
+		name string
+	}{{c.badID, `"bad_id"`}, {c.escaped, `"escaped"`}, {c.truncated, `"truncated"`}} {
+		if f.on {
+			set = append(comma(set), f.name...)
+		}
 	}
-	if c.escaped {
-		f = append(f, "escaped")
-	}
-	if c.truncated {
-		f = append(f, "truncated")
-	}
-	return f
+	return set
 }
 
 // id keeps s if ok says that it has the form of its kind.
@@ -107,28 +110,19 @@ func (c *cleaner) id(s string, ok func(string) bool) string {
 	return ""
 }
 
+// only reports whether s has no other characters than those of the alphabet.
+func only(s, alphabet string) bool { return strings.Trim(s, alphabet) == "" }
+
+const (
+	digits  = "0123456789"
+	letters = "abcdefghijklmnopqrstuvwxyz"
+)
+
 func isCorrelation(s string) bool {
-	for i := range len(s) {
-		switch b := s[i]; {
-		case '0' <= b && b <= '9', 'A' <= b && b <= 'Z', 'a' <= b && b <= 'z', b == '-':
-		default:
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 64
+	return s != "" && len(s) <= 64 && only(s, digits+letters+"ABCDEFGHIJKLMNOPQRSTUVWXYZ-")
 }
 
-func isHex(s string, n int) bool {
-	if len(s) != n {
-		return false
-	}
-	for i := range len(s) {
-		if b := s[i]; (b < '0' || b > '9') && (b < 'a' || b > 'f') {
-			return false
-		}
-	}
-	return true
-}
+func isHex(s string, n int) bool { return len(s) == n && only(s, digits+"abcdef") }
 
 func isTrace(s string) bool { return isHex(s, 32) }
 func isSpan(s string) bool  { return isHex(s, 16) }
@@ -136,8 +130,18 @@ func isSpan(s string) bool  { return isHex(s, 16) }
 // parseHash reads 64 lower-case hex digits.
 func parseHash(s string) (h [32]byte, err error) {
 	if !isHex(s, 64) {
-		return h, fmt.Errorf("audit: a hash is 64 lower-case hex digits")
+		return h, errors.New("audit: a hash is 64 lower-case hex digits")
 	}
 	_, err = hex.Decode(h[:], []byte(s))
 	return h, err
+}
+
+// hexHash is a hash that is stored as text.
+type hexHash [32]byte
+
+func (h hexHash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
+
+func (h *hexHash) UnmarshalText(text []byte) (err error) {
+	*h, err = parseHash(string(text))
+	return err
 }

@@ -130,7 +130,7 @@ func survive(t *testing.T, what string, fsys *faultfs.FS, acked []audit.Receipt)
 // stride thins the crash matrix out: all points in the nightly run, a seventh
 // otherwise.
 func stride() int {
-	if os.Getenv("NIGHTLY") != "" {
+	if os.Getenv("LLORCH_NIGHTLY") != "" {
 		return 1
 	}
 	return 7

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +23,7 @@ type entry struct {
 	actor    []byte // JSON object
 	data     []byte // JSON object
 	resource []byte // JSON object or nil
-	flags    []string
+	flags    []byte // JSON items
 	outcome  Outcome
 	reason   string
 	cid      string
@@ -35,20 +34,10 @@ type entry struct {
 
 	queued  bool          // went through the queue; under the queue's lock
 	wanted  bool          // somebody waits for it; under the queue's lock
-	passed  bool          // it is durable or given up; under the queue's lock
-	settled bool          // owned by the writer
-	done    chan struct{} // closed when receipt and err are final
+	settled bool          // receipt and err are final; written by the writer under the queue's lock
+	done    chan struct{} // closed when settled
 	receipt Receipt
 	err     error
-}
-
-// settle releases the waiters. The first call counts.
-func (e *entry) settle(r Receipt, err error) {
-	if e.settled {
-		return
-	}
-	e.settled, e.receipt, e.err = true, r, err
-	close(e.done)
 }
 
 // newEntry cleans ev, already matched with its declaration, into an entry.
@@ -73,8 +62,8 @@ func newEntry(d *declared, ev *Event, service string, now time.Time) (*entry, er
 		e.flags = c.flags()
 		e.size = e.bound()
 		if e.size <= maxLine {
-			e.id, err = newID(now)
-			return e, err
+			e.id = newID(now)
+			return e, nil
 		}
 	}
 	return nil, &FieldError{Type: d.Name, Field: "data", Rule: "is too large even when its texts are cut"}
@@ -151,11 +140,16 @@ func appendMember(b []byte, name, value string) []byte {
 	if value == "" {
 		return b
 	}
-	if b[len(b)-1] != '{' {
-		b = append(b, ',')
-	}
-	b = append(append(append(b, '"'), name...), '"', ':')
+	b = append(append(append(comma(b), '"'), name...), '"', ':')
 	return appendText(b, value)
+}
+
+// comma adds a comma unless b ends where an object, a list or all begins.
+func comma(b []byte) []byte {
+	if len(b) == 0 || b[len(b)-1] == '{' || b[len(b)-1] == '[' {
+		return b
+	}
+	return append(b, ',')
 }
 
 // place is what the writer adds to an entry: the chain before it, and the time
@@ -176,16 +170,8 @@ func (e *entry) appendLine(b []byte, p place) []byte {
 	}
 	b = append(append(b, `,"data":`...), e.data...)
 	b = strconv.AppendUint(append(b, `,"emit":`...), e.emit, 10)
-	for i, f := range e.flags {
-		if i == 0 {
-			b = append(b, `,"flags":[`...)
-		} else {
-			b = append(b, ',')
-		}
-		b = appendText(b, f)
-	}
-	if len(e.flags) > 0 {
-		b = append(b, ']')
+	if e.flags != nil {
+		b = append(append(append(b, `,"flags":[`...), e.flags...), ']')
 	}
 	b = appendMember(b, "id", e.id)
 	b = appendMember(b, "out", e.outcome.String())
@@ -216,16 +202,12 @@ func (e *entry) bound() int64 {
 }
 
 // newID returns a UUIDv7 of the given time.
-func newID(now time.Time) (string, error) {
+func newID(now time.Time) string {
 	var b [16]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", fmt.Errorf("make id: %w", err)
-	}
-	var ms [8]byte
-	binary.BigEndian.PutUint64(ms[:], uint64(now.UnixMilli()))
-	copy(b[:6], ms[2:])
+	binary.BigEndian.PutUint64(b[:], uint64(now.UnixMilli())<<16)
+	_, _ = rand.Read(b[6:]) // it never fails
 	b[6] = b[6]&0x0f | 0x70
 	b[8] = b[8]&0x3f | 0x80
 	s := hex.EncodeToString(b[:])
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:], nil
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }

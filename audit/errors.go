@@ -2,7 +2,6 @@ package audit
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/llorch/llorch/audit/internal/vfs"
 )
@@ -39,13 +38,10 @@ type FieldError struct {
 }
 
 func (e *FieldError) Error() string {
-	var b strings.Builder
-	b.WriteString("audit: ")
-	if e.Type != "" {
-		b.WriteString(e.Type + ": ")
+	if e.Type == "" {
+		return "audit: " + e.Field + " " + e.Rule
 	}
-	b.WriteString(e.Field + " " + e.Rule)
-	return b.String()
+	return "audit: " + e.Type + ": " + e.Field + " " + e.Rule
 }
 
 // TamperError says that the stored log contradicts itself where no crash can

@@ -20,69 +20,32 @@ func escape(s string) string {
 	b = append(b, s[:i]...)
 	for i < len(s) {
 		r, size := utf8.DecodeRuneInString(s[i:])
-		b = appendEscaped(b, r, s[i:i+size])
+		raw := s[i : i+size]
+		if r != '\\' && plain(r) && !(r == utf8.RuneError && size == 1) {
+			b = append(b, raw...)
+		} else {
+			quoted := strconv.AppendQuoteToASCII(nil, raw)
+			b = append(b, quoted[1:len(quoted)-1]...)
+		}
 		i += size
 	}
 	return string(b)
 }
 
 func firstUnclean(s string) int {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c < ' ' || c > '~' || c == '\\' {
-			if c < utf8.RuneSelf {
-				return i
-			}
+	for i := range len(s) {
+		if c := s[i]; c >= utf8.RuneSelf {
 			for j, r := range s[i:] {
 				if r == '\\' || !plain(r) || r == utf8.RuneError && !strings.HasPrefix(s[i+j:], "\uFFFD") {
 					return i + j
 				}
 			}
 			return -1
+		} else if c < ' ' || c > '~' || c == '\\' {
+			return i
 		}
 	}
 	return -1
-}
-
-const hexDigits = "0123456789abcdef"
-
-func appendEscaped(b []byte, r rune, raw string) []byte {
-	if r == utf8.RuneError && len(raw) == 1 {
-		return append(b, '\\', 'x', hexDigits[raw[0]>>4], hexDigits[raw[0]&15])
-	}
-	if r != '\\' && plain(r) {
-		return append(b, raw...)
-	}
-	switch r {
-	case '\\':
-		return append(b, `\\`...)
-	case '\a':
-		return append(b, `\a`...)
-	case '\b':
-		return append(b, `\b`...)
-	case '\f':
-		return append(b, `\f`...)
-	case '\n':
-		return append(b, `\n`...)
-	case '\r':
-		return append(b, `\r`...)
-	case '\t':
-		return append(b, `\t`...)
-	case '\v':
-		return append(b, `\v`...)
-	}
-	digits := 8
-	switch {
-	case r < ' ' || r == 0x7f:
-		b, digits = append(b, `\x`...), 2
-	case r <= 0xffff:
-		b, digits = append(b, `\u`...), 4
-	default:
-		b = append(b, `\U`...)
-	}
-	for s := (digits - 1) * 4; s >= 0; s -= 4 {
-		b = append(b, hexDigits[r>>s&15])
-	}
-	return b
 }
 
 // plain reports whether r shows as itself.

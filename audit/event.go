@@ -88,18 +88,10 @@ const (
 
 // String returns the word that records hold: success, failure, partial or denied.
 func (o Outcome) String() string {
-	switch o {
-	case Success:
-		return "success"
-	case Failure:
-		return "failure"
-	case Partial:
-		return "partial"
-	case Denied:
-		return "denied"
-	default:
+	if o > Denied {
 		return "outcome(" + strconv.Itoa(int(o)) + ")"
 	}
+	return [...]string{"success", "failure", "partial", "denied"}[o]
 }
 
 func parseOutcome(s string) (Outcome, bool) {

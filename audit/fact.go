@@ -1,20 +1,21 @@
 package audit
 
 import (
+	"bytes"
 	"encoding/json"
+	"time"
+
+	"github.com/llorch/llorch/audit/internal/logfile"
 )
 
 // fact is what following the chain needs to know of a line.
 type fact struct {
-	off  int64
-	line int64 // from 1
-	size int   // with LF
-	lf   bool
-	bad  string // why it is no record; then the rest is not set, save hash
+	logfile.Line
+	bad string // why it is no record; then the rest is not set, save hash
 
 	seq, emit  uint64
 	prev, hash [32]byte
-	at         string // 30 characters: sorts as the time does
+	at         time.Time
 	typ        string
 	reason     string
 	rotated    *rotated
@@ -35,18 +36,33 @@ type lineHead struct {
 	V      int             `json:"v"`
 }
 
-// newFact reads a line given without its LF.
-func newFact(raw []byte, lf bool) fact {
-	f := fact{size: len(raw), lf: lf}
-	if lf {
-		f.size++
+// check reads what has a form of its own, and tells what is not as it must be.
+func (h *lineHead) check() (at time.Time, prev [32]byte, bad string) {
+	prev, err := parseHash(h.Prev)
+	if err != nil {
+		return at, prev, "a prev of 64 hex digits"
 	}
-	if !lf {
-		f.bad = "a line with its LF"
-		return f
+	if at, err = parseTime(h.At); err != nil {
+		return at, prev, "an at of 30 characters"
 	}
-	if len(raw) >= maxLine {
+	if h.V != formatVersion || h.Emit == 0 || h.Type == "" || h.Seq == 1<<64-1 {
+		bad = "a record of format version 1"
+	}
+	return at, prev, bad
+}
+
+const noLF = "a line with its LF"
+
+// newFact reads a line.
+func newFact(l logfile.Line) fact {
+	f := fact{Line: l}
+	raw, whole := bytes.CutSuffix(l.Raw, []byte("\n"))
+	switch {
+	case l.Size > logfile.MaxLine:
 		f.bad = "a line of at most 61440 bytes"
+		return f
+	case !whole:
+		f.bad = noLF
 		return f
 	}
 	f.hash = hashLine(raw)
@@ -55,21 +71,8 @@ func newFact(raw []byte, lf bool) fact {
 		f.bad = "a record in JSON"
 		return f
 	}
-	f.seq, f.emit, f.at, f.typ, f.reason = h.Seq, h.Emit, h.At, h.Type, h.Reason
-	var err error
-	if f.prev, err = parseHash(h.Prev); err != nil {
-		f.bad = "a prev of 64 hex digits"
-		return f
-	}
-	if _, err = parseTime(h.At); err != nil {
-		f.bad = "an at of 30 characters"
-		return f
-	}
-	if h.V != formatVersion || h.Emit == 0 || h.Type == "" || h.Seq == 1<<64-1 {
-		f.bad = "a record of format version 1"
-		return f
-	}
-	if !f.ownData(h.Data) {
+	f.seq, f.emit, f.typ, f.reason = h.Seq, h.Emit, h.Type, h.Reason
+	if f.at, f.prev, f.bad = h.check(); f.bad == "" && !f.ownData(h.Data) {
 		f.bad = "a well-formed " + f.typ
 	}
 	return f

@@ -1,10 +1,6 @@
 package audit
 
-import (
-	"maps"
-	"slices"
-	"time"
-)
+import "time"
 
 // Reasons of a gap record.
 const (
@@ -45,24 +41,5 @@ func (g gaps) add(reason, typ string, emit uint64, at time.Time) {
 	p.EmitLast = emit
 	if at.After(p.LastAt) {
 		p.LastAt = at
-	}
-}
-
-// merge adds the numbers of a later gap.
-func (g *gap) merge(later *gap) {
-	for typ, n := range later.ByType {
-		if _, known := g.ByType[typ]; !known && len(g.ByType) >= maxList-1 {
-			typ = gapOther
-		}
-		g.ByType[typ] += n
-	}
-	g.Dropped += later.Dropped
-	g.EmitLast, g.LastAt = later.EmitLast, later.LastAt
-}
-
-// each calls do for every gap, in the order of the reasons.
-func (g gaps) each(do func(reason string, p *gap)) {
-	for _, reason := range slices.Sorted(maps.Keys(g)) {
-		do(reason, g[reason])
 	}
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/hex"
 	"fmt"
+	"time"
 )
 
 // judge follows the chain over all files, line by line, and reports where it
@@ -16,12 +17,13 @@ type judge struct {
 	seq   uint64
 	prev  [32]byte
 	chain bool // prev is known: the line before was readable
-	at    string
+	at    time.Time
 	hurt  bool   // the line before is a finding already: its hash means nothing
 	blame bool   // so is the present one
 	holes uint64 // unreadable lines since the line before
 
-	last    where   // the last line in order
+	last    Finding // the last line in order
+	end     int64   // offset behind it
 	suspect suspect // a prev that did not match, until the line after decides
 	block   block   // out-of-order lines that follow from one another
 	watch   map[uint64][32]byte
@@ -34,23 +36,12 @@ type judge struct {
 	inOrder uint64          // lines that were in their place
 }
 
-// where is the place of a line.
-type where struct {
-	file      string
-	line, off int64
-	seq       uint64
-	end       int64 // offset behind it
-}
-
 // suspect is a pair of lines whose link does not hold: either the older was
-// changed, or the prev of the newer.
+// changed, or the prev of the newer. One of the findings will be told.
 type suspect struct {
-	on    bool
-	older where
-	newer where
-	hash  [32]byte // of the newer
-	want  [32]byte // hash of the older
-	got   [32]byte // prev of the newer
+	on           bool
+	older, newer Finding
+	hash         [32]byte // of the newer
 }
 
 type block struct {
@@ -59,15 +50,17 @@ type block struct {
 	prev [32]byte
 }
 
-func (j *judge) add(k Kind, w where, want, got string) {
+// add tells a finding at a place.
+func (j *judge) add(k Kind, at Finding, want, got string) {
+	at.Kind, at.Want, at.Got = k, want, got
 	j.damage++
-	j.hit[w.file]++
-	j.rep.add(Finding{Kind: k, File: w.file, Line: w.line, Offset: w.off, Seq: w.seq, Want: want, Got: got})
+	j.hit[at.File]++
+	j.rep.add(at)
 }
 
 // take judges one line.
 func (j *judge) take(f *fact) {
-	at := where{file: j.file, line: f.line, off: f.off, seq: f.seq, end: f.off + int64(f.size)}
+	at := Finding{File: j.file, Line: f.Number, Offset: f.Off, Seq: f.seq}
 	if f.bad != "" {
 		j.unreadable(f, at)
 		return
@@ -79,7 +72,7 @@ func (j *judge) take(f *fact) {
 	switch {
 	case j.holes == 0 && f.seq == j.seq:
 	case j.holes == 0 && j.chain && !j.hurt && f.prev == j.prev && !(j.block.on && f.seq == j.block.seq):
-		at.seq = j.seq
+		at.Seq = j.seq
 		j.add(Broken, at, fmt.Sprintf("seq %d", j.seq), fmt.Sprintf("seq %d", f.seq))
 		j.blame = true
 		j.follow(f, at)
@@ -98,11 +91,11 @@ func (j *judge) take(f *fact) {
 }
 
 // unreadable counts a line that is no record as one record that is not there.
-func (j *judge) unreadable(f *fact, at where) {
+func (j *judge) unreadable(f *fact, at Finding) {
 	j.decide(nil)
-	at.seq = j.seq + j.holes
+	at.Seq = j.seq + j.holes
 	got := "other bytes"
-	if !f.lf {
+	if f.bad == noLF {
 		got = "no LF"
 	}
 	j.add(Broken, at, f.bad, got)
@@ -111,31 +104,31 @@ func (j *judge) unreadable(f *fact, at where) {
 }
 
 // jump reports the records between the expected one and this one.
-func (j *judge) jump(f *fact, at where) {
+func (j *judge) jump(f *fact, at Finding) {
 	first := j.seq + j.holes
-	at.seq = first
-	if f.line == 1 && f.rotated != nil && j.holes == 0 { // it tells where they belong
+	at.Seq = first
+	if f.Number == 1 && f.rotated != nil && j.holes == 0 { // it tells where they belong
 		switch before := f.rotated.PrevFile; {
 		case j.absent != "":
-			at = where{file: j.absent, seq: first}
+			at = Finding{File: j.absent, Seq: first}
 			j.gone[j.absent] = true
-		case before == j.last.file:
+		case before == j.last.File:
 			at = j.behind(first)
 		default:
-			at = where{file: before, line: 1, seq: first}
+			at = Finding{File: before, Line: 1, Seq: first}
 		}
 	}
 	j.add(Missing, at, fmt.Sprintf("seq %d to %d", first, f.seq-1), fmt.Sprintf("seq %d", f.seq))
 }
 
 // behind is the place after the last line in order.
-func (j *judge) behind(seq uint64) where {
-	return where{file: j.last.file, line: j.last.line + 1, off: j.last.end, seq: seq}
+func (j *judge) behind(seq uint64) Finding {
+	return Finding{File: j.last.File, Line: j.last.Line + 1, Offset: j.end, Seq: seq}
 }
 
 // outOfOrder reports a line whose seq was there before. Lines that follow from
 // it are one finding with it.
-func (j *judge) outOfOrder(f *fact, at where) {
+func (j *judge) outOfOrder(f *fact, at Finding) {
 	if !j.block.on || f.seq != j.block.seq || f.prev != j.block.prev {
 		j.add(Repeated, at, fmt.Sprintf("seq %d", j.seq), fmt.Sprintf("seq %d", f.seq))
 	}
@@ -143,16 +136,19 @@ func (j *judge) outOfOrder(f *fact, at where) {
 }
 
 // link checks that the line follows from the one before.
-func (j *judge) link(f *fact, at where) {
+func (j *judge) link(f *fact, at Finding) {
 	j.decide(&f.prev)
 	fits := !j.chain || j.hurt || f.prev == j.prev
 	switch {
 	case !fits:
-		j.suspect = suspect{on: true, older: j.last, newer: at, hash: f.hash, want: j.prev, got: f.prev}
+		j.suspect = suspect{on: true, older: j.last, newer: at, hash: f.hash}
+		want, got := hex.EncodeToString(j.prev[:]), hex.EncodeToString(f.prev[:])
+		j.suspect.older.Want, j.suspect.older.Got = "hash "+got, "hash "+want
+		j.suspect.newer.Want, j.suspect.newer.Got = "prev "+want, "prev "+got
 		if j.inOrder == 0 { // nothing older that could have changed
 			j.blameNewer(&j.blame)
 		}
-	case f.at < j.at:
+	case f.at.Before(j.at):
 		j.add(Broken, at, "an at not before that of the line before", "an earlier one")
 	}
 	if want, ok := j.watch[f.seq]; ok {
@@ -162,7 +158,7 @@ func (j *judge) link(f *fact, at where) {
 
 // watched compares the line with what the manifest says about it, which also
 // decides a suspicion.
-func (j *judge) watched(f *fact, at where, want [32]byte) {
+func (j *judge) watched(f *fact, at Finding, want [32]byte) {
 	switch {
 	case j.suspect.on && f.hash == want:
 		j.blameOlder()
@@ -186,28 +182,31 @@ func (j *judge) decide(next *[32]byte) {
 }
 
 func (j *judge) blameOlder() {
-	s := j.suspect
+	s := j.suspect.older
 	j.suspect = suspect{}
-	j.add(Broken, s.older, "hash "+hex.EncodeToString(s.got[:]), "hash "+hex.EncodeToString(s.want[:]))
+	j.add(Broken, s, s.Want, s.Got)
 }
 
 // blameNewer reports the newer line, and notes that the prev of the one after
 // it is no second finding.
 func (j *judge) blameNewer(noted *bool) {
-	s := j.suspect
+	s := j.suspect.newer
 	j.suspect = suspect{}
-	j.add(Broken, s.newer, "prev "+hex.EncodeToString(s.want[:]), "prev "+hex.EncodeToString(s.got[:]))
+	j.add(Broken, s, s.Want, s.Got)
 	*noted = true
 }
 
 // follow makes the line the one that the next must follow from.
-func (j *judge) follow(f *fact, at where) {
-	j.run.count(j, f)
+func (j *judge) follow(f *fact, at Finding) {
+	j.run.count(j, f, at)
 	j.hurt, j.blame = j.blame, false
-	j.seq, j.prev, j.chain, j.at = at.seq+1, f.hash, true, max(j.at, f.at)
-	j.holes, j.block, j.last = 0, block{}, at
+	j.seq, j.prev, j.chain = at.Seq+1, f.hash, true
+	if f.at.After(j.at) {
+		j.at = f.at
+	}
+	j.holes, j.block, j.last, j.end = 0, block{}, at, f.Off+f.Size
 	j.inOrder++
-	j.rep.LastSeq, j.rep.Head = at.seq, hex.EncodeToString(f.hash[:])
+	j.rep.LastSeq, j.rep.Head = at.Seq, hex.EncodeToString(f.hash[:])
 	if f.origin != "" {
 		j.rep.Origin = f.origin
 	}
@@ -224,7 +223,7 @@ type runCount struct {
 	seq     uint64 // of its first record
 }
 
-func (r *runCount) count(j *judge, f *fact) {
+func (r *runCount) count(j *judge, f *fact, at Finding) {
 	if f.emit == 1 { // the first record of a run
 		if r.open {
 			j.rep.UncleanRuns++
@@ -242,13 +241,9 @@ func (r *runCount) count(j *judge, f *fact) {
 	s := f.stopped
 	if r.whole && r.damage == j.damage && !j.suspect.on &&
 		(s.Records != r.records || s.Dropped != r.dropped || s.Emitted != r.records+r.dropped) {
-		j.add(Unaccounted, j.here(f),
+		j.add(Unaccounted, at,
 			fmt.Sprintf("%d records and %d dropped in the run from seq %d", s.Records, s.Dropped, r.seq),
 			fmt.Sprintf("%d and %d of %d", r.records, r.dropped, s.Emitted))
 	}
 	*r = runCount{}
-}
-
-func (j *judge) here(f *fact) where {
-	return where{file: j.file, line: f.line, off: f.off, seq: f.seq}
 }

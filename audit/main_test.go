@@ -15,7 +15,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
-	if os.Getenv("NIGHTLY") == "" && !given {
+	if os.Getenv("LLORCH_NIGHTLY") == "" && !given {
 		_ = flag.Set("rapid.checks", "15") // the flag is there: rapid is imported
 	}
 	os.Exit(m.Run())

@@ -2,14 +2,15 @@ package audit
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
+	"path"
+	"slices"
 
+	"github.com/llorch/llorch/audit/internal/logfile"
 	"github.com/llorch/llorch/audit/internal/vfs"
 )
 
@@ -38,17 +39,17 @@ type manifest struct {
 }
 
 type manifestFile struct {
-	Bytes     int64  `json:"bytes"` // synced
-	Closed    string `json:"closed,omitzero"`
-	FirstAt   string `json:"first_at"`
-	FirstPrev string `json:"first_prev"`
-	FirstSeq  uint64 `json:"first_seq"`
-	LastAt    string `json:"last_at"`
-	LastHash  string `json:"last_hash"`
-	LastSeq   uint64 `json:"last_seq"`
-	Name      string `json:"name"`
-	SHA256    string `json:"sha256,omitzero"` // of Bytes bytes, once closed
-	State     string `json:"state"`
+	Bytes     int64   `json:"bytes"` // synced
+	Closed    string  `json:"closed,omitzero"`
+	FirstAt   string  `json:"first_at"`
+	FirstPrev hexHash `json:"first_prev"`
+	FirstSeq  uint64  `json:"first_seq"`
+	LastAt    string  `json:"last_at"`
+	LastHash  hexHash `json:"last_hash"`
+	LastSeq   uint64  `json:"last_seq"`
+	Name      string  `json:"name"`
+	SHA256    string  `json:"sha256,omitzero"` // of Bytes bytes, once closed
+	State     string  `json:"state"`
 }
 
 var errManifest = errors.New("audit: manifest.json is malformed")
@@ -61,15 +62,13 @@ func parseManifest(b []byte) (*manifest, error) {
 	if err := d.Decode(&m); err != nil || d.More() || m.V != formatVersion || !originText.MatchString(m.Origin) {
 		return nil, errManifest
 	}
-	var last fileName
+	var last logfile.Name
 	next := m.MinIndex
 	for i := range m.Files {
 		f := &m.Files[i]
-		n, err := parseFileName(f.Name)
-		_, err1 := parseHash(f.LastHash)
-		_, err2 := parseHash(f.FirstPrev)
-		_, err3 := parseTime(f.LastAt)
-		wrong := errors.Join(err, err1, err2, err3) != nil || n.compare(last) <= 0 || f.Bytes <= 0 ||
+		n, err := logfile.ParseName(f.Name)
+		_, err1 := parseTime(f.LastAt)
+		wrong := errors.Join(err, err1) != nil || n.Compare(last) <= 0 || f.Bytes <= 0 ||
 			f.FirstSeq != next || f.LastSeq < f.FirstSeq || f.LastSeq == 1<<64-1 ||
 			f.State != stateClosed && (f.State != stateOpen || i != len(m.Files)-1) ||
 			f.SHA256 != "" && !isHex(f.SHA256, 64)
@@ -89,15 +88,28 @@ func (m *manifest) head() *manifestFile {
 	return &m.Files[len(m.Files)-1]
 }
 
-// put replaces the entry of a file or adds it.
-func (m *manifest) put(f manifestFile) {
-	for i := range m.Files {
-		if m.Files[i].Name == f.Name {
-			m.Files[i] = f
-			return
-		}
+// known returns the entry of a file, or nil; m may be nil.
+func (m *manifest) known(name string) *manifestFile {
+	if m == nil {
+		return nil
 	}
-	m.Files = append(m.Files, f)
+	if i := slices.IndexFunc(m.Files, func(f manifestFile) bool { return f.Name == name }); i >= 0 {
+		return &m.Files[i]
+	}
+	return nil
+}
+
+// put describes the synced part of an open file.
+func (m *manifest) put(s *segment) {
+	f := manifestFile{
+		Bytes: s.goodSize, FirstAt: formatTime(s.firstAt), FirstPrev: s.firstPrev, FirstSeq: s.firstSeq,
+		LastAt: formatTime(s.good.at), LastHash: s.good.prev, LastSeq: s.good.seq - 1, Name: s.name.String(), State: stateOpen,
+	}
+	if known := m.known(f.Name); known != nil {
+		*known = f
+	} else {
+		m.Files = append(m.Files, f)
+	}
 }
 
 func (m *manifest) save(fsys vfs.FS) error {
@@ -111,32 +123,21 @@ func (m *manifest) save(fsys vfs.FS) error {
 	return nil
 }
 
-// loadManifest returns nil without an error when there is none.
-func loadManifest(fsys vfs.FS) (*manifest, error) {
-	b, err := readFile(fsys, manifestName, maxManifest)
+// loadManifest returns an empty one without Created if there is none, or only
+// a malformed one.
+func loadManifest(open opener) (*manifest, error) {
+	none := &manifest{V: formatVersion, Files: []manifestFile{}}
+	b, err := open.small(manifestName, 0, maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return none, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read manifest: %w", err)
 	}
-	return parseManifest(b)
-}
-
-// newManifest starts one for a new directory, or for one that lost it.
-func newManifest(c *Config, origin string) (*manifest, error) {
-	m := &manifest{Created: formatTime(time.Now()), Origin: c.Origin, Service: c.Service, V: formatVersion, Files: []manifestFile{}}
-	if m.Origin == "" {
-		m.Origin = origin
+	if m, err := parseManifest(b); err == nil {
+		return m, nil
 	}
-	if m.Origin == "" {
-		id, err := newID(time.Now())
-		if err != nil {
-			return nil, err
-		}
-		m.Origin = hostname() + "/" + c.Service + "/" + id[len(id)-8:]
-	}
-	return m, nil
+	return none, nil
 }
 
 // hostname never fails: a log without a host's name is better than none.
@@ -150,20 +151,16 @@ func hostname() string {
 
 // replaceFile writes a small file so that a crash leaves the old or the new.
 func replaceFile(fsys vfs.FS, name string, data []byte, mode fs.FileMode) error {
-	temp := tempPrefix + name
-	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	temp := tempPrefix + path.Base(name)
+	if err := removeFile(fsys, temp); err != nil {
 		return err
 	}
 	f, err := fsys.Create(temp)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(data, 0)
-	if err == nil && mode != 0o600 {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
+	if _, err = f.WriteAt(data, 0); err == nil {
+		err = errors.Join(f.Chmod(mode), f.Sync())
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, fsys.Remove(temp))
@@ -171,35 +168,5 @@ func replaceFile(fsys vfs.FS, name string, data []byte, mode fs.FileMode) error 
 	if err := fsys.Rename(temp, name); err != nil {
 		return err
 	}
-	return fsys.SyncDir(".")
-}
-
-func readFile(fsys vfs.FS, name string, limit int64) ([]byte, error) {
-	f, err := fsys.Open(name, false)
-	if err != nil {
-		return nil, err
-	}
-	size, err := f.Size()
-	if err == nil && size > limit {
-		err = errors.New("file is too large")
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	b := make([]byte, size)
-	n, err := f.ReadAt(b, 0)
-	if int64(n) == size {
-		err = nil
-	}
-	return b, errors.Join(err, f.Close())
-}
-
-// entryOf describes a segment as the manifest keeps it.
-func entryOf(s *segment) manifestFile {
-	first, last := s.firstPrev, s.good.prev
-	return manifestFile{
-		Bytes: s.goodSize, FirstAt: formatTime(s.firstAt), FirstPrev: hex.EncodeToString(first[:]), FirstSeq: s.firstSeq,
-		LastAt: formatTime(s.good.at), LastHash: hex.EncodeToString(last[:]), LastSeq: s.good.seq - 1,
-		Name: s.name.String(), State: stateOpen,
-	}
+	return fsys.SyncDir(path.Dir(name))
 }

@@ -1,9 +1,6 @@
 package audit
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // Types that the log writes about itself.
 const (
@@ -78,11 +75,11 @@ func newOwnTypes() ownTypes {
 	return o
 }
 
-// entry makes a record of the log's own.
-func (o ownTypes) entry(typ, reason, service string, data any) (*entry, error) {
-	e, err := newEntry(o[typ], &Event{Type: typ, Reason: reason, Data: data}, service, time.Now())
+// record makes a record of the log's own, which has nothing to refuse.
+func (w *writer) record(typ, reason string, data any) *entry {
+	e, err := newEntry(w.own[typ], &Event{Type: typ, Reason: reason, Data: data}, w.cfg.Service, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("make %s: %w", typ, err)
+		panic("audit: internal error: " + err.Error())
 	}
-	return e, nil
+	return e
 }

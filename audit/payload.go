@@ -40,14 +40,13 @@ func (d *declared) payload(c *cleaner, ev *Event) ([]byte, error) {
 		}
 	}
 	b, err := c.value(nil, d.plan, v, "")
-	if fe, ok := errors.AsType[*FieldError](err); ok {
-		fe.Type = d.Name
-		return nil, fe
+	if err != nil {
+		return nil, d.refused(err)
 	}
-	return b, err
+	return b, nil
 }
 
-// refused makes sure that a payload's own complaint carries no content.
+// refused makes sure that a complaint about a payload carries no content.
 func (d *declared) refused(err error) error {
 	if fe, ok := errors.AsType[*FieldError](err); ok {
 		return &FieldError{Type: d.Name, Field: fe.Field, Rule: fe.Rule}
@@ -79,11 +78,14 @@ func (c *cleaner) value(b []byte, p *plan, v reflect.Value, path string) ([]byte
 		return appendText(b, formatTime(t)), nil
 	case kMarshal:
 		m, _ := v.Interface().(encoding.TextMarshaler)
-		text, err := marshalText(m)
+		if given := reflect.ValueOf(m); m == nil || given.Kind() == reflect.Pointer && given.IsNil() {
+			return appendText(b, ""), nil
+		}
+		text, err := m.MarshalText()
 		if err != nil {
 			return nil, &FieldError{Field: path, Rule: "has no text form"}
 		}
-		return appendText(b, c.text(text)), nil
+		return appendText(b, c.text(string(text))), nil
 	case kList:
 		return c.slice(b, p, v, path)
 	case kMap:
@@ -93,36 +95,21 @@ func (c *cleaner) value(b []byte, p *plan, v reflect.Value, path string) ([]byte
 	}
 }
 
-func marshalText(m encoding.TextMarshaler) (string, error) {
-	if v := reflect.ValueOf(m); m == nil || v.Kind() == reflect.Pointer && v.IsNil() {
-		return "", nil
-	}
-	text, err := m.MarshalText()
-	return string(text), err
-}
-
 func (c *cleaner) object(b []byte, p *plan, v reflect.Value, path string) ([]byte, error) {
 	b = append(b, '{')
-	first := true
 	for _, m := range p.members {
 		f := v.Field(m.index)
 		name := m.name
 		if path != "" {
 			name = path + "." + name
 		}
-		if empty(m.plan, f) {
-			if m.optional {
-				continue
-			}
-			if m.plan.kind != kStruct {
-				return nil, &FieldError{Field: name, Rule: "is required"}
-			}
+		switch none := empty(m.plan, f); {
+		case none && m.optional:
+			continue
+		case none && m.plan.kind != kStruct:
+			return nil, &FieldError{Field: name, Rule: "is required"}
 		}
-		if !first {
-			b = append(b, ',')
-		}
-		first = false
-		b = append(append(append(b, '"'), m.name...), '"', ':')
+		b = append(append(append(comma(b), '"'), m.name...), '"', ':')
 		var err error
 		if b, err = c.value(b, m.plan, f, name); err != nil {
 			return nil, err
@@ -151,31 +138,24 @@ func empty(p *plan, v reflect.Value) bool {
 }
 
 func (c *cleaner) slice(b []byte, p *plan, v reflect.Value, path string) ([]byte, error) {
+	n := v.Len()
+	b = append(b, '[')
 	if p.elem.kind == kText {
-		items := make([]string, v.Len())
+		items := make([]string, n)
 		for i := range items {
 			items[i] = v.Index(i).String()
 		}
-		b = append(b, '[')
-		for i, s := range c.list(items) {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendText(b, s)
+		for _, s := range c.list(items) {
+			b = appendText(comma(b), s)
 		}
 		return append(b, ']'), nil
 	}
-	n := v.Len()
 	if n > maxList {
 		return nil, &FieldError{Field: path, Rule: "must have at most 64 items"}
 	}
-	b = append(b, '[')
 	for i := range n {
-		if i > 0 {
-			b = append(b, ',')
-		}
 		var err error
-		if b, err = c.value(b, p.elem, v.Index(i), path+"."+strconv.Itoa(i)); err != nil {
+		if b, err = c.value(comma(b), p.elem, v.Index(i), path+"."+strconv.Itoa(i)); err != nil {
 			return nil, err
 		}
 	}
@@ -195,11 +175,8 @@ func (c *cleaner) mapping(b []byte, p *plan, v reflect.Value, path string) ([]by
 		return nil, &FieldError{Field: path, Rule: "must have keys that stay distinct when cut"}
 	}
 	b = append(b, '{')
-	for i, k := range slices.Sorted(maps.Keys(stored)) {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(appendText(b, k), ':')
+	for _, k := range slices.Sorted(maps.Keys(stored)) {
+		b = append(appendText(comma(b), k), ':')
 		var err error
 		if b, err = c.value(b, p.elem, stored[k], path+".*"); err != nil {
 			return nil, err

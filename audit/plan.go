@@ -58,20 +58,20 @@ func declare(t TypeInfo) (*declared, error) {
 	if gt == nil || gt.Kind() != reflect.Struct {
 		return nil, &FieldError{Type: t.Name, Field: "data", Rule: "must be a struct"}
 	}
-	p, err := planOf(gt, 1)
-	if fe, ok := errors.AsType[*FieldError](err); ok {
-		fe.Type = t.Name
-		return nil, fe
+	d := &declared{TypeInfo: t, goType: gt}
+	var err error
+	if d.plan, err = planOf(gt, 1); err != nil {
+		return nil, d.refused(err)
 	}
 	names := func(want string) bool {
-		return slices.ContainsFunc(p.members, func(m member) bool { return m.name == want })
+		return slices.ContainsFunc(d.plan.members, func(m member) bool { return m.name == want })
 	}
 	for m, owner := range t.Personal {
 		if !names(m) || owner != "" && !names(owner) {
 			return nil, &FieldError{Type: t.Name, Field: "Personal", Rule: "must name members of the payload"}
 		}
 	}
-	return &declared{TypeInfo: t, goType: gt, plan: p}, nil
+	return d, nil
 }
 
 func planOf(t reflect.Type, depth int) (*plan, error) {
@@ -145,10 +145,5 @@ func planStruct(t reflect.Type, depth int) (*plan, error) {
 }
 
 func memberName(s string) bool {
-	for i := range len(s) {
-		if b := s[i]; (b < 'a' || b > 'z') && b != '_' && (i == 0 || b < '0' || b > '9') {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxKey
+	return s != "" && len(s) <= maxKey && only(s, letters+digits+"_") && !only(s[:1], digits)
 }

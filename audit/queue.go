@@ -56,47 +56,32 @@ func newQueue(c *Config) *queue {
 // critical event without room, at most maxWait.
 func (q *queue) put(ctx context.Context, e *entry) error {
 	q.mu.Lock()
-	if q.closed {
-		q.mu.Unlock()
-		return ErrClosed
-	}
-	reason := q.refusesLocked(e)
-	if reason == "" || e.class == Routine || q.refuse {
-		defer q.mu.Unlock()
-		return q.decideLocked(e, reason)
-	}
-	q.waiting[e] = struct{}{}
-	room := q.room
-	q.mu.Unlock()
-	return q.wait(ctx, e, room)
-}
-
-func (q *queue) wait(ctx context.Context, e *entry, room chan struct{}) error {
-	timeout := time.NewTimer(q.maxWait)
-	defer timeout.Stop()
+	defer q.mu.Unlock()
+	var timeout <-chan time.Time
+	over := e.class == Routine || q.refuse
 	for {
-		over := false
-		select {
-		case <-room:
-		case <-timeout.C:
-			over = true
-		case <-ctx.Done():
-			over = true
-		}
-		q.mu.Lock()
-		if q.closed { // close has counted it
-			q.mu.Unlock()
+		if q.closed { // if e has waited, close has counted it
 			return ErrClosed
 		}
 		reason := q.refusesLocked(e)
 		if reason == "" || over {
 			delete(q.waiting, e)
-			err := q.decideLocked(e, reason)
-			q.mu.Unlock()
-			return err
+			return q.decideLocked(e, reason)
 		}
-		room = q.room
+		if timeout == nil {
+			timeout = time.After(q.maxWait)
+			q.waiting[e] = struct{}{}
+		}
+		room := q.room
 		q.mu.Unlock()
+		select {
+		case <-room:
+		case <-timeout:
+			over = true
+		case <-ctx.Done():
+			over = true
+		}
+		q.mu.Lock()
 	}
 }
 
@@ -120,9 +105,7 @@ func (q *queue) refusesLocked(e *entry) string {
 
 // decideLocked enqueues e, or drops it for the reason.
 func (q *queue) decideLocked(e *entry, reason string) error {
-	q.emit++
-	q.emitted[e.typ]++
-	e.emit = q.emit
+	q.numberLocked(e)
 	if reason == "" {
 		q.entries = append(q.entries, e)
 		q.bytes += e.size
@@ -151,6 +134,12 @@ func (q *queue) decideLocked(e *entry, reason string) error {
 	}
 }
 
+func (q *queue) numberLocked(e *entry) {
+	q.emit++
+	q.emitted[e.typ]++
+	e.emit = q.emit
+}
+
 func (q *queue) dropLocked(e *entry, reason string) {
 	q.gaps.add(reason, e.typ, e.emit, e.at)
 	q.dropped[reason]++
@@ -169,7 +158,7 @@ func (q *queue) poke() {
 func (q *queue) want(e *entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !e.wanted && !e.passed {
+	if !e.wanted && !e.settled {
 		e.wanted = true
 		q.wanted++
 		q.poke()
@@ -180,7 +169,6 @@ func (q *queue) want(e *entry) {
 type batch struct {
 	entries []*entry
 	gaps    gaps
-	urgent  bool // holds a critical event
 	wanted  bool // somebody waits for one of these, or for an unsynced one before
 	more    bool // the queue holds more
 	closed  bool // Close was called
@@ -195,41 +183,52 @@ func (q *queue) take() batch {
 		bytes += q.entries[n].size
 		n++
 	}
-	b := batch{entries: make([]*entry, n), gaps: q.gaps, wanted: q.wanted > 0, more: n < len(q.entries), closed: q.closed}
-	copy(b.entries, q.entries)
+	b := batch{
+		entries: slices.Clone(q.entries[:n]), gaps: q.gaps,
+		wanted: q.wanted > 0, more: n < len(q.entries), closed: q.closed,
+	}
 	clear(q.entries[:n])
-	q.entries = q.entries[n:]
-	if len(q.entries) == 0 {
+	if q.entries = q.entries[n:]; !b.more {
 		q.entries = nil
 	}
 	q.bytes -= bytes
 	q.gaps = make(gaps)
-	for _, e := range b.entries {
-		if e.class == Critical {
-			b.urgent = true
-		}
-	}
 	if n > 0 {
 		q.wakeWaitersLocked()
 	}
 	return b
 }
 
-// pass forgets the waits for entries that are durable, or given up for now.
-func (q *queue) pass(entries []*entry, durable bool) {
+// peek is take that leaves everything where it is. The entries are good until
+// the next take, and only to be read.
+func (q *queue) peek() batch {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return batch{entries: q.entries, more: len(q.entries) > 0, closed: q.closed}
+}
+
+// settle releases those who wait for entries: they are durable, or err says why
+// that is not known. The first time counts.
+func (q *queue) settle(entries []*entry, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, e := range entries {
-		if e.wanted && !e.passed {
-			q.wanted--
-		}
-		e.passed = true
-		if durable && e.queued {
+		if err == nil && e.queued {
 			q.open--
 		}
-		if durable && e == q.last {
+		if err == nil && e == q.last {
 			q.last = nil
 		}
+		if e.settled {
+			continue
+		}
+		if e.wanted {
+			q.wanted--
+		}
+		if e.settled, e.err = true, err; err != nil {
+			e.receipt = Receipt{}
+		}
+		close(e.done)
 	}
 }
 
@@ -237,9 +236,7 @@ func (q *queue) pass(entries []*entry, durable bool) {
 func (q *queue) number(e *entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.emit++
-	q.emitted[e.typ]++
-	e.emit = q.emit
+	q.numberLocked(e)
 }
 
 // setDown says whether the writer can write; nil is yes.
@@ -275,9 +272,7 @@ func (q *queue) close() {
 	}
 	q.closed = true
 	for e := range q.waiting {
-		q.emit++
-		q.emitted[e.typ]++
-		e.emit = q.emit
+		q.numberLocked(e)
 		q.dropLocked(e, gapShutdown)
 	}
 	q.wakeWaitersLocked()
@@ -285,8 +280,7 @@ func (q *queue) close() {
 	q.poke()
 }
 
-// totals returns the numbers of this run for audit.stopped: emitted counts the
-// record itself, which has its number already.
+// totals returns the numbers of this run so far.
 func (q *queue) totals() (emitted, dropped uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -322,28 +316,4 @@ func (q *queue) tail() (*entry, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.last, q.down
-}
-
-// state reports whether Close was called and whether anything is queued.
-func (q *queue) state() (closed, more bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.closed, len(q.entries) > 0
-}
-
-// queued returns what is in the queue, and leaves it there.
-func (q *queue) queued() []*entry {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return slices.Clone(q.entries)
-}
-
-// regap takes a gap back that could not be told of.
-func (q *queue) regap(reason string, g *gap) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if newer := q.gaps[reason]; newer != nil {
-		g.merge(newer)
-	}
-	q.gaps[reason] = g
 }

@@ -26,41 +26,27 @@ type Record struct {
 	Raw     []byte   // the stored bytes without LF
 }
 
-// line mirrors the stored members in their stored order.
+// line mirrors the stored members, save those of seal.
 type line struct {
-	Actor  lineActor       `json:"actor"`
-	At     string          `json:"at"`
-	CID    string          `json:"cid,omitzero"`
-	Class  string          `json:"class"`
-	Clk    int64           `json:"clk,omitzero"`
-	Data   json.RawMessage `json:"data"`
-	Emit   uint64          `json:"emit"`
-	Flags  []string        `json:"flags,omitzero"`
-	ID     string          `json:"id"`
-	Out    string          `json:"out"`
-	Prev   string          `json:"prev"`
-	Reason string          `json:"reason,omitzero"`
-	Res    *lineResource   `json:"res,omitzero"`
-	Seq    uint64          `json:"seq"`
-	Span   string          `json:"span,omitzero"`
-	Svc    string          `json:"svc"`
-	Trace  string          `json:"trace,omitzero"`
-	Type   string          `json:"type"`
-	V      int             `json:"v"`
+	lineHead
+	Actor lineActor `json:"actor"`
+	CID   string    `json:"cid"`
+	Class string    `json:"class"`
+	Flags []string  `json:"flags"`
+	ID    string    `json:"id"`
+	Out   string    `json:"out"`
+	Res   Resource  `json:"res"` // members match whatever their case
+	Span  string    `json:"span"`
+	Svc   string    `json:"svc"`
+	Trace string    `json:"trace"`
 }
 
 type lineActor struct {
-	Auth string `json:"auth,omitzero"`
-	ID   string `json:"id,omitzero"`
-	IP   string `json:"ip,omitzero"`
+	Auth string `json:"auth"`
+	ID   string `json:"id"`
+	IP   string `json:"ip"`
 	Kind string `json:"kind"`
-	SID  string `json:"sid,omitzero"`
-}
-
-type lineResource struct {
-	ID     string `json:"id"`
-	Kind   string `json:"kind"`
-	Parent string `json:"parent,omitzero"`
+	SID  string `json:"sid"`
 }
 
 // ParseRecord reads one line, with or without its LF. It checks the form of
@@ -79,11 +65,8 @@ func ParseRecord(stored []byte) (Record, error) {
 		Seq: l.Seq, ID: l.ID, Service: l.Svc, Emit: l.Emit, Flags: l.Flags, Raw: bytes.Clone(raw), Hash: hashLine(raw),
 		Event: Event{
 			Type: l.Type, Reason: l.Reason, Correlation: l.CID, TraceID: l.Trace, SpanID: l.Span, Data: l.Data,
-			Actor: Actor{Kind: l.Actor.Kind, ID: l.Actor.ID, Auth: l.Actor.Auth, Session: l.Actor.SID},
+			Resource: l.Res, Actor: Actor{Kind: l.Actor.Kind, ID: l.Actor.ID, Auth: l.Actor.Auth, Session: l.Actor.SID},
 		},
-	}
-	if l.Res != nil {
-		r.Event.Resource = Resource{Kind: l.Res.Kind, ID: l.Res.ID, Parent: l.Res.Parent}
 	}
 	return r, r.fill(&l)
 }
@@ -91,22 +74,18 @@ func ParseRecord(stored []byte) (Record, error) {
 // fill parses the members that have a form of their own.
 func (r *Record) fill(l *line) error {
 	bad := func(member string) error { return fmt.Errorf("audit: member %s of the record is malformed", member) }
-	var err error
-	if r.At, err = parseTime(l.At); err != nil {
-		return bad("at")
+	var want string
+	if r.At, r.Prev, want = l.check(); want != "" {
+		return fmt.Errorf("audit: line is not %s", want)
 	}
-	if r.Prev, err = parseHash(l.Prev); err != nil {
-		return bad("prev")
-	}
-	var ok bool
-	if r.Event.Outcome, ok = parseOutcome(l.Out); !ok {
+	var known bool
+	if r.Event.Outcome, known = parseOutcome(l.Out); !known {
 		return bad("out")
 	}
-	switch l.Class {
-	case "critical":
+	if r.Class = Routine; l.Class == Critical.String() {
 		r.Class = Critical
-	case "routine":
-	default:
+	}
+	if l.Class != r.Class.String() {
 		return bad("class")
 	}
 	if l.Actor.IP != "" {
@@ -118,14 +97,7 @@ func (r *Record) fill(l *line) error {
 			return bad("actor.ip")
 		}
 	}
-	switch {
-	case l.V != formatVersion:
-		return bad("v")
-	case l.Emit == 0:
-		return bad("emit")
-	case l.Type == "":
-		return bad("type")
-	case len(l.Data) == 0 || l.Data[0] != '{':
+	if len(l.Data) == 0 || l.Data[0] != '{' {
 		return bad("data")
 	}
 	return nil

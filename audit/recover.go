@@ -1,8 +1,8 @@
 package audit
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,9 +11,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"slices"
 	"strings"
 
+	"github.com/llorch/llorch/audit/internal/logfile"
 	"github.com/llorch/llorch/audit/internal/vfs"
 )
 
@@ -22,9 +24,10 @@ const quarantineDir = "quarantine"
 // recovery is what the files of a directory tell when it is opened.
 type recovery struct {
 	fsys  vfs.FS
+	open  opener
 	log   *slog.Logger
-	man   *manifest // as found, nil if there is none; then as rebuilt
-	files []logFile
+	man   *manifest // as found, and then with what the files tell
+	files []logfile.File
 
 	c     chain    // after the last good line
 	emit  uint64   // of the last good line
@@ -36,57 +39,24 @@ type recovery struct {
 	orig  string // the origin that the newest audit.started names
 }
 
-// logFile is a file of lines in the directory.
-type logFile struct {
-	fileName
-	size int64
-	gzip bool
-}
-
-// stored is the name that the file has on the disk.
-func (f *logFile) stored() string {
-	if f.gzip {
-		return f.String() + gzipSuffix
-	}
-	return f.String()
-}
-
-// logFiles picks the files of lines from a listing, in their order.
-func logFiles(list []vfs.Entry) []logFile {
-	var files []logFile
-	for _, e := range list {
-		base, zipped := strings.CutSuffix(e.Name, gzipSuffix)
-		if n, err := parseFileName(base); err == nil {
-			files = append(files, logFile{fileName: n, size: e.Size, gzip: zipped})
-		}
-	}
-	slices.SortFunc(files, func(a, b logFile) int {
-		if c := a.compare(b.fileName); c != 0 || a.gzip == b.gzip {
-			return c
-		}
-		if a.gzip { // the plain one comes first, and is the one to use
-			return 1
-		}
-		return -1
-	})
-	return slices.CompactFunc(files, func(a, b logFile) bool { return a.fileName == b.fileName })
-}
-
 // recoverLog reads the directory and repairs what a crash may have left. What
 // no crash can leave is a [*TamperError], and nothing is changed.
 func recoverLog(ctx context.Context, fsys vfs.FS, log *slog.Logger) (*recovery, error) {
-	r := &recovery{fsys: fsys, log: log, clean: true}
-	list, err := fsys.List(".")
+	r := &recovery{fsys: fsys, open: openerOf(fsys), log: log, clean: true}
+	list, err := fsys.List()
 	if err != nil {
 		return nil, err
 	}
-	r.files = logFiles(list)
-	if r.man, err = loadManifest(fsys); errors.Is(err, errManifest) {
-		r.man = nil
-	} else if err != nil {
+	for _, e := range list {
+		if f, ok := logfile.Parse(e.Name, e.Size); ok {
+			r.files = append(r.files, f)
+		}
+	}
+	r.files = logfile.Sort(r.files)
+	if r.man, err = loadManifest(r.open); err != nil {
 		return nil, err
 	}
-	if r.man == nil && len(r.files) > 0 {
+	if r.man.Created == "" && len(r.files) > 0 {
 		log.Warn("audit manifest is missing or malformed and will be rebuilt")
 	}
 	if err := r.checkNames(); err != nil {
@@ -95,23 +65,33 @@ func recoverLog(ctx context.Context, fsys vfs.FS, log *slog.Logger) (*recovery, 
 	if err := r.dropUnborn(); err != nil {
 		return nil, err
 	}
-	old := r.man
-	if r.man != nil {
-		r.man = &manifest{Created: old.Created, Origin: old.Origin, Service: old.Service, V: formatVersion, Files: []manifestFile{}}
-	}
 	for i := range r.files {
-		if err := r.visit(ctx, i, old); err != nil {
+		if err := r.visit(ctx, i); err != nil {
 			return nil, err
 		}
 	}
 	for _, e := range list {
 		if strings.HasPrefix(e.Name, tempPrefix) {
-			if err := fsys.Remove(e.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if err := removeFile(fsys, e.Name); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return r, nil
+}
+
+// openerOf reads files of the directory that the log owns.
+func openerOf(fsys vfs.FS) opener {
+	return func(name string) (io.ReadCloser, error) {
+		f, err := fsys.Open(name, false)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{io.NewSectionReader(f, 0, math.MaxInt64), f}, nil
+	}
 }
 
 // tampered makes the error for one finding.
@@ -122,32 +102,16 @@ func tampered(f Finding) error {
 // checkNames compares the manifest with the listing: a file that it knows must
 // be there, and no shorter than it says.
 func (r *recovery) checkNames() error {
-	if r.man == nil {
-		return nil
-	}
 	for _, m := range r.man.Files {
-		i := slices.IndexFunc(r.files, func(f logFile) bool { return f.String() == m.Name })
+		i := slices.IndexFunc(r.files, func(f logfile.File) bool { return f.String() == m.Name })
 		if i < 0 {
 			return tampered(Finding{Kind: Missing, File: m.Name, Seq: m.FirstSeq, Want: "the file", Got: "none"})
 		}
-		if f := r.files[i]; !f.gzip && f.size < m.Bytes {
+		if f := r.files[i]; !f.Gzip && f.Size < m.Bytes {
 			return tampered(Finding{
-				Kind: Truncated, File: m.Name, Offset: f.size, Seq: m.LastSeq,
-				Want: fmt.Sprintf("%d bytes", m.Bytes), Got: fmt.Sprintf("%d bytes", f.size),
+				Kind: Truncated, File: m.Name, Offset: f.Size, Seq: m.LastSeq,
+				Want: fmt.Sprintf("%d bytes", m.Bytes), Got: fmt.Sprintf("%d bytes", f.Size),
 			})
-		}
-	}
-	return nil
-}
-
-// known returns the entry that a manifest has for a file, or nil.
-func (m *manifest) known(name string) *manifestFile {
-	if m == nil {
-		return nil
-	}
-	for i := range m.Files {
-		if m.Files[i].Name == name {
-			return &m.Files[i]
 		}
 	}
 	return nil
@@ -157,18 +121,15 @@ func (m *manifest) known(name string) *manifestFile {
 // crash between its creation and its first sync. Its bytes go to quarantine.
 func (r *recovery) dropUnborn() error {
 	for len(r.files) > 0 {
-		f := &r.files[len(r.files)-1]
-		if f.gzip || r.man.known(f.String()) != nil {
+		f := r.files[len(r.files)-1]
+		if f.Gzip || r.man.known(f.String()) != nil {
 			return nil
 		}
-		first, err := r.firstLine(f)
-		if err != nil {
+		first, err := r.open.first(f)
+		if err != nil || first.bad == "" {
 			return err
 		}
-		if first.bad == "" {
-			return nil
-		}
-		if err := r.quarantine(f.String(), 0, f.size); err != nil {
+		if err := r.quarantine(f.String(), 0, f.Size); err != nil {
 			return err
 		}
 		if err := errors.Join(r.fsys.Remove(f.String()), r.fsys.SyncDir(".")); err != nil {
@@ -180,57 +141,57 @@ func (r *recovery) dropUnborn() error {
 	return nil
 }
 
-// firstLine reads the first line of a file.
-func (r *recovery) firstLine(f *logFile) (fact, error) {
-	var first fact
-	err := r.eachLine(context.Background(), f, f.size, func(l fact, _ []byte) bool {
-		first = l
-		return false
+// read follows the chain through a file up to limit, and stops at the first
+// line that does not fit. head, if given, is what was known to be synced.
+func (r *recovery) read(ctx context.Context, f logfile.File, limit int64, head *manifestFile) (*segment, *Finding, error) {
+	seg := newSegment(f.Name, nil, r.c)
+	var bad *Finding
+	err := r.open.lines(f, func(src io.Reader) error {
+		for l, err := range logfile.Lines(io.LimitReader(src, limit)) {
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				return err
+			}
+			line := newFact(l)
+			want := line.misfit(r.c)
+			if head != nil && want == "" && l.Off+l.Size == head.Bytes && line.hash != head.LastHash {
+				want = "hash " + hex.EncodeToString(head.LastHash[:])
+			}
+			if want != "" {
+				bad = &Finding{Kind: Broken, File: f.String(), Line: l.Number, Offset: l.Off, Seq: r.c.seq, Want: want, Got: "another"}
+				return nil
+			}
+			r.follow(seg, &line)
+		}
+		return nil
 	})
-	if first.size == 0 {
-		first.bad = "a line"
-	}
-	return first, err
+	seg.size, seg.next, seg.good = seg.goodSize, r.c, r.c
+	return seg, bad, err
 }
 
-// eachLine calls do for the lines of a file, up to limit bytes of a plain one,
-// until it returns false.
-func (r *recovery) eachLine(ctx context.Context, lf *logFile, limit int64, do func(fact, []byte) bool) error {
-	f, err := r.fsys.Open(lf.stored(), false)
-	if err != nil {
-		return err
+// follow takes a line of a file over.
+func (r *recovery) follow(seg *segment, l *fact) {
+	if seg.goodSize == 0 {
+		seg.firstAt = l.at
 	}
-	var src io.Reader = io.NewSectionReader(f, 0, limit)
-	if lf.gzip {
-		if src, err = gunzip(io.NewSectionReader(f, 0, lf.size)); err != nil {
-			return errors.Join(err, f.Close())
-		}
+	seg.sum.Write(l.Raw)
+	seg.goodSize += l.Size
+	r.c = chain{seq: l.seq + 1, prev: l.hash, at: l.at}
+	r.emit, r.ended, r.orig = l.emit, l.typ == typeStopped, cmp.Or(l.origin, r.orig)
+}
+
+// misfit returns what a line would have to be to follow c, or "".
+func (f *fact) misfit(c chain) string {
+	switch {
+	case f.bad != "":
+		return f.bad
+	case f.seq != c.seq:
+		return fmt.Sprintf("seq %d", c.seq)
+	case f.prev != c.prev:
+		return "prev " + hex.EncodeToString(c.prev[:])
+	case f.at.Before(c.at):
+		return "an at not before that of the line before"
 	}
-	lines := bufio.NewReaderSize(src, maxLine+1)
-	var off, n int64
-	for err == nil {
-		var raw []byte
-		raw, err = lines.ReadSlice('\n')
-		if len(raw) == 0 {
-			break
-		}
-		body, whole := bytes.CutSuffix(raw, []byte("\n"))
-		l := newFact(body, whole)
-		n++
-		l.off, l.line = off, n
-		off += int64(len(raw))
-		if !do(l, raw) {
-			err = nil
-			break
-		}
-		if n%1024 == 0 && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, bufio.ErrBufferFull) {
-		err = nil
-	}
-	return errors.Join(err, f.Close())
+	return ""
 }
 
 // quarantine keeps bytes that are about to be cut off.
@@ -238,20 +199,18 @@ func (r *recovery) quarantine(name string, off, end int64) error {
 	if off == end {
 		return nil
 	}
-	f, err := r.fsys.Open(name, false)
-	if err != nil {
-		return err
+	b, err := r.open.small(name, off, end-off)
+	if err == nil && int64(len(b)) < end-off {
+		err = io.ErrUnexpectedEOF
 	}
-	b := make([]byte, end-off)
-	n, err := f.ReadAt(b, off)
-	if err = errors.Join(err, f.Close()); n != len(b) {
+	if err != nil {
 		return fmt.Errorf("read torn tail: %w", err)
 	}
 	if err := errors.Join(r.fsys.Mkdir(quarantineDir), r.fsys.SyncDir(".")); err != nil {
 		return err
 	}
 	kept := fmt.Sprintf("%s/%s.%d.torn", quarantineDir, name, off)
-	if err := keepFile(r.fsys, kept, b); err != nil {
+	if err := replaceFile(r.fsys, kept, b, 0o400); err != nil {
 		return fmt.Errorf("write quarantine: %w", err)
 	}
 	sum := sha256.Sum256(b)
@@ -264,17 +223,10 @@ func (r *recovery) quarantine(name string, off, end int64) error {
 	return nil
 }
 
-// keepFile writes a file into quarantine, over the remains of an earlier try.
-func keepFile(fsys vfs.FS, name string, b []byte) error {
-	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// removeFile removes a file that need not be there.
+func removeFile(fsys vfs.FS, name string) error {
+	if err := fsys.Remove(name); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := fsys.Create(name)
-	if err != nil {
-		return err
-	}
-	if _, err = f.WriteAt(b, 0); err == nil {
-		err = errors.Join(f.Chmod(0o400), f.Sync())
-	}
-	return errors.Join(err, f.Close(), fsys.SyncDir(quarantineDir))
+	return nil
 }

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -59,14 +58,11 @@ type Finding struct {
 
 // String returns the finding in one line.
 func (f Finding) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", f.Kind, f.File)
+	place := f.File
 	if f.Line > 0 {
-		fmt.Fprintf(&b, " line %d offset %d", f.Line, f.Offset)
+		place = fmt.Sprintf("%s line %d offset %d", f.File, f.Line, f.Offset)
 	}
-	fmt.Fprintf(&b, " seq %d", f.Seq)
-	fmt.Fprintf(&b, ": want %s, got %s", f.Want, f.Got)
-	return b.String()
+	return fmt.Sprintf("%s: %s seq %d: want %s, got %s", f.Kind, place, f.Seq, f.Want, f.Got)
 }
 
 const maxFindings = 100 // in one Report

@@ -2,34 +2,35 @@ package audit
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/llorch/llorch/audit/internal/logfile"
+	"github.com/llorch/llorch/audit/internal/vfs"
 )
 
 // visit follows the chain through file i. A file that the manifest knows as
 // finished is taken from there; any other is read, and finished unless it is the
 // last, which is made ready to go on.
-func (r *recovery) visit(ctx context.Context, i int, old *manifest) error {
-	f := &r.files[i]
-	known, last := old.known(f.String()), i == len(r.files)-1
-	if !last && known != nil && known.SHA256 != "" {
-		return r.trust(known)
-	}
-	if r.man == nil {
-		r.man = &manifest{V: formatVersion, Files: []manifestFile{}}
-	}
-	if last {
+func (r *recovery) visit(ctx context.Context, i int) error {
+	f := r.files[i]
+	known := r.man.known(f.String())
+	switch {
+	case i == len(r.files)-1:
 		return r.resume(ctx, f, known)
+	case known != nil && known.SHA256 != "":
+		at, err := parseTime(known.LastAt)
+		r.c = chain{seq: known.LastSeq + 1, prev: known.LastHash, at: at}
+		return err
 	}
-	next, err := r.firstLine(&r.files[i+1])
+	next, err := r.open.first(r.files[i+1])
 	if err != nil {
 		return err
 	}
 	seal := next.rotated
-	if seal == nil || seal.PrevFile != f.String() || !f.gzip && int64(seal.PrevBytes) > f.size {
+	if seal == nil || seal.PrevFile != f.String() || !f.Gzip && int64(seal.PrevBytes) > f.Size {
 		return tampered(Finding{
 			Kind: Broken, File: r.files[i+1].String(), Line: 1, Seq: next.seq,
 			Want: "audit.rotated that seals " + f.String(), Got: "another record",
@@ -45,8 +46,8 @@ func (r *recovery) visit(ctx context.Context, i int, old *manifest) error {
 	if bad != nil {
 		return tampered(*bad)
 	}
-	r.man.put(entryOf(seg))
-	if f.gzip { // somebody finished it already
+	r.man.put(seg)
+	if f.Gzip { // somebody finished it already
 		next.reason = rotateReplaced
 	}
 	if err := finishFile(r.fsys, r.man, seal, next.reason, time.Now()); err != nil {
@@ -55,31 +56,20 @@ func (r *recovery) visit(ctx context.Context, i int, old *manifest) error {
 	return nil
 }
 
-// trust takes the chain from the entry of a closed file.
-func (r *recovery) trust(m *manifestFile) error {
-	hash, err := parseHash(m.LastHash)
-	if err != nil {
-		return err
-	}
-	at, err := parseTime(m.LastAt)
-	if err != nil {
-		return err
-	}
-	r.c = chain{seq: m.LastSeq + 1, prev: hash, at: at}
-	r.man.Files = append(r.man.Files, *m)
-	return nil
-}
-
 // resume reads the last file, cuts a torn tail off and opens it for writing.
-func (r *recovery) resume(ctx context.Context, f *logFile, known *manifestFile) error {
-	if f.gzip {
+func (r *recovery) resume(ctx context.Context, f logfile.File, known *manifestFile) error {
+	if f.Gzip {
 		return tampered(Finding{Kind: Missing, File: f.String(), Want: "the open file", Got: "a compressed one"})
 	}
-	seg, bad, err := r.read(ctx, f, f.size, known)
+	seg, bad, err := r.read(ctx, f, f.Size, known)
 	if err != nil {
 		return err
 	}
-	if bad != nil && (known != nil && seg.goodSize < known.Bytes || seg.goodSize == 0) {
+	synced := int64(0)
+	if known != nil {
+		synced = known.Bytes
+	}
+	if bad != nil && (seg.goodSize < synced || seg.goodSize == 0) {
 		return tampered(*bad)
 	}
 	h, err := r.fsys.Open(f.String(), true)
@@ -87,30 +77,25 @@ func (r *recovery) resume(ctx context.Context, f *logFile, known *manifestFile) 
 		return err
 	}
 	seg.f, r.seg = h, seg
-	r.clean = r.clean && r.ended
+	r.clean = r.clean && r.ended && bad == nil
 	if bad != nil {
-		r.clean = false
-		if err := r.quarantine(f.String(), seg.goodSize, f.size); err != nil {
+		if err := r.quarantine(f.String(), seg.goodSize, f.Size); err != nil {
 			return err
 		}
 		if err := errors.Join(h.Truncate(seg.goodSize), h.Sync()); err != nil {
 			return fmt.Errorf("cut torn tail: %w", err)
 		}
 	}
-	synced := int64(0)
-	if known != nil {
-		synced = known.Bytes
-	}
-	if synced < seg.goodSize {
-		return redirty(seg, synced)
-	}
-	return nil
+	return redirty(seg, synced)
 }
 
 // redirty writes bytes over themselves that are not known to be synced. If a
 // sync failed before the process ended, the page cache may hold lines that the
 // disk never got and that no later sync would write.
 func redirty(s *segment, from int64) error {
+	if from >= s.goodSize {
+		return nil
+	}
 	b := make([]byte, 1<<20)
 	for off := from; off < s.goodSize; {
 		p := b[:min(int64(len(b)), s.goodSize-off)]
@@ -126,60 +111,36 @@ func redirty(s *segment, from int64) error {
 	return s.sync()
 }
 
-// read follows the chain through a file up to limit, and stops at the first
-// line that does not fit. head, if given, is what was known to be synced.
-func (r *recovery) read(ctx context.Context, f *logFile, limit int64, head *manifestFile) (*segment, *Finding, error) {
-	seg := newSegment(f.fileName, nil, r.c)
-	at := ""
-	if !r.c.at.IsZero() {
-		at = formatTime(r.c.at)
+// finishFile completes a sealed file: sidecar, mode 0400, and its entry in the
+// manifest, which the caller saves. Every step may be repeated. A file that was
+// given up after an error may hold more than was sealed, so it gets no sidecar;
+// one that was replaced is not ours to touch.
+func finishFile(fsys vfs.FS, m *manifest, seal *rotated, why string, now time.Time) error {
+	entry := m.known(seal.PrevFile)
+	if entry != nil {
+		entry.State, entry.Closed, entry.Bytes = stateClosed, formatTime(now), int64(seal.PrevBytes)
 	}
-	var bad *Finding
-	var end fact
-	err := r.eachLine(ctx, f, limit, func(l fact, raw []byte) bool {
-		if want := l.misfit(r.c, at); want != "" {
-			bad = &Finding{Kind: Broken, File: f.String(), Line: l.line, Offset: l.off, Seq: r.c.seq, Want: want, Got: "another"}
-			return false
+	if why == rotateReplaced {
+		return nil
+	}
+	if why != rotateError {
+		text := sidecarText(seal.PrevSHA256, seal.PrevFile)
+		if err := replaceFile(fsys, seal.PrevFile+logfile.Sidecar, []byte(text), 0o400); err != nil {
+			return err
 		}
-		if l.line == 1 {
-			seg.firstAt, _ = parseTime(l.at) // newFact has checked it
-		}
-		r.c.seq, r.c.prev, at, end = l.seq+1, l.hash, l.at, l
-		seg.sum.Write(raw)
-		seg.goodSize += int64(len(raw))
-		if l.origin != "" {
-			r.orig = l.origin
-		}
-		if head != nil && seg.goodSize == head.Bytes && hex.EncodeToString(l.hash[:]) != head.LastHash {
-			bad = &Finding{Kind: Broken, File: f.String(), Line: l.line, Offset: l.off, Seq: l.seq, Want: "hash " + head.LastHash, Got: "another"}
-			seg.goodSize = l.off
-			return false
-		}
-		return true
-	})
+	}
+	f, err := fsys.Open(seal.PrevFile, false)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	if end.typ != "" {
-		r.emit = end.emit
-		r.c.at, err = parseTime(end.at)
-		r.ended = end.typ == typeStopped
+	if err := errors.Join(f.Chmod(0o400), f.Close()); err != nil {
+		return err
 	}
-	seg.size, seg.next, seg.good = seg.goodSize, r.c, r.c
-	return seg, bad, err
+	if entry != nil && why != rotateError {
+		entry.SHA256 = seal.PrevSHA256
+	}
+	return nil
 }
 
-// misfit returns what a line would have to be to follow c, or "".
-func (f *fact) misfit(c chain, at string) string {
-	switch {
-	case f.bad != "":
-		return f.bad
-	case f.seq != c.seq:
-		return fmt.Sprintf("seq %d", c.seq)
-	case f.prev != c.prev:
-		return "prev " + hex.EncodeToString(c.prev[:])
-	case f.at < at:
-		return "an at not before that of the line before"
-	}
-	return ""
-}
+// sidecarText is a line as sha256sum -c reads it.
+func sidecarText(digest, name string) string { return digest + "  " + name + "\n" }

@@ -3,9 +3,11 @@ package audit
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
+
+	"github.com/llorch/llorch/audit/internal/logfile"
 )
 
 // rotate ends the current file and begins the next. at is the time of the line
@@ -28,7 +30,7 @@ func (w *writer) leave(why string) {
 	w.sealed, w.why, w.rot = &seal, why, nil
 	w.chain, w.last = w.seg.good, w.seg.name
 	if w.seg.goodSize > 0 {
-		w.man.put(entryOf(w.seg))
+		w.man.put(w.seg)
 	}
 	w.seg = nil
 	w.retryAt = time.Now().Add(w.retryIn) // at once, unless the files before failed too
@@ -84,11 +86,16 @@ func (w *writer) begin(at time.Time) {
 	}
 	w.told = false
 	w.q.setDown(nil)
-	if w.seg.name.number < maxFileNumber {
+	if w.seg.name.Number < logfile.MaxNumber {
 		w.health.set(healthNames, nil)
 	}
-	w.finishOld()
-	w.saveHead()
+	if w.sealed != nil {
+		if err := finishFile(w.fsys, w.man, w.sealed, w.why, time.Now()); err != nil { // the next Open does it
+			w.log.Warn("audit finish file", slog.String("file", w.sealed.PrevFile), slog.Any("err", err))
+		}
+		w.sealed, w.rot = nil, nil
+	}
+	_ = w.saveHead() // Healthy tells
 	w.log.Info("audit rotated", slog.String("file", w.seg.name.String()), slog.String("reason", w.why))
 }
 
@@ -105,32 +112,22 @@ func (w *writer) giveUp(cause error) {
 // refuse tells those who wait, for what is to be written again or still queued,
 // that they cannot rely on it.
 func (w *writer) refuse() {
-	all := append(w.q.queued(), w.redo...)
-	w.q.pass(all, false)
-	for _, e := range all {
-		e.settle(Receipt{}, ErrUnavailable)
-	}
+	w.q.settle(slices.Concat(w.q.peek().entries, w.redo), ErrUnavailable)
 }
 
 // create makes the file and its first line durable, or leaves nothing behind.
 func (w *writer) create(at time.Time) error {
-	at = wall(at)
 	if err := w.clearLeftover(); err != nil {
 		return err
 	}
 	if w.sealed != nil && w.rot == nil {
-		rot, err := w.own.entry(typeRotated, w.why, w.cfg.Service, *w.sealed)
-		if err != nil {
-			return err
-		}
-		w.q.number(rot)
-		rot.at = at
-		w.rot = rot
+		w.rot = w.record(typeRotated, w.why, *w.sealed)
+		w.q.number(w.rot)
 	}
-	if w.chain.at.After(at) {
+	if at = wall(at); w.chain.at.After(at) {
 		at = w.chain.at
 	}
-	name, err := w.nextName(dayOf(at))
+	name, err := w.nextName(logfile.Day(at))
 	if err != nil {
 		return err
 	}
@@ -142,10 +139,9 @@ func (w *writer) create(at time.Time) error {
 	err = w.fsys.SyncDir(".")
 	if err == nil && w.rot != nil {
 		w.rot.at = at
-		err = seg.add([]*entry{w.rot})
-	}
-	if err == nil && w.rot != nil {
-		err = seg.sync()
+		if err = seg.add([]*entry{w.rot}); err == nil {
+			err = seg.sync()
+		}
 	}
 	if err != nil {
 		w.leftover = name.String()
@@ -154,7 +150,6 @@ func (w *writer) create(at time.Time) error {
 	seg.settle()
 	w.seg, w.last = seg, name
 	if w.rot != nil {
-		w.rot.settle(w.rot.receipt, nil)
 		w.health.synced(seg.good.seq-w.first, seg.good.seq, 0)
 	}
 	return nil
@@ -166,10 +161,7 @@ func (w *writer) clearLeftover() error {
 	if w.leftover == "" {
 		return nil
 	}
-	if err := w.fsys.Remove(w.leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := w.fsys.SyncDir("."); err != nil {
+	if err := errors.Join(removeFile(w.fsys, w.leftover), w.fsys.SyncDir(".")); err != nil {
 		return err
 	}
 	w.leftover = ""
@@ -178,25 +170,13 @@ func (w *writer) clearLeftover() error {
 
 // nextName is the next free name of the day, or of a later day that already
 // has files: names never go back.
-func (w *writer) nextName(day string) (fileName, error) {
-	if day > w.last.day {
-		return fileName{day: day}, nil
+func (w *writer) nextName(day string) (logfile.Name, error) {
+	if day > w.last.Day {
+		return logfile.Name{Day: day}, nil
 	}
-	n := fileName{day: w.last.day, number: w.last.number + 1}
-	if n.number > maxFileNumber {
+	n := logfile.Name{Day: w.last.Day, Number: w.last.Number + 1}
+	if n.Number > logfile.MaxNumber {
 		return n, errors.New("audit: no file number is left for the day")
 	}
 	return n, nil
-}
-
-// finishOld does what is left to do for the file that was sealed. It is no
-// harm if it fails: the next Open does it.
-func (w *writer) finishOld() {
-	if w.sealed == nil {
-		return
-	}
-	if err := finishFile(w.fsys, w.man, w.sealed, w.why, time.Now()); err != nil {
-		w.log.Warn("audit finish file", slog.String("file", w.sealed.PrevFile), slog.Any("err", err))
-	}
-	w.sealed, w.rot = nil, nil
 }

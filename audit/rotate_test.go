@@ -90,8 +90,8 @@ func TestClockStepBack(t *testing.T) { // AUD-28, trap systemd#17833
 func TestRestartAtFullFile(t *testing.T) { // G2: the numbers of a run hold when its first record is audit.rotated
 	memory(t, func(c *audit.Config) { c.RotateBytes = 64 << 10 }, func(t *testing.T, l *audit.Log, fsys *faultfs.FS) {
 		mustClose(t, l)
-		for i := range 300 { // two records a run, so that either of them fills a file at times
-			l := reopen(t, fsys, func(c *audit.Config) { c.RotateBytes, c.Version = 64<<10, strings.Repeat("v", 1+i%40) })
+		for i := range 400 { // two records a run, so that either of them fills a file at times
+			l := reopen(t, fsys, func(c *audit.Config) { c.RotateBytes, c.Version = 64<<10, strings.Repeat("v", 1+i*37%900) })
 			mustClose(t, l)
 		}
 		if rep := check(t, asMap(fsys)); !rep.OK || rep.Files < 4 {

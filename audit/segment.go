@@ -8,6 +8,7 @@ import (
 	"hash"
 	"time"
 
+	"github.com/llorch/llorch/audit/internal/logfile"
 	"github.com/llorch/llorch/audit/internal/vfs"
 )
 
@@ -21,7 +22,7 @@ type chain struct {
 // segment is the open file. The writer owns it. What is beyond goodSize is
 // written but not known to be on the disk.
 type segment struct {
-	name      fileName
+	name      logfile.Name
 	f         vfs.File
 	firstSeq  uint64
 	firstPrev [32]byte
@@ -35,7 +36,7 @@ type segment struct {
 	dirty    []byte    // the bytes from goodSize to size, for sum
 }
 
-func newSegment(name fileName, f vfs.File, c chain) *segment {
+func newSegment(name logfile.Name, f vfs.File, c chain) *segment {
 	return &segment{name: name, f: f, firstSeq: c.seq, firstPrev: c.prev, next: c, good: c, sum: sha256.New()}
 }
 

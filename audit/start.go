@@ -1,26 +1,24 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 	"time"
 )
 
 // start locks the directory, recovers it and makes audit.started durable.
 func (w *writer) start(ctx context.Context) error {
 	began := time.Now()
-	var err error
-	if w.runID, err = newID(began); err != nil {
+	w.runID = newID(began)
+	lock, err := w.fsys.Lock("lock", fmt.Sprintf("%d %s %s", os.Getpid(), hostname(), w.runID))
+	if err != nil {
 		return err
 	}
-	text := strconv.Itoa(os.Getpid()) + " " + hostname() + " " + w.runID
-	if w.lock, err = w.fsys.Lock("lock", text); err != nil {
-		return err
-	}
+	w.lock = lock
 	r, err := recoverLog(ctx, w.fsys, w.log)
 	if err != nil {
 		return fmt.Errorf("recover log: %w", err)
@@ -40,78 +38,68 @@ func (w *writer) start(ctx context.Context) error {
 // line: from then on a directory with lines and without one has lost it.
 func (w *writer) adopt(r *recovery) error {
 	w.seg, w.chain, w.first, w.man = r.seg, r.c, r.c.seq, r.man
-	if w.man == nil || w.man.Created == "" {
-		m, err := newManifest(w.cfg, r.orig)
-		if err != nil {
-			return err
-		}
-		if w.man != nil {
-			m.Files = w.man.Files
-		}
-		w.man = m
-	}
-	if w.cfg.Origin != "" {
-		w.man.Origin = w.cfg.Origin
-	}
+	w.man.Created = cmp.Or(w.man.Created, formatTime(time.Now()))
 	w.man.Service = w.cfg.Service
+	w.man.Origin = cmp.Or(w.cfg.Origin, w.man.Origin, r.orig)
+	if w.man.Origin == "" {
+		w.man.Origin = hostname() + "/" + w.cfg.Service + "/" + w.runID[len(w.runID)-8:]
+	}
 	if r.seg != nil {
 		w.last = r.seg.name
-		w.man.put(entryOf(r.seg))
+		w.man.put(r.seg)
 	}
 	return w.man.save(w.fsys)
 }
 
-// announce writes the first records of the run. The first of all has emit 1,
-// also if the file was full or of an earlier day: then it is audit.rotated.
+// announce writes the first records of the run: audit.started and, after a torn
+// tail, the gap record. The first of all has emit 1, also if the file was full
+// or of an earlier day: then it is audit.rotated.
 func (w *writer) announce(r *recovery) error {
-	lines, err := w.opening(r)
-	if err != nil {
-		return err
-	}
+	first := w.record(typeStarted, "", started{
+		Host: hostname(), Origin: w.man.Origin, PID: uint32(os.Getpid()), PrevClean: r.clean,
+		Run: w.runID, Torn: r.torn, Version: w.cfg.Version,
+	})
 	if w.seg == nil {
-		if err := w.create(lines[0].at); err != nil {
+		if err := w.create(first.at); err != nil {
 			return err
 		}
-	} else if n, why := w.fit(lines); n == 0 {
-		w.rotate(why, lines[0].at)
 	}
-	for _, e := range lines {
-		w.q.number(e)
+	w.tell(first)
+	if r.lost > 0 {
+		at := r.c.at
+		if at.IsZero() {
+			at = first.at
+		}
+		w.tell(w.record(typeGap, gapTornTail, gap{
+			ByType: map[string]uint64{gapOther: r.lost}, Dropped: r.lost,
+			EmitFirst: r.emit + 1, EmitLast: r.emit + r.lost, FirstAt: at, LastAt: at,
+		}))
 	}
-	w.commit(lines)
 	if w.seg == nil || !w.sync() {
 		return errors.Join(errors.New("audit: write the first record"), w.health.err())
 	}
 	w.lookAt = time.Now().Add(lookEvery)
-	w.saveHead()
+	_ = w.saveHead() // Healthy tells
 	return nil
 }
 
-// opening makes audit.started and, after a torn tail, the gap record.
-func (w *writer) opening(r *recovery) ([]*entry, error) {
-	e, err := w.own.entry(typeStarted, "", w.cfg.Service, started{
-		Host: hostname(), Origin: w.man.Origin, PID: uint32(os.Getpid()), PrevClean: r.clean,
-		Run: w.runID, Torn: r.torn, Version: w.cfg.Version,
-	})
-	if err != nil {
-		return nil, err
+// tell writes a record of the log's own. A new file comes before it is
+// numbered, since audit.rotated then stands before it.
+func (w *writer) tell(e *entry) {
+	if w.makeRoom(e) {
+		w.q.number(e)
+		w.commit([]*entry{e})
 	}
-	lines := []*entry{e}
-	if r.lost > 0 {
-		at := r.c.at
-		if at.IsZero() {
-			at = e.at
+}
+
+// makeRoom rotates if e does not fit, and reports whether there is a file.
+func (w *writer) makeRoom(e *entry) bool {
+	if w.seg != nil {
+		if n, why := w.fit([]*entry{e}); n == 0 {
+			w.rotate(why, e.at)
 		}
-		e, err := w.own.entry(typeGap, gapTornTail, w.cfg.Service, gap{
-			ByType: map[string]uint64{gapOther: r.lost}, Dropped: r.lost,
-			EmitFirst: r.emit + 1, EmitLast: r.emit + r.lost, FirstAt: at, LastAt: at,
-		})
-		if err != nil {
-			return nil, err
-		}
-		lines = append(lines, e)
 	}
-	return lines, nil
+	return w.seg != nil
 }
 
 // stop ends the run with audit.stopped and gives the directory back. After an
@@ -136,45 +124,30 @@ func (w *writer) stop() error {
 
 // farewell writes what is left and audit.stopped.
 func (w *writer) farewell() error {
-	now := time.Now()
 	if w.seg == nil {
-		w.reopen(now)
+		w.reopen(time.Now())
 	}
-	if w.seg == nil {
+	if w.seg == nil || len(w.pending) > 0 && !w.sync() {
 		return ErrUnavailable
 	}
-	if len(w.pending) > 0 && !w.sync() {
+	probe := w.stopped()
+	if !w.makeRoom(probe) {
 		return ErrUnavailable
 	}
-	records := func() uint64 { return w.seg.next.seq - w.first + 1 }
-	probe, err := w.stopped(records())
-	if err != nil {
-		return err
-	}
-	if n, why := w.fit([]*entry{probe}); n == 0 {
-		w.rotate(why, probe.at)
-		if w.seg == nil {
-			return ErrUnavailable
-		}
-	}
-	w.q.number(probe)
-	e, err := w.stopped(records())
-	if err != nil {
-		return err
-	}
-	e.emit = probe.emit
-	w.commit([]*entry{e})
+	last := w.stopped() // counts audit.rotated too
+	last.at = probe.at
+	w.tell(last)
 	if w.seg == nil || !w.sync() {
 		return ErrUnavailable
 	}
-	w.saveHead()
-	return w.health.manifestErr()
+	return w.saveHead()
 }
 
-func (w *writer) stopped(records uint64) (*entry, error) {
+// stopped makes audit.stopped, which counts itself.
+func (w *writer) stopped() *entry {
 	emitted, dropped := w.q.totals()
-	return w.own.entry(typeStopped, "close", w.cfg.Service, stopped{
-		Dropped: dropped, Emitted: emitted, Records: records, Run: w.runID,
+	return w.record(typeStopped, "close", stopped{
+		Dropped: dropped, Emitted: emitted + 1, Records: w.seg.next.seq - w.first + 1, Run: w.runID,
 	})
 }
 

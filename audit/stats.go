@@ -87,12 +87,6 @@ func (h *health) err() error {
 	return errors.Join(all...)
 }
 
-func (h *health) manifestErr() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.faults[healthManifest]
-}
-
 func (h *health) synced(records, next uint64, took time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/llorch/llorch/audit/internal/vfs"
+	"github.com/llorch/llorch/audit/internal/logfile"
 )
 
 // VerifyOptions say how to verify. The zero value checks everything.
@@ -36,7 +38,8 @@ func Verify(ctx context.Context, fsys fs.FS, o VerifyOptions) (*Report, error) {
 		return nil, &FieldError{Field: "Workers", Rule: "must be 0 to 256"}
 	}
 	began := time.Now()
-	v := &verifier{fsys: fsys, workers: o.Workers, rep: &Report{Findings: []Finding{}}}
+	open := func(name string) (io.ReadCloser, error) { return fsys.Open(name) }
+	v := &verifier{fsys: fsys, open: open, workers: o.Workers, rep: &Report{Findings: []Finding{}}}
 	v.j = &judge{rep: v.rep, chain: true, hit: make(map[string]int), gone: make(map[string]bool), watch: make(map[uint64][32]byte)}
 	if err := v.look(); err != nil {
 		return nil, fmt.Errorf("verify log: %w", err)
@@ -58,11 +61,12 @@ func Verify(ctx context.Context, fsys fs.FS, o VerifyOptions) (*Report, error) {
 // verifier is one run of Verify.
 type verifier struct {
 	fsys    fs.FS
+	open    opener
 	workers int
 	rep     *Report
 	j       *judge
 	man     *manifest
-	files   []logFile
+	files   []logfile.File
 	sidecar map[string]bool // files that have one
 	absent  []string        // files that others seal and that are not there
 	later   []Finding       // whole-file findings, told if no line of the file explains them
@@ -71,122 +75,111 @@ type verifier struct {
 // look reads the manifest first, then which files are closed, then the files:
 // in this order a log that is being written cannot look damaged.
 func (v *verifier) look() error {
-	f, err := v.fsys.Open(manifestName)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	default:
-		b, err := io.ReadAll(io.LimitReader(f, maxManifest))
-		if err := errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("read manifest: %w", err)
-		}
+	b, err := v.open.small(manifestName, 0, maxManifest)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return fmt.Errorf("read manifest: %w", err)
+	}
+	if !missing {
 		if v.man, err = parseManifest(b); err != nil {
-			v.j.add(Broken, where{file: manifestName}, "a manifest", "other bytes")
+			v.j.add(Broken, Finding{File: manifestName}, "a manifest", "other bytes")
 		}
 	}
-	missing := f == nil
 	entries, err := fs.ReadDir(v.fsys, ".")
 	if err != nil {
 		return err
 	}
 	v.sidecar = make(map[string]bool)
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), sidecarSuffix); ok {
+		if name, ok := strings.CutSuffix(e.Name(), logfile.Sidecar); ok {
 			v.sidecar[name] = true
 		}
 	}
-	if entries, err = fs.ReadDir(v.fsys, "."); err != nil {
+	if v.files, err = logfile.ReadDir(v.fsys); err != nil {
 		return err
-	}
-	var list []vfs.Entry
-	for _, e := range entries {
-		if e.Type().IsRegular() {
-			list = append(list, vfs.Entry{Name: e.Name()})
-		}
-	}
-	v.files = logFiles(list)
-	if missing && len(v.files) == 0 {
-		return fmt.Errorf("no log here: %w", fs.ErrNotExist)
 	}
 	v.rep.Files = len(v.files)
 	if missing {
-		v.j.add(Missing, where{file: manifestName}, "a manifest, without which a cut end cannot be seen", "none")
-	}
-	return v.expect()
-}
-
-// expect takes over what the manifest says about lines.
-func (v *verifier) expect() error {
-	if v.man == nil {
-		return nil
-	}
-	v.rep.Origin = v.man.Origin
-	v.j.seq = v.man.MinIndex
-	for i, m := range v.man.Files {
-		hash, err := parseHash(m.LastHash)
-		if err != nil {
-			return err
+		if len(v.files) == 0 {
+			return fmt.Errorf("no log here: %w", fs.ErrNotExist)
 		}
-		v.j.watch[m.LastSeq] = hash
-		if i == 0 && m.FirstSeq > 0 {
-			if v.j.prev, err = parseHash(m.FirstPrev); err != nil {
-				return err
-			}
-		}
+		v.j.add(Missing, Finding{File: manifestName}, "a manifest, without which a cut end cannot be seen", "none")
+	}
+	if v.man != nil {
+		v.expect()
 	}
 	return nil
 }
 
-func (v *verifier) has(name string) bool {
-	for i := range v.files {
-		if v.files[i].String() == name {
-			return true
+// expect takes over what the manifest says about lines.
+func (v *verifier) expect() {
+	v.rep.Origin = v.man.Origin
+	v.j.seq = v.man.MinIndex
+	for i, m := range v.man.Files {
+		v.j.watch[m.LastSeq] = m.LastHash
+		if i == 0 && m.FirstSeq > 0 {
+			v.j.prev = m.FirstPrev
 		}
 	}
-	return false
+}
+
+func (v *verifier) has(name string) bool {
+	return slices.ContainsFunc(v.files, func(f logfile.File) bool { return f.String() == name })
 }
 
 // file judges one file.
 func (v *verifier) file(ctx context.Context, i int) error {
-	f := &v.files[i]
-	last := i == len(v.files)-1
-	seal, why, err := v.sealOf(ctx, i)
+	f := v.files[i]
+	next, err := v.next(i)
 	if err != nil {
 		return err
 	}
-	limit := int64(-1)
-	if seal != nil && why == rotateError {
-		limit = int64(seal.PrevBytes)
+	limit := int64(math.MaxInt64)
+	if next.rotated != nil && next.reason == rotateError {
+		limit = int64(next.rotated.PrevBytes)
 	}
-	src, done, err := v.open(f, limit)
-	if err != nil {
-		return err
-	}
-	name := f.String()
-	closed := v.sidecar[name]
+	name, sum, end := f.String(), sha256.New(), int64(0)
+	live := i == len(v.files)-1 && !v.sidecar[name]
 	v.j.file = name
-	r := factReader{workers: v.workers, sum: sha256.New()}
-	err = r.read(ctx, src, func(l fact) {
-		if !l.lf && last && !closed {
-			v.rep.LiveTail = true
-			return
-		}
-		if l.line == 1 {
-			v.before(&l)
-		}
-		v.j.take(&l)
+	err = v.open.lines(f, func(src io.Reader) error {
+		src = io.TeeReader(io.LimitReader(src, limit), sum)
+		return eachFact(ctx, src, v.workers, func(l *fact) {
+			end = l.Off + l.Size
+			if live && l.bad == noLF {
+				v.rep.LiveTail = true
+				return
+			}
+			if l.Number == 1 {
+				v.before(l)
+			}
+			v.j.take(l)
+		})
 	})
-	if err != nil && f.gzip && damaged(err) {
+	if err != nil && f.Gzip && logfile.Damaged(err) {
 		v.j.add(Broken, v.j.behind(v.j.seq), "a gzip stream", "other bytes")
 		err = nil
 	}
-	if err := errors.Join(err, done()); err != nil {
+	if err != nil {
 		return fmt.Errorf("file %s: %w", name, err)
 	}
-	v.rep.Bytes += r.bytes
-	v.whole(f, &r, seal)
+	v.rep.Bytes += end
+	v.whole(name, hex.EncodeToString(sum.Sum(nil)), end, next.rotated)
 	return nil
+}
+
+// next is what the file after file i begins with, as far as it speaks of file i.
+func (v *verifier) next(i int) (first fact, err error) {
+	if i == len(v.files)-1 {
+		return fact{}, nil
+	}
+	first, err = v.open.first(v.files[i+1])
+	if err != nil && !logfile.Damaged(err) {
+		return fact{}, err
+	}
+	if first.rotated == nil || first.rotated.PrevFile != v.files[i].String() {
+		return fact{}, nil
+	}
+	return first, nil
 }
 
 // before looks, at the first line of a file, whether the file that it seals is
@@ -201,81 +194,72 @@ func (v *verifier) before(first *fact) {
 
 // whole compares a file as a whole with what sealed it. A difference that a
 // finding within the file explains is no finding of its own.
-func (v *verifier) whole(f *logFile, r *factReader, seal *rotated) {
-	name, digest := f.String(), hex.EncodeToString(r.sum.Sum(nil))
+func (v *verifier) whole(name, digest string, size int64, seal *rotated) {
 	suspect := func(file string, off int64, want, got string) {
 		v.later = append(v.later, Finding{Kind: Broken, File: file, Offset: off, Seq: v.j.seq, Want: want, Got: got})
 	}
 	switch {
 	case seal == nil:
-	case r.bytes > int64(seal.PrevBytes):
-		suspect(name, int64(seal.PrevBytes), fmt.Sprintf("%d bytes", seal.PrevBytes), fmt.Sprintf("%d bytes", r.bytes))
+	case size > int64(seal.PrevBytes):
+		suspect(name, int64(seal.PrevBytes), fmt.Sprintf("%d bytes", seal.PrevBytes), fmt.Sprintf("%d bytes", size))
 	case digest != seal.PrevSHA256:
 		suspect(name, 0, "sha256 "+seal.PrevSHA256, "sha256 "+digest)
 	}
-	known := v.man.known(name)
 	if !v.sidecar[name] {
-		if known != nil && known.SHA256 != "" {
-			v.j.add(Missing, where{file: name + sidecarSuffix, seq: known.FirstSeq}, "the sidecar of a closed file", "none")
+		if known := v.man.known(name); known != nil && known.SHA256 != "" {
+			v.j.add(Missing, Finding{File: name + logfile.Sidecar, Seq: known.FirstSeq}, "the sidecar of a closed file", "none")
 		}
 		return
 	}
-	text, err := v.readSmall(name + sidecarSuffix)
-	if err != nil || text != sidecarText(digest, name) {
-		suspect(name+sidecarSuffix, 0, "sha256 "+digest, "another text")
+	text, err := v.open.small(name+logfile.Sidecar, 0, 256)
+	if err != nil || string(text) != sidecarText(digest, name) {
+		suspect(name+logfile.Sidecar, 0, "sha256 "+digest, "another text")
 	}
 }
 
-func (v *verifier) readSmall(name string) (string, error) {
-	f, err := v.fsys.Open(name)
-	if err != nil {
-		return "", err
+// conclude tells what only the end shows.
+func (v *verifier) conclude() {
+	j := v.j
+	j.decide(nil)
+	if j.run.open {
+		v.rep.UncleanRuns++
 	}
-	b, err := io.ReadAll(io.LimitReader(f, 256))
-	return string(b), errors.Join(err, f.Close())
-}
-
-// sealOf returns what the next file says about file i, if it says anything.
-func (v *verifier) sealOf(ctx context.Context, i int) (*rotated, string, error) {
-	if i == len(v.files)-1 {
-		return nil, "", nil
-	}
-	src, done, err := v.open(&v.files[i+1], maxLine)
-	if err != nil {
-		return nil, "", err
-	}
-	var first fact
-	r := factReader{workers: 1, sum: sha256.New()}
-	err = r.read(ctx, src, func(l fact) {
-		if l.line == 1 {
-			first = l
-		}
-	})
-	if err := errors.Join(err, done()); err != nil {
-		return nil, "", err
-	}
-	if first.rotated == nil || first.rotated.PrevFile != v.files[i].String() {
-		return nil, "", nil
-	}
-	return first.rotated, first.reason, nil
-}
-
-// open reads a file up to limit bytes; -1 is all of it.
-func (v *verifier) open(f *logFile, limit int64) (io.Reader, func() error, error) {
-	h, err := v.fsys.Open(f.stored())
-	if err != nil {
-		return nil, nil, err
-	}
-	var src io.Reader = h
-	if f.gzip {
-		if src, err = gunzip(h); damaged(err) {
-			src = strings.NewReader("") // its lines are missing
-		} else if err != nil {
-			return nil, nil, errors.Join(err, h.Close())
+	for _, f := range v.later {
+		if j.hit[strings.TrimSuffix(f.File, logfile.Sidecar)] == 0 {
+			j.damage++
+			v.rep.add(f)
 		}
 	}
-	if limit >= 0 {
-		src = io.LimitReader(src, limit)
+	v.absentFiles()
+	head := v.man.head()
+	if head != nil && v.has(head.Name) && j.seq+j.holes <= head.LastSeq {
+		at := j.behind(j.seq + j.holes)
+		if j.last.File != head.Name {
+			at = Finding{File: head.Name, Line: 1, Seq: at.Seq}
+		}
+		j.add(Truncated, at, fmt.Sprintf("seq %d to %d", at.Seq, head.LastSeq), "the end of the log")
 	}
-	return src, h.Close, nil
+}
+
+// absentFiles reports the files that others speak of.
+func (v *verifier) absentFiles() {
+	j := v.j
+	gone := func(name string, seq uint64, want string) {
+		if !v.has(name) && !j.gone[name] {
+			j.gone[name] = true
+			j.add(Missing, Finding{File: name, Seq: seq}, want, "none")
+		}
+	}
+	if v.man != nil {
+		for _, m := range v.man.Files {
+			gone(m.Name, m.FirstSeq, fmt.Sprintf("the file with seq %d to %d", m.FirstSeq, m.LastSeq))
+		}
+	}
+	for _, name := range v.absent {
+		gone(name, 0, "the file that the next one seals")
+	}
+	if n := len(v.files); n > 0 && v.sidecar[v.files[n-1].String()] && len(j.gone) == 0 {
+		last := v.files[n-1]
+		j.add(Missing, Finding{File: last.String(), Seq: j.seq}, "a file after this closed one", "none")
+	}
 }

@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/llorch/llorch/audit/internal/logfile"
 	"github.com/llorch/llorch/audit/internal/vfs"
 )
 
@@ -43,7 +46,7 @@ type writer struct {
 	rot      *entry // the audit.rotated that is being tried; keeps its number
 	leftover string // a file of a failed try that could not be removed
 	chain    chain
-	last     fileName
+	last     logfile.Name
 	retryAt  time.Time
 	retryIn  time.Duration
 	told     bool // the waiters know that nothing can be written
@@ -91,21 +94,22 @@ func (w *writer) step() batch {
 	w.ensureFile(now)
 	var b batch
 	if w.seg == nil { // what is queued stays there, bounded
-		b.closed, b.more = w.q.state()
+		b = w.q.peek()
 		b.more = b.more && !b.closed // nothing more can be written: stop gives up
 	} else {
 		b = w.q.take()
 		w.write(&b)
 	}
 	now = time.Now()
-	if w.seg != nil && w.seg.name.day < dayOf(now) {
+	if w.seg != nil && w.seg.name.Day < logfile.Day(now) {
 		w.rotate(rotateDay, now)
 	}
 	if w.seg != nil && !now.Before(w.lookAt) {
-		w.look(now)
+		w.lookAt = now.Add(lookEvery) // also when nothing is emitted
+		w.linked()
 	}
 	if w.seg != nil && !w.manDue.IsZero() && !now.Before(w.manDue) {
-		w.saveHead()
+		_ = w.saveHead() // Healthy tells
 	}
 	w.ensureFile(now)
 	return b
@@ -128,18 +132,16 @@ func (w *writer) ensureFile(now time.Time) {
 // syncs it if the mode or somebody wants that.
 func (w *writer) write(b *batch) {
 	var lines []*entry
-	b.gaps.each(func(reason string, g *gap) {
-		e, err := w.own.entry(typeGap, reason, w.cfg.Service, *g)
-		if err != nil { // no randomness: tell of the gap with the next batch
-			w.q.regap(reason, g)
-			return
-		}
+	for _, reason := range slices.Sorted(maps.Keys(b.gaps)) {
+		g := b.gaps[reason]
+		e := w.record(typeGap, reason, *g)
 		w.q.number(e)
 		w.log.Warn("audit gap", slog.String("reason", reason), slog.Uint64("dropped", g.Dropped))
 		lines = append(lines, e)
-	})
-	urgent := b.urgent || len(lines) > 0
-	w.commit(append(lines, b.entries...))
+	}
+	lines = append(lines, b.entries...)
+	urgent := slices.ContainsFunc(lines, func(e *entry) bool { return e.class == Critical })
+	w.commit(lines)
 	if w.seg == nil || len(w.pending) == 0 {
 		return
 	}
@@ -186,10 +188,10 @@ func (w *writer) fit(entries []*entry) (n int, why string) {
 		}
 		size += e.size
 		switch {
-		case dayOf(at) > w.seg.name.day:
+		case logfile.Day(at) > w.seg.name.Day:
 			return i, rotateDay
 		case w.cfg.RotateBytes > 0 && size > w.cfg.RotateBytes && w.seg.next.seq+uint64(i) > w.seg.firstSeq+1:
-			if w.seg.name.number < maxFileNumber {
+			if w.seg.name.Number < logfile.MaxNumber {
 				return i, rotateSize
 			}
 			w.health.set(healthNames, errors.New("audit: no file number is left for today, the file grows"))
@@ -211,10 +213,7 @@ func (w *writer) sync() bool {
 	w.seg.settle()
 	w.retryIn = 0
 	w.health.synced(w.seg.good.seq-w.first, w.seg.good.seq, time.Since(start))
-	w.q.pass(w.pending, true)
-	for _, e := range w.pending {
-		e.settle(e.receipt, nil)
-	}
+	w.q.settle(w.pending, nil)
 	clear(w.pending)
 	w.pending = w.pending[:0]
 	if w.manDue.IsZero() {
@@ -225,27 +224,17 @@ func (w *writer) sync() bool {
 
 // nextDue is when step has something to do even if nothing is emitted.
 func (w *writer) nextDue() time.Time {
-	due := w.lookAt
-	earlier := func(t time.Time) {
-		if !t.IsZero() && t.Before(due) {
-			due = t
-		}
-	}
 	if w.seg == nil {
 		return w.retryAt
 	}
+	due := []time.Time{w.lookAt, time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)}
 	if len(w.pending) > 0 {
-		earlier(w.since.Add(w.cfg.BatchDelay))
+		due = append(due, w.since.Add(w.cfg.BatchDelay))
 	}
-	earlier(w.manDue)
-	earlier(time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour))
-	return due
-}
-
-// look notices, also when nothing is emitted, that the file is gone.
-func (w *writer) look(now time.Time) {
-	w.lookAt = now.Add(lookEvery)
-	w.linked()
+	if !w.manDue.IsZero() {
+		due = append(due, w.manDue)
+	}
+	return slices.MinFunc(due, time.Time.Compare)
 }
 
 // linked makes sure that the file still has its name: lines in a file that
@@ -282,14 +271,15 @@ func (w *writer) checkSpace(now time.Time) {
 }
 
 // saveHead writes the manifest. Its failure harms no record.
-func (w *writer) saveHead() {
+func (w *writer) saveHead() error {
 	w.manDue = time.Time{}
 	if w.seg != nil && w.seg.goodSize > 0 {
-		w.man.put(entryOf(w.seg))
+		w.man.put(w.seg)
 	}
 	err := w.man.save(w.fsys)
 	if err != nil {
 		w.manDue = time.Now().Add(headEvery)
 	}
 	w.health.set(healthManifest, err)
+	return err
 }

@@ -3,8 +3,6 @@ package auditcmd
 import (
 	"bufio"
 	"bytes"
-	"cmp"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,18 +10,15 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/llorch/llorch/audit"
+	"github.com/llorch/llorch/audit/internal/logfile"
 )
 
-const (
-	maxLine   = 61440                  // longer ones are no records
-	pollEvery = 250 * time.Millisecond // of --follow
-)
+const pollEvery = 250 * time.Millisecond // of --follow
 
 // cat prints what the files hold, in their order; whether to believe it is for
 // verify to say.
@@ -54,9 +49,10 @@ func (c *command) cat(ctx context.Context, args []string) error {
 
 // run prints every file to its end, and with follow goes on from there.
 func (k *cat) run(ctx context.Context) error {
-	name, off := "", int64(0)
+	var at logfile.Name
+	off := int64(0)
 	for {
-		files, err := k.files()
+		files, err := logfile.ReadDir(k.dir)
 		if err != nil {
 			return err
 		}
@@ -64,13 +60,14 @@ func (k *cat) run(ctx context.Context) error {
 			return fmt.Errorf("no log here: %w", fs.ErrNotExist)
 		}
 		for _, f := range files {
-			if c := compareFiles(f, name); c < 0 {
+			switch c := f.Compare(at); {
+			case c < 0:
 				continue
-			} else if c > 0 {
-				name, off = f, 0
+			case c > 0:
+				at, off = f.Name, 0
 			}
 			if off, err = k.file(ctx, f, off); err != nil {
-				return err
+				return fmt.Errorf("read %s: %w", f.Stored(), err)
 			}
 		}
 		if !k.follow {
@@ -87,81 +84,40 @@ func (k *cat) run(ctx context.Context) error {
 	}
 }
 
-// files lists the files of lines in their order. Of a file and its compressed
-// copy the plain one counts.
-func (k *cat) files() ([]string, error) {
-	entries, err := fs.ReadDir(k.dir, ".")
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range entries {
-		base := strings.TrimSuffix(e.Name(), ".gz")
-		if _, _, ok := fileOrder(base); ok && e.Type().IsRegular() {
-			names = append(names, e.Name())
-		}
-	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(compareFiles(a, b), len(a)-len(b)) })
-	return slices.CompactFunc(names, func(a, b string) bool { return compareFiles(a, b) == 0 }), nil
-}
-
-// fileOrder splits the name of a file into its day and its number.
-func fileOrder(name string) (day string, number int, ok bool) {
-	base, ok := strings.CutSuffix(name, ".audit")
-	if !ok || len(base) < 10 {
-		return "", 0, false
-	}
-	if _, err := time.Parse("2006-01-02", base[:10]); err != nil {
-		return "", 0, false
-	}
-	if base[10:] != "" {
-		n, err := strconv.Atoi(strings.TrimPrefix(base[10:], "-"))
-		if err != nil || n < 1 {
-			return "", 0, false
-		}
-		number = n
-	}
-	return base[:10], number, true
-}
-
-func compareFiles(a, b string) int {
-	dayA, numA, _ := fileOrder(strings.TrimSuffix(a, ".gz"))
-	dayB, numB, _ := fileOrder(strings.TrimSuffix(b, ".gz"))
-	return cmp.Or(strings.Compare(dayA, dayB), cmp.Compare(numA, numB))
-}
-
 // file prints the whole lines of a file from an offset, and returns the offset
 // behind the last of them.
-func (k *cat) file(ctx context.Context, name string, off int64) (int64, error) {
-	f, err := k.dir.Open(name)
+func (k *cat) file(ctx context.Context, f logfile.File, off int64) (int64, error) {
+	h, err := k.dir.Open(f.Stored())
 	if err != nil {
 		return off, err
 	}
-	var src io.Reader = f
-	if strings.HasSuffix(name, ".gz") {
-		if src, err = gzip.NewReader(f); err != nil {
-			return off, errors.Join(fmt.Errorf("read %s: %w", name, err), f.Close())
-		}
-	}
-	if off > 0 {
+	src, err := f.Reader(h)
+	if err == nil {
 		_, err = io.CopyN(io.Discard, src, off)
 	}
-	lines := bufio.NewReaderSize(src, maxLine+1)
-	for err == nil {
-		var l []byte
-		l, err = lines.ReadSlice('\n')
-		if err == nil {
-			off += int64(len(l))
-			err = errors.Join(k.print(l), ctx.Err())
+	if err == nil {
+		var n int64
+		n, err = k.lines(ctx, src)
+		off += n
+	}
+	return off, errors.Join(err, h.Close())
+}
+
+// lines prints the whole lines of src and returns how long they were.
+func (k *cat) lines(ctx context.Context, src io.Reader) (n int64, err error) {
+	for l, err := range logfile.Lines(src) {
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return n, err
 		}
+		if l.Raw[len(l.Raw)-1] != '\n' && l.Size <= logfile.MaxLine {
+			break // it is being written
+		}
+		if err := k.print(l.Raw); err != nil {
+			return n, err
+		}
+		n += l.Size
 	}
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	if err != nil {
-		err = fmt.Errorf("read %s: %w", name, err)
-	}
-	return off, errors.Join(err, f.Close())
+	return n, nil
 }
 
 func (k *cat) print(stored []byte) error {
@@ -172,10 +128,9 @@ func (k *cat) print(stored []byte) error {
 	if r.Seq < k.from {
 		return nil
 	}
-	switch {
-	case k.json:
+	if k.json {
 		_, err = k.out.Write(stored)
-	default:
+	} else {
 		_, err = k.out.WriteString(k.human(&r) + "\n")
 	}
 	return err
@@ -187,14 +142,10 @@ func (k *cat) human(r *audit.Record) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %s %s %s %s", r.Seq, r.At.Format(time.RFC3339Nano), e.Type, e.Outcome, e.Actor.Kind)
 	for _, p := range [][2]string{
-		{"", e.Actor.ID}, {"reason", e.Reason}, {"res", strings.Trim(e.Resource.Kind+":"+e.Resource.ID, ":")}, {"cid", e.Correlation},
+		{":", e.Actor.ID}, {" reason=", e.Reason}, {" res=", strings.Trim(e.Resource.Kind+":"+e.Resource.ID, ":")}, {" cid=", e.Correlation},
 	} {
-		switch {
-		case p[1] == "":
-		case p[0] == "":
-			b.WriteString(":" + k.text(p[1]))
-		default:
-			b.WriteString(" " + p[0] + "=" + k.text(p[1]))
+		if p[1] != "" {
+			b.WriteString(p[0] + k.text(p[1]))
 		}
 	}
 	if data, ok := e.Data.(json.RawMessage); ok && !bytes.Equal(data, []byte("{}")) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/llorch/llorch/audit"
@@ -29,10 +30,14 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	var out strings.Builder
 	if c.json {
-		err = json.NewEncoder(c.stdout).Encode(rep)
+		err = json.NewEncoder(&out).Encode(rep)
 	} else {
-		err = printReport(c.stdout, rep)
+		writeReport(&out, rep)
+	}
+	if err == nil {
+		_, err = io.WriteString(c.stdout, out.String())
 	}
 	if err != nil {
 		return fmt.Errorf("write report: %w", err)
@@ -43,31 +48,30 @@ func (c *command) verify(ctx context.Context, args []string) error {
 	return nil
 }
 
-func printReport(w io.Writer, r *audit.Report) error {
+func writeReport(b *strings.Builder, r *audit.Report) {
 	verdict := "OK"
 	if !r.OK {
 		verdict = "FAILED"
 	}
-	p := &printer{w: w}
-	p.line("%s: %d records in %d files, %d bytes, %s", verdict, r.Records, r.Files, r.Bytes, r.Took.Round(time.Millisecond))
-	p.line("assurance: %s%s", r.Assurance, meaning(r.Assurance))
-	p.line("origin: %s", shown(r.Origin))
+	line := func(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
+	line("%s: %d records in %d files, %d bytes, %s", verdict, r.Records, r.Files, r.Bytes, r.Took.Round(time.Millisecond))
+	line("assurance: %s%s", r.Assurance, meaning(r.Assurance))
+	line("origin: %s", shown(r.Origin))
 	if r.Records > 0 {
-		p.line("seq %d to %d, head %s", r.FirstSeq, r.LastSeq, r.Head)
+		line("seq %d to %d, head %s", r.FirstSeq, r.LastSeq, r.Head)
 	}
 	if r.LiveTail {
-		p.line("the last line is being written")
+		line("the last line is being written")
 	}
 	if r.UncleanRuns > 0 {
-		p.line("runs without audit.stopped, a running one included: %d", r.UncleanRuns)
+		line("runs without audit.stopped, a running one included: %d", r.UncleanRuns)
 	}
 	for _, f := range r.Findings {
-		p.line("%s", shown(f.String()))
+		line("%s", shown(f.String()))
 	}
 	if r.More > 0 {
-		p.line("and %d more", r.More)
+		line("and %d more", r.More)
 	}
-	return p.err
 }
 
 func meaning(a audit.Assurance) string {
@@ -75,16 +79,4 @@ func meaning(a audit.Assurance) string {
 		return " (nothing is signed: proof against accident, not against somebody who recomputes the chain)"
 	}
 	return ""
-}
-
-// printer writes lines until one fails.
-type printer struct {
-	w   io.Writer
-	err error
-}
-
-func (p *printer) line(format string, args ...any) {
-	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, format+"\n", args...)
-	}
 }

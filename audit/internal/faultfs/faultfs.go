@@ -327,12 +327,12 @@ func (f *FS) Mkdir(name string) error {
 }
 
 // List implements [vfs.FS].
-func (f *FS) List(folder string) ([]vfs.Entry, error) {
+func (f *FS) List() ([]vfs.Entry, error) {
 	var list []vfs.Entry
-	err := f.do("list", folder, func() error {
+	err := f.do("list", ".", func() error {
 		for name, i := range f.names {
-			if path.Dir(name) == folder && i.mode.IsRegular() {
-				list = append(list, vfs.Entry{Name: path.Base(name), Size: int64(len(i.data)), Mode: i.mode})
+			if path.Dir(name) == "." && i.mode.IsRegular() {
+				list = append(list, vfs.Entry{Name: path.Base(name), Size: int64(len(i.data))})
 			}
 		}
 		return nil

@@ -49,12 +49,6 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-func (f *file) Size() (int64, error) {
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	return int64(len(f.node.data)), nil
-}
-
 func (f *file) Truncate(size int64) error {
 	return f.fs.do("truncate", f.name, func() error {
 		f.node.data = slices.Clone(f.node.data[:min(int64(len(f.node.data)), size)])

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 )
@@ -22,14 +21,14 @@ func OS(dir string) (FS, error) {
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open directory: %w", bare(err))
+		return nil, wrap("open directory", err)
 	}
 	fi, err := root.Stat(".")
 	if err == nil {
 		err = safe(fi, fi.IsDir(), 0o700)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("check directory: %w", err), root.Close())
+		return nil, errors.Join(wrap("check directory", err), root.Close())
 	}
 	return &osFS{root: root}, nil
 }
@@ -39,16 +38,27 @@ func makeDir(dir string) error {
 		return nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make directory: %w", bare(err))
+		return wrap("make directory", err)
 	}
-	parent, err := os.Open(filepath.Dir(filepath.Clean(dir)))
-	if err != nil {
-		return fmt.Errorf("open parent directory: %w", bare(err))
-	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return wrap("sync parent directory", syncDir(os.Open(filepath.Dir(filepath.Clean(dir)))))
 }
 
-// bare drops the path from an error: callers must not see paths.
+func syncDir(d *os.File, err error) error {
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// wrap says what failed, without the path: callers must not see paths.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, bare(err))
+}
+
+// bare leaves nil and io.EOF as they are.
 func bare(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
@@ -83,21 +93,19 @@ func (o *osFS) Close() error { return o.root.Close() }
 func (o *osFS) Lock(name, text string) (io.Closer, error) {
 	f, err := o.openChecked(name, os.O_RDWR|os.O_CREATE)
 	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
+		return nil, wrap("open lock", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		holder := make([]byte, 20)
 		n, _ := f.ReadAt(holder, 0)
 		pid, _, _ := strings.Cut(string(holder[:n]), " ")
-		err = fmt.Errorf("%w: by process %q", ErrLocked, pid)
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(fmt.Errorf("%w: by process %q", ErrLocked, pid), f.Close())
 	}
-	err = f.Truncate(0)
-	if err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt([]byte(text+"\n"), 0)
 	}
 	if err != nil && !errors.Is(err, syscall.ENOSPC) { // the text is a courtesy
-		return nil, errors.Join(fmt.Errorf("write lock: %w", bare(err)), f.Close())
+		return nil, errors.Join(wrap("write lock", err), f.Close())
 	}
 	return f, nil
 }
@@ -135,7 +143,7 @@ func (o *osFS) openChecked(name string, flag int) (*os.File, error) {
 func (o *osFS) Create(name string) (File, error) {
 	f, err := o.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("create file: %w", bare(err))
+		return nil, wrap("create file", err)
 	}
 	return &osFile{f}, nil
 }
@@ -147,64 +155,40 @@ func (o *osFS) Open(name string, write bool) (File, error) {
 	}
 	f, err := o.openChecked(name, flag)
 	if err != nil {
-		return nil, fmt.Errorf("open file: %w", err)
+		return nil, wrap("open file", err)
 	}
 	return &osFile{f}, nil
 }
 
-func (o *osFS) Rename(from, to string) error {
-	if err := o.root.Rename(from, to); err != nil {
-		return fmt.Errorf("rename file: %w", bare(err))
-	}
-	return nil
-}
-
-func (o *osFS) Remove(name string) error {
-	if err := o.root.Remove(name); err != nil {
-		return fmt.Errorf("remove file: %w", bare(err))
-	}
-	return nil
-}
+func (o *osFS) Rename(from, to string) error { return wrap("rename file", o.root.Rename(from, to)) }
+func (o *osFS) Remove(name string) error     { return wrap("remove file", o.root.Remove(name)) }
+func (o *osFS) SyncDir(folder string) error  { return wrap("sync folder", syncDir(o.root.Open(folder))) }
 
 func (o *osFS) Mkdir(name string) error {
 	if err := o.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make folder: %w", bare(err))
+		return wrap("make folder", err)
 	}
 	fi, err := o.root.Lstat(name)
 	if err != nil {
-		return fmt.Errorf("check folder: %w", bare(err))
+		return wrap("check folder", err)
 	}
 	return safe(fi, fi.IsDir(), 0o700)
 }
 
-func (o *osFS) List(folder string) ([]Entry, error) {
-	d, err := o.root.Open(folder)
-	if err != nil {
-		return nil, fmt.Errorf("open folder: %w", bare(err))
-	}
-	infos, err := d.Readdir(-1)
-	if err := errors.Join(err, d.Close()); err != nil {
-		return nil, fmt.Errorf("list folder: %w", bare(err))
-	}
+func (o *osFS) List() ([]Entry, error) {
+	entries, err := fs.ReadDir(o.root.FS(), ".")
 	var list []Entry
-	for _, fi := range infos {
-		if fi.Mode().IsRegular() {
-			list = append(list, Entry{Name: fi.Name(), Size: fi.Size(), Mode: fi.Mode()})
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
 		}
+		fi, gone := e.Info()
+		if gone != nil {
+			return nil, wrap("look up file", gone)
+		}
+		list = append(list, Entry{Name: fi.Name(), Size: fi.Size()})
 	}
-	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
-	return list, nil
-}
-
-func (o *osFS) SyncDir(folder string) error {
-	d, err := o.root.Open(folder)
-	if err != nil {
-		return fmt.Errorf("open folder: %w", bare(err))
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync folder: %w", bare(err))
-	}
-	return nil
+	return list, wrap("list directory", err)
 }
 
 func (o *osFS) Linked(name string, f File) (bool, error) {
@@ -213,59 +197,39 @@ func (o *osFS) Linked(name string, f File) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look up file: %w", bare(err))
+		return false, wrap("look up file", err)
 	}
 	of, ok := f.(*osFile)
 	if !ok {
 		return false, errors.New("look up file: foreign handle")
 	}
 	open, err := of.f.Stat()
-	if err != nil {
-		return false, fmt.Errorf("stat file: %w", bare(err))
-	}
-	return os.SameFile(named, open), nil
+	return err == nil && os.SameFile(named, open), wrap("stat file", err)
 }
 
 func (o *osFS) Free() (int64, error) {
 	d, err := o.root.Open(".")
 	if err != nil {
-		return 0, fmt.Errorf("open directory: %w", bare(err))
+		return 0, wrap("open directory", err)
 	}
 	var st syscall.Statfs_t
-	if err := errors.Join(syscall.Fstatfs(int(d.Fd()), &st), d.Close()); err != nil {
-		return 0, fmt.Errorf("stat file system: %w", err)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
+	err = errors.Join(syscall.Fstatfs(int(d.Fd()), &st), d.Close())
+	return int64(st.Bavail) * int64(st.Bsize), wrap("stat file system", err)
 }
 
 type osFile struct{ f *os.File }
 
 func (o *osFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := o.f.ReadAt(p, off)
-	return n, bareIO(err)
+	return n, bare(err)
 }
 
 func (o *osFile) WriteAt(p []byte, off int64) (int, error) {
 	n, err := o.f.WriteAt(p, off)
-	return n, bareIO(err)
+	return n, bare(err)
 }
 
-func (o *osFile) Close() error                 { return bareIO(o.f.Close()) }
-func (o *osFile) Truncate(size int64) error    { return bareIO(o.f.Truncate(size)) }
-func (o *osFile) Sync() error                  { return bareIO(o.f.Sync()) }
-func (o *osFile) Chmod(mode fs.FileMode) error { return bareIO(o.f.Chmod(mode)) }
-
-func (o *osFile) Size() (int64, error) {
-	fi, err := o.f.Stat()
-	if err != nil {
-		return 0, bareIO(err)
-	}
-	return fi.Size(), nil
-}
-
-func bareIO(err error) error {
-	if err == nil || err == io.EOF { //nolint:errorlint // io.ReaderAt promises the bare value
-		return err
-	}
-	return bare(err)
-}
+func (o *osFile) Close() error                 { return bare(o.f.Close()) }
+func (o *osFile) Truncate(size int64) error    { return bare(o.f.Truncate(size)) }
+func (o *osFile) Sync() error                  { return bare(o.f.Sync()) }
+func (o *osFile) Chmod(mode fs.FileMode) error { return bare(o.f.Chmod(mode)) }

@@ -30,8 +30,8 @@ type FS interface {
 	Remove(name string) error
 	// Mkdir makes a folder of mode 0700; an existing one is no error.
 	Mkdir(name string) error
-	// List returns the regular files of a folder, sorted by name.
-	List(folder string) ([]Entry, error)
+	// List returns the regular files of the directory itself, sorted by name.
+	List() ([]Entry, error)
 	SyncDir(folder string) error
 	// Linked reports whether name still is the file f.
 	Linked(name string, f File) (bool, error)
@@ -44,7 +44,6 @@ type FS interface {
 type Entry struct {
 	Name string
 	Size int64
-	Mode fs.FileMode
 }
 
 // File is an open file. Writes may fall short only with an error.
@@ -52,7 +51,6 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
-	Size() (int64, error)
 	Truncate(size int64) error
 	Sync() error
 	Chmod(mode fs.FileMode) error
