@@ -84,7 +84,8 @@ func TestTamperMatrix(t *testing.T) { // AUD-80, AUD-10, G3 below a trusted head
 		n := int64(len(linesOf(fsys[name].Data)))
 		for _, k := range []int64{1, 2, n / 2, n - 1, n} {
 			i := int(k - 1)
-			all = append(all,
+			all = append(
+				all,
 				damage{"flip", audit.Broken, name, k, func(l [][]byte) [][]byte {
 					l[i] = bytes.Replace(bytes.Clone(l[i]), []byte(`"svc":"test"`), []byte(`"svc":"tess"`), 1)
 					return l
@@ -113,7 +114,8 @@ func TestTamperMatrix(t *testing.T) { // AUD-80, AUD-10, G3 below a trusted head
 				}},
 			)
 			if k < n {
-				all = append(all,
+				all = append(
+					all,
 					damage{"delete", audit.Missing, name, k, func(l [][]byte) [][]byte {
 						return slices.Delete(slices.Clone(l), i, i+1)
 					}},
