@@ -166,6 +166,34 @@ func TestRefusesToStart(t *testing.T) {
 	if code, out := once(t, []string{"ORCHESTRATORD_ADR=x"}, "orchestratord"); code != 78 || !strings.Contains(out, "did you mean ORCHESTRATORD_ADDR") {
 		t.Errorf("an unknown variable: exit %d: %s", code, out)
 	}
+	for token, want := range map[string]int{"short": 77, "weak-weak-weak": 77, "no token at all; but thirty-two characters": 78} {
+		code, out := once(t, []string{"LLORCH_STATE_DIR=" + state + "/s", "LLORCH_API_TOKEN=" + token}, "orchestratord", "--addr", "127.0.0.1:0")
+		if code != want || strings.Contains(out, token) || strings.Count(out, "use a file") != 1 {
+			t.Errorf("token of %d bytes: exit %d, want %d: %s", len(token), code, want, out)
+		}
+	}
+}
+
+// TestLostDataKey: no second key is made for a store that holds tasks sealed with
+// the first one; they would be lost without a word.
+func TestLostDataKey(t *testing.T) {
+	state := t.TempDir()
+	o := controlPlane(t, state)
+	o.signal(syscall.SIGTERM)
+	if code := o.wait(); code != 0 {
+		t.Fatalf("exit %d: %s", code, o.errs)
+	}
+	key := filepath.Join(state, "data.key")
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	code, out := once(t, []string{"LLORCH_STATE_DIR=" + state}, "orchestratord", "--addr", "127.0.0.1:0")
+	if code != 75 || !strings.Contains(out, "data.key") || !strings.Contains(out, "put it back") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a second key was made")
+	}
 }
 
 // TestForeignHostRefused: DNS rebinding gets 421 even on loopback without a token

@@ -191,6 +191,24 @@ func TestDemoNextPort(t *testing.T) {
 	}
 }
 
+// TestDemoRefusals: a wrong flag is a usage fault that names what is wanted, and a
+// refused address is not called a taken one.
+func TestDemoRefusals(t *testing.T) {
+	for _, c := range []struct {
+		flag, value, want string
+		code              int
+	}{
+		{"--preset", "bogus", "h200", 2},
+		{"--log-level", "LOUD", "TRACE", 2},
+		{"--addr", "0.0.0.0:8080", "not loopback", 1},
+	} {
+		code, out := once(t, []string{"TMPDIR=" + t.TempDir()}, "llorch-demo", c.flag, c.value)
+		if code != c.code || !strings.Contains(out, c.want) || strings.Contains(out, "no free port") {
+			t.Errorf("%s %s: exit %d: %s", c.flag, c.value, code, out)
+		}
+	}
+}
+
 // TestBadInput: every fault has its status and the canonical body, and echoes
 // nothing of the input (ORC-761, 766, 800).
 func TestBadInput(t *testing.T) {

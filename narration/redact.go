@@ -149,8 +149,15 @@ func (c *rules) pair(s string, i, kept int) (from, to int) {
 	if n <= 6 && strings.Trim(s[v:v+n], "0123456789") == "" {
 		return -1, -1 // a count
 	}
+	if s[i:v] == ":" && name == "token" && isLabel(s[v:v+n]) {
+		return -1, -1
+	}
 	return v, v + n
 }
+
+// isLabel reports whether s has the form that stands for a token in logs: the first
+// six hexadecimal digits of its SHA-256, as in token:9f86d0.
+func isLabel(s string) bool { return len(s) == 6 && strings.Trim(s, "0123456789abcdef") == "" }
 
 // nameBefore returns the name that s ends with, without quotes and at most a little
 // longer than any name that is looked up.

@@ -244,6 +244,6 @@ func (a *Agent) leave(ctx context.Context) {
 		case errors.Is(err, poolregistry.NodeUnknown):
 			return // the file keeps the epoch for the next time
 		}
-		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "leave registry", slog.String("outcome", outcomeOf(err)))
+		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "leave registry", slog.String("result", outcomeOf(err)), slog.Any("error", err))
 	}
 }

@@ -1,9 +1,11 @@
 package nodeagent_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -187,6 +189,20 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("after %d failures: %v to %v", i, lo, hi)
 		}
 	}
+}
+
+// TestRefusalIsExplained: the log says why a registration failed.
+func TestRefusalIsExplained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		play(t, time.Minute, []any{errors.New("orchestrator answered with status 401"), &poolregistry.Error{Code: poolregistry.InvalidNode, Fields: []string{"address: required"}}},
+			func(c *nodeagent.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }, nil)
+		for _, want := range []string{"status 401", "INVALID_NODE", "address: required"} {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("the log does not say %q: %s", want, log.String())
+			}
+		}
+	})
 }
 
 // PRG-64: a slow, failing or panicking callback never costs a beat.

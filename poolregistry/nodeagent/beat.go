@@ -155,7 +155,7 @@ func (a *Agent) pause(ctx context.Context, p *pulse) bool {
 // failed decides what a refused or unanswered beat means.
 func (a *Agent) failed(ctx context.Context, p *pulse, err error) (again bool, _ error) {
 	e := refusalOf(err)
-	a.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "beat", slog.String("outcome", outcomeOf(err)))
+	a.cfg.Logger.LogAttrs(ctx, slog.LevelDebug, "beat", slog.String("result", outcomeOf(err)), slog.Any("error", err))
 	now := time.Now()
 	switch e.Code {
 	case poolregistry.LeaseFenced:
@@ -167,7 +167,7 @@ func (a *Agent) failed(ctx context.Context, p *pulse, err error) (again bool, _ 
 		a.mu.Lock()
 		a.acked = p.sent
 		a.mu.Unlock()
-		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "heartbeat refused", slog.String("outcome", outcomeOf(err)), slog.Any("fields", e.Fields))
+		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "heartbeat refused", slog.String("result", outcomeOf(err)), slog.Any("error", err))
 		p.due = p.sent.Add(p.interval) // the same content would be refused again
 		if e.Code == poolregistry.TooManyBeats {
 			p.due = now.Add(min(max(e.RetryAfter, retryGap(p.interval)), p.interval))

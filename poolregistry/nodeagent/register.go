@@ -62,8 +62,8 @@ func (a *Agent) wait(ctx context.Context, err error, failures int) time.Duration
 			wait = min(wait, e.RetryAfter+time.Duration(float64(firstBackoff)*a.rand()))
 		}
 	}
-	a.cfg.Logger.LogAttrs(ctx, level, "register node", slog.String("outcome", outcomeOf(err)),
-		slog.Any("fields", e.Fields), slog.Int64("retry_in_ms", wait.Milliseconds()))
+	a.cfg.Logger.LogAttrs(ctx, level, "register node", slog.String("result", outcomeOf(err)),
+		slog.Any("error", err), slog.Int64("retry_in_ms", wait.Milliseconds()))
 	return wait
 }
 

@@ -8,10 +8,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/llorch/llorch/examples/internal/assemble"
+	"github.com/llorch/llorch/narration"
 	"github.com/llorch/llorch/orchestrator"
+	"github.com/llorch/llorch/orchestrator/worker/workertest"
 	"github.com/llorch/llorch/poolcore"
 	"github.com/llorch/llorch/poolcore/engine"
 	"github.com/llorch/llorch/poolregistry"
@@ -33,19 +36,20 @@ Exit codes: 0 ok, 1 failed, 2 usage.
 `
 
 type options struct {
-	addr, preset, level string
-	flags               []string
+	addr, preset string
+	level        slog.Level
+	flags        []string
 }
 
 // parse returns nil and an exit code if there is nothing to run.
 func parse(args []string, stdout, stderr io.Writer) (*options, int) {
-	var o options
+	o := options{level: slog.LevelWarn}
 	var version bool
 	fs := flag.NewFlagSet("llorch-demo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&o.addr, "addr", "127.0.0.1:8080", "")
-	fs.StringVar(&o.preset, "preset", "", "")
-	fs.StringVar(&o.level, "log-level", "WARN", "")
+	fs.Func("preset", "", o.setPreset)
+	fs.Func("log-level", "", o.setLevel)
 	fs.BoolVar(&version, "version", false, "")
 	fs.Func("engine-flag", "", func(s string) error { o.flags = append(o.flags, s); return nil })
 	switch err := fs.Parse(args); {
@@ -63,6 +67,19 @@ func parse(args []string, stdout, stderr io.Writer) (*options, int) {
 		o.flags = append(o.flags, "--preset="+o.preset)
 	}
 	return &o, 0
+}
+
+func (o *options) setPreset(s string) error {
+	if !slices.Contains(workertest.Presets(), s) {
+		return fmt.Errorf("want one of %v", workertest.Presets())
+	}
+	o.preset = s
+	return nil
+}
+
+func (o *options) setLevel(s string) (err error) {
+	o.level, err = narration.ParseLevel(s)
+	return err
 }
 
 func extra(fs *flag.FlagSet) error {
@@ -86,11 +103,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func demo(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.level)); err != nil {
-		return errors.New("--log-level: want DEBUG, INFO, WARN or ERROR")
-	}
-	log, err := assemble.NewNarrator(stderr, "auto", level, "llorch-demo", assemble.Version())
+	log, err := assemble.NewNarrator(stderr, "auto", o.level, "llorch-demo", assemble.Version())
 	if err != nil {
 		return err
 	}
@@ -135,7 +148,7 @@ func node(dir string, flags []string) (poolcore.Config, error) {
 
 // welcome says what to type, once the engines are ready.
 func welcome(ctx context.Context, app *assemble.App, w io.Writer) {
-	models := app.WaitModels(ctx)
+	models := app.WaitModels(ctx, 2)
 	if models == nil {
 		return
 	}

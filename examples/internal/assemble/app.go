@@ -107,13 +107,13 @@ func start(s stage, failed chan<- error) (stop func() error) {
 	}
 }
 
-// WaitModels waits until a model can be placed, and returns the names; nil if ctx
+// WaitModels waits until n models can be placed, and returns the names; nil if ctx
 // ends first.
-func (a *App) WaitModels(ctx context.Context) []string {
+func (a *App) WaitModels(ctx context.Context, n int) []string {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if m := a.models(); len(m) > 0 {
+		if m := a.models(); len(m) >= n {
 			return m
 		}
 		select {

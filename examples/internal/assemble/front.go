@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"syscall"
 
 	"github.com/llorch/llorch/authmin"
 	"github.com/llorch/llorch/examples/internal/server"
@@ -26,7 +27,7 @@ type Front struct {
 func (f Front) listen(ctx context.Context) (net.Listener, error) {
 	policy := authmin.BindPolicy{}
 	ln, err := policy.Listen(ctx, "tcp", f.Addr, len(f.Tokens) > 0)
-	if err == nil || f.LastPort == 0 {
+	if f.LastPort == 0 || !errors.Is(err, syscall.EADDRINUSE) {
 		return ln, err
 	}
 	host, text, splitErr := net.SplitHostPort(f.Addr)

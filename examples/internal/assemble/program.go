@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 
@@ -32,7 +31,7 @@ func Tokens(ctx context.Context, r *config.Resolved, log *narration.Narrator) ([
 	if err != nil {
 		return nil, err
 	}
-	secret, meta, err := src.Load(ctx, "LLORCH_API_TOKEN")
+	secret, _, err := src.Load(ctx, "LLORCH_API_TOKEN")
 	if errors.Is(err, secrets.ErrNotFound) {
 		return nil, nil
 	}
@@ -40,9 +39,6 @@ func Tokens(ctx context.Context, r *config.Resolved, log *narration.Narrator) ([
 		return nil, fmt.Errorf("LLORCH_API_TOKEN: %w", err)
 	}
 	defer secret.Destroy()
-	if meta.Warning != "" {
-		log.Logger().WarnContext(ctx, meta.Warning, slog.String("event", "secret_source"), slog.String("origin", meta.Origin))
-	}
 	var tokens []string
 	err = secret.Use(func(b []byte) error {
 		for part := range strings.SplitSeq(string(b), ",") {
@@ -54,7 +50,7 @@ func Tokens(ctx context.Context, r *config.Resolved, log *narration.Narrator) ([
 	})
 	for _, t := range tokens {
 		if _, hideErr := log.AddLiteral(t); hideErr != nil && err == nil {
-			err = errors.New("LLORCH_API_TOKEN: a token is shorter than 32 characters")
+			err = fmt.Errorf("LLORCH_API_TOKEN: %w", authmin.ErrWeakToken)
 		}
 	}
 	return tokens, err
@@ -114,7 +110,7 @@ func startCode(err error) int {
 	case errors.Is(err, authmin.ErrBindRefused), errors.Is(err, authmin.ErrWeakToken), errors.Is(err, errNoToken),
 		errors.Is(err, secrets.ErrPermission):
 		return config.ExitPolicy
-	case errors.Is(err, authmin.ErrBadAddress), errors.Is(err, secrets.ErrFormat), isFault(err):
+	case errors.Is(err, authmin.ErrBadAddress), errors.Is(err, authmin.ErrMalformed), errors.Is(err, secrets.ErrFormat), isFault(err):
 		return config.ExitConfig
 	}
 	return config.ExitUnavailable

@@ -77,13 +77,13 @@ func TestPrecedence(t *testing.T) {
 func TestEveryKind(t *testing.T) {
 	const own = "/home/ada/p.toml"
 	r := load(t, config.PoolManagerd, []string{"--config", "~/p.toml", "--node-id", "gpu 1", "--binaries", "a=/bin/a,b=/bin/b", "--binaries=c=/c"},
-		[]string{"ORCHESTRATORD_URL=http://a:1, https://b", "POOL_MANAGERD_ADDR=unix:/run/p.sock", "POOL_MANAGERD_GPU_PROVIDER=fake:/g.json"},
+		[]string{"ORCHESTRATORD_URL=http://a:1, https://b", "POOL_MANAGERD_ADDR=[::1]:9201", "POOL_MANAGERD_GPU_PROVIDER=fake:/g.json"},
 		files{own: "address = \"http://10.0.0.1:9200\"\nregion = \"DE\"\nruntime_dir = \"~/run\"\n"})
 	if r.File != own {
 		t.Errorf("File = %q, want %q", r.File, own)
 	}
 	for key, want := range map[string]string{
-		"node_id": "gpu 1", "addr": "unix:/run/p.sock", "gpu_provider": "fake:/g.json", "address": "http://10.0.0.1:9200",
+		"node_id": "gpu 1", "addr": "[::1]:9201", "gpu_provider": "fake:/g.json", "address": "http://10.0.0.1:9200",
 		"region": "DE", "runtime_dir": "/home/ada/run",
 	} {
 		if got := r.String(key); got != want {
@@ -126,7 +126,7 @@ func TestUnknownEnvIsError(t *testing.T) {
 		`LLORCH_LOG_LEVLE (env): want a variable of docs/configuration.md; did you mean LLORCH_LOG_LEVEL?`,
 		`ORCHD_CAPACITY (env): want a variable of docs/configuration.md; unset it`,
 		`ORCHESTRATORD_ADRR (env): want a variable of docs/configuration.md; did you mean ORCHESTRATORD_ADDR?`,
-		`--addr = "9" (flag): want HOST:PORT or unix:PATH; mend it, or remove it for the default 127.0.0.1:8080`,
+		`--addr = "9" (flag): want HOST:PORT; mend it, or remove it for the default 127.0.0.1:8080`,
 		`ORCHESTRATORD_STORE = "postgres" (env ORCHESTRATORD_STORE): want memory or sqlite:PATH; mend it, or remove it for the default sqlite:STATE/llorch.db`,
 		`--retention-days = "0" (flag): want an integer from 1 to 36500; mend it, or remove it for the default 7`,
 	}

@@ -112,7 +112,7 @@ func (v *Var) allowed() string {
 	case Words:
 		return "a list of " + orList(v.Enum) + ", each once"
 	case Listen:
-		return "HOST:PORT or unix:PATH"
+		return "HOST:PORT"
 	case URL:
 		return "http://HOST or https://HOST, without user, query or fragment"
 	case URLs:
@@ -154,9 +154,6 @@ func isHost(s string) bool {
 }
 
 func isListen(s string) bool {
-	if path, ok := strings.CutPrefix(s, "unix:"); ok {
-		return path != ""
-	}
 	_, port, err := net.SplitHostPort(s)
 	n, perr := strconv.ParseUint(port, 10, 16)
 	return err == nil && perr == nil && strconv.FormatUint(n, 10) == port

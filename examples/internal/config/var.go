@@ -19,7 +19,7 @@ const (
 	Int                      // int64 between Min and Max
 	Word                     // string: one of Enum
 	Words                    // []string: a list of Enum
-	Listen                   // string: HOST:PORT or unix:PATH
+	Listen                   // string: HOST:PORT
 	URL                      // string: http or https, host, no user, query or fragment
 	URLs                     // []string: a list of URL
 	Hosts                    // []string: a list of host names, without port

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -44,11 +45,16 @@ func Home(ctx context.Context, r *config.Resolved, stderr io.Writer) (*assemble.
 	if err := os.MkdirAll(r.String("state_dir"), 0o700); err != nil {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
+	keys, err := sealKeys(r)
+	if err != nil {
+		return nil, fmt.Errorf("data key: %w", err)
+	}
 	st, err := Open(ctx, r.String("store"), log.Logger())
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	c, err := control(r, front, st, log)
+	c.SealKeys = keys
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -73,16 +79,6 @@ func control(r *config.Resolved, front assemble.Front, st store.Store, log *narr
 	for _, p := range r.Pairs("engines") {
 		c.Engines = append(c.Engines, orchestrator.Engine{Name: p.Name, URL: p.Value})
 	}
-	if st.Durable() {
-		if err := os.MkdirAll(filepath.Dir(r.String("data_key_file")), 0o700); err != nil {
-			return c, fmt.Errorf("data key: %w", err)
-		}
-		key, err := SealKey(r.String("data_key_file"))
-		if err != nil {
-			return c, fmt.Errorf("data key: %w", err)
-		}
-		c.SealKeys = [][]byte{key}
-	}
 	if r.String("audit_mode") == "local" {
 		if err := os.MkdirAll(filepath.Dir(r.String("audit_log_path")), 0o700); err != nil {
 			return c, fmt.Errorf("audit: %w", err)
@@ -94,6 +90,29 @@ func control(r *config.Resolved, front assemble.Front, st store.Store, log *narr
 	log.Logger().Info("The control plane is put together.", slog.String("event", "assembled"), slog.String("store", storeKind(r.String("store"))),
 		slog.String("audit", r.String("audit_mode")), slog.Int("engines", len(c.Engines)))
 	return c, nil
+}
+
+// sealKeys reads the key of a store on disk, before the store is made: a key is
+// made only together with a new store, because a second key would turn every task
+// in an old one into noise.
+func sealKeys(r *config.Resolved) ([][]byte, error) {
+	db, onDisk := strings.CutPrefix(r.String("store"), "sqlite:")
+	if !onDisk {
+		return nil, nil
+	}
+	path := r.String("data_key_file")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	_, keyErr := os.Stat(path)
+	if _, err := os.Stat(db); err == nil && errors.Is(keyErr, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%q does not exist, but what %q holds is sealed with it; put it back, or move the store away to begin a new one", path, db)
+	}
+	key, err := SealKey(path)
+	if err != nil {
+		return nil, err
+	}
+	return [][]byte{key}, nil
 }
 
 // orNever maps the configuration's 0, no drain at all, to the library's word for it.
