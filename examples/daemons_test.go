@@ -124,7 +124,7 @@ func TestEveryRouteAsks(t *testing.T) {
 		for _, route := range []string{
 			"POST /v2/tasks", "GET /v2/tasks", "GET /v2/tasks/x", "GET /v2/tasks/x/events", "POST /v2/tasks/x/cancel", "GET /v2/tasks/x/explain",
 			"POST /v1/chat/completions", "POST /v1/completions", "GET /v1/models", "GET /v1/models/x", "GET /v2/nodes", "GET /v2/nodes/x", "POST /v2/nodes/register",
-			"POST /v2/nodes/x/heartbeat", "DELETE /v2/nodes/x", "GET /pools", "GET /pools/x/status", "GET /pools/x/workers", "GET /", "GET /nowhere",
+			"POST /v2/nodes/x/heartbeat", "DELETE /v2/nodes/x", "GET /pools", "GET /pools/x/status", "GET /pools/x/workers", "GET /metrics", "GET /readyz", "GET /", "GET /nowhere",
 		} {
 			method, path, _ := strings.Cut(route, " ")
 			for _, wrong := range []string{"", "wrong", apiToken + "x", strings.ToLower(apiToken)} {

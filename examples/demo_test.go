@@ -103,7 +103,7 @@ func TestDemoEngineKilled(t *testing.T) {
 	var engine int
 	events(t, p.stream("", streaming.TaskID, 0), func(e sse) bool {
 		if e.id == 3 {
-			engine = engineOf(t, p, p.task("", streaming.TaskID).ReplicaID)
+			engine = engineOf(t, p, p.task("", streaming.TaskID).WorkerID)
 			_ = syscall.Kill(engine, syscall.SIGKILL)
 		}
 		last = e
@@ -113,7 +113,7 @@ func TestDemoEngineKilled(t *testing.T) {
 	if err := json.Unmarshal([]byte(last.data), &end); err != nil || last.typ != "error" || end.Code != taskapi.WorkerReset || !end.Retriable {
 		t.Errorf("the cut stream ended with %s %s", last.typ, last.data)
 	}
-	dead := p.task("", streaming.TaskID).ReplicaID
+	dead := p.task("", streaming.TaskID).WorkerID
 	within(t, 10*time.Second, "the engine was restarted under a new name", func() bool {
 		nodes := body(t, p.call("GET", "/v2/nodes", "", ""))
 		return !strings.Contains(nodes, `"worker_id":"`+dead+`","status"`) && strings.Count(nodes, `"status":"ready"`) == 3
@@ -122,7 +122,7 @@ func TestDemoEngineKilled(t *testing.T) {
 	// A long prompt keeps the engine busy before its first token.
 	prompt := strings.Repeat("sky ", 600)
 	acc := decode[taskapi.Accepted](t, p.call("POST", "/v2/tasks", "", fmt.Sprintf(`{"model":"sim-8b","prompt":%q,"max_tokens":3}`, prompt)), http.StatusAccepted)
-	_ = syscall.Kill(engineOf(t, p, p.task("", acc.TaskID).ReplicaID), syscall.SIGKILL)
+	_ = syscall.Kill(engineOf(t, p, p.task("", acc.TaskID).WorkerID), syscall.SIGKILL)
 	got := all(t, p.stream("", acc.TaskID, 0))
 	if l := got[len(got)-1]; l.typ != "end" {
 		t.Errorf("a task without a token ended with %s %s, want end", l.typ, l.data)

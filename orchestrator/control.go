@@ -13,13 +13,14 @@ import (
 // worker. What it holds is never logged and never stored.
 type accessCache struct {
 	control PoolControl
+	asking  chan struct{} // holds one: who asks; the others find the answer in byID
 
 	mu   sync.Mutex
 	byID map[placement.Key]WorkerAccess
 }
 
 func newAccessCache(c PoolControl) *accessCache {
-	return &accessCache{control: c, byID: make(map[placement.Key]WorkerAccess)}
+	return &accessCache{control: c, asking: make(chan struct{}, 1), byID: make(map[placement.Key]WorkerAccess)}
 }
 
 // of returns the access to a worker. Workers that a static list names are
@@ -28,10 +29,16 @@ func (a *accessCache) of(ctx context.Context, w *placement.Worker) (WorkerAccess
 	if a.control == nil || w.Static {
 		return WorkerAccess{}, nil
 	}
-	a.mu.Lock()
-	got, ok := a.byID[w.Key]
-	a.mu.Unlock()
-	if ok {
+	if got, ok := a.known(w.Key); ok {
+		return got, nil
+	}
+	select {
+	case a.asking <- struct{}{}:
+		defer func() { <-a.asking }()
+	case <-ctx.Done():
+		return WorkerAccess{}, context.Cause(ctx)
+	}
+	if got, ok := a.known(w.Key); ok {
 		return got, nil
 	}
 	list, err := a.control.Workers(ctx, poolregistry.PoolKey{Node: poolregistry.NodeID(w.Node), Pool: poolregistry.PoolID(w.Pool)})
@@ -43,11 +50,18 @@ func (a *accessCache) of(ctx context.Context, w *placement.Worker) (WorkerAccess
 	for _, x := range list {
 		a.byID[placement.Key{Node: w.Node, Pool: w.Pool, Worker: x.Worker}] = x
 	}
-	got, ok = a.byID[w.Key]
+	got, ok := a.byID[w.Key]
 	if !ok {
 		return WorkerAccess{}, fmt.Errorf("pool does not know worker %s", w.Key.Worker)
 	}
 	return got, nil
+}
+
+func (a *accessCache) known(k placement.Key) (WorkerAccess, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	got, ok := a.byID[k]
+	return got, ok
 }
 
 // forget drops one worker, so that it is asked for again.

@@ -123,7 +123,8 @@ func flavour(engine string) worker.Flavour {
 
 // relay moves events from the worker into the log.
 func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s worker.Stream) sched.Result {
-	index := 0
+	index, tokens := 0, 0
+	defer func() { r.counted(tokens) }()
 	for {
 		e, err := s.Next()
 		if errors.Is(err, io.EOF) {
@@ -141,6 +142,9 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 			r.mu.Unlock()
 			continue
 		}
+		if e.Kind == worker.Token {
+			tokens++
+		}
 		typ, data := EventFrame, asAsked(e.Raw, f.Worker.ServedAs, r.spec.Model)
 		switch {
 		case e.Kind == worker.Result:
@@ -155,6 +159,16 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 		if _, err := r.stream.append(ctx, typ, data); err != nil {
 			return sched.Result{Class: exec.Reset}
 		}
+	}
+}
+
+// counted notes how many tokens came of an answer whose usage the engine did not
+// get to tell.
+func (r *run) counted(tokens int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.usage == (worker.Usage{}) {
+		r.usage = worker.Usage{Out: tokens, Estimated: tokens > 0}
 	}
 }
 

@@ -142,6 +142,9 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := o.refs.installKey(ctx); err != nil { // before anything is taken up that it could not open
+		return err
+	}
 	o.epoch.Store(uint64(lease.Epoch))
 	work, stopWork := context.WithCancel(background) // attempts outlive ctx: they are drained
 	defer stopWork()

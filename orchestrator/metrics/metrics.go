@@ -3,14 +3,15 @@
 package metrics
 
 import (
+	"cmp"
 	"errors"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/llorch/llorch/orchestrator/observe"
+	"github.com/llorch/llorch/orchestrator/placement"
 )
 
 // Config tunes the metrics. The zero value is usable.
@@ -125,13 +126,9 @@ func engine(w observe.Worker) []string {
 }
 
 // replica is the worker's place in its pool. A worker id is new with every
-// process, "<pool>-<place>-<random>", so it would make a series per restart.
+// process, so it would make a series per restart.
 func replica(w observe.Worker) string {
-	place, ok := strings.CutPrefix(w.Worker, w.Pool+"-")
-	if at := strings.LastIndexByte(place, '-'); ok && at > 0 {
-		return place[:at]
-	}
-	return w.Worker
+	return placement.Key{Node: w.Node, Pool: w.Pool, Worker: w.Worker}.Place()
 }
 
 // Observe counts an event.
@@ -201,7 +198,7 @@ func (m *Metrics) finished(e observe.Finished) {
 	if w != (observe.Worker{}) {
 		outcome := "ok"
 		if e.Code != "" {
-			outcome = known(e.Failure)
+			outcome = known(cmp.Or(e.Failure, e.Reason))
 		}
 		m.attempts.WithLabelValues(known(w.Node), known(w.Pool), outcome).Inc()
 	}

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"iter"
 	"slices"
+	"strings"
 )
 
 // Key identifies a worker.
@@ -17,6 +18,17 @@ type Key struct {
 }
 
 func (k Key) String() string { return k.Node + "/" + k.Pool + "/" + k.Worker }
+
+// Place returns the worker's place in its pool, such as r0: the ids that poolcore
+// gives are "<pool>-<place>-<random>", new with every process. Other ids are
+// their own place.
+func (k Key) Place() string {
+	place, ok := strings.CutPrefix(k.Worker, k.Pool+"-")
+	if at := strings.LastIndexByte(place, '-'); ok && at > 0 {
+		return place[:at]
+	}
+	return k.Worker
+}
 
 // Compare orders keys by node, pool, worker.
 func (k Key) Compare(o Key) int {

@@ -117,6 +117,7 @@ type Task struct {
 	NodeID        string       `json:"node_id,omitempty"`
 	PoolID        string       `json:"pool_id,omitempty"`
 	ReplicaID     string       `json:"replica_id,omitempty"` // the worker's place in the pool
+	WorkerID      string       `json:"worker_id,omitempty"`  // the engine process in that place
 	MaxTokens     int          `json:"max_tokens,omitempty"`
 	TokensIn      int          `json:"tokens_in"`
 	TokensOut     int          `json:"tokens_out"`

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/llorch/llorch/orchestrator"
+	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 )
 
@@ -22,7 +23,7 @@ func taskView(t orchestrator.Task) taskapi.Task {
 	v := taskapi.Task{
 		TaskID: t.ID.String(), JobID: t.ID.String(), Status: t.Status, Model: t.Model, Engine: t.Meta.Engine,
 		Priority: t.Class, SessionID: t.Session, QueuePosition: t.Position, Attempt: t.Attempt,
-		NodeID: t.NodeID, PoolID: t.PoolID, ReplicaID: t.WorkerID, MaxTokens: t.Meta.MaxTokens,
+		NodeID: t.NodeID, PoolID: t.PoolID, ReplicaID: placement.Key{Pool: t.PoolID, Worker: t.WorkerID}.Place(), WorkerID: t.WorkerID, MaxTokens: t.Meta.MaxTokens,
 		TokensIn: t.Outcome.TokensIn, TokensOut: t.Outcome.TokensOut,
 		QueueWaitMS: t.Outcome.QueueMS, DecodeTimeMS: t.Outcome.DecodeMS,
 		FinishReason: t.Outcome.FinishReason, CancelReason: t.CancelReason,

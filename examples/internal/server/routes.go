@@ -19,7 +19,6 @@ type Auth string
 // The classes of routes.
 const (
 	Open  Auth = "open"  // anybody
-	Local Auth = "local" // strictly local callers, others with a token
 	Token Auth = "token" // the bind policy's rule: a token, or strictly local where no token is set
 )
 
@@ -46,10 +45,10 @@ type Parts struct {
 func Routes(p Parts) []Route {
 	out := []Route{{http.MethodGet, "/health", "server", Open, http.HandlerFunc(health)}}
 	if p.Ready != nil {
-		out = append(out, Route{http.MethodGet, "/readyz", "server", Local, ready(p.Ready)})
+		out = append(out, Route{http.MethodGet, "/readyz", "server", Token, ready(p.Ready)})
 	}
 	if p.Metrics != nil {
-		out = append(out, Route{http.MethodGet, "/metrics", "server", Local, promhttp.HandlerFor(p.Metrics, promhttp.HandlerOpts{})})
+		out = append(out, Route{http.MethodGet, "/metrics", "server", Token, promhttp.HandlerFor(p.Metrics, promhttp.HandlerOpts{})})
 	}
 	if p.Tasks != nil {
 		for _, r := range taskhttp.Routes() {
@@ -107,8 +106,7 @@ func noted(h http.Handler) http.Handler {
 	})
 }
 
-// paths returns the paths of a class, for the gate. Open and local routes have
-// no wildcards.
+// paths returns the paths of a class, for the gate. Open routes have no wildcards.
 func paths(routes []Route, a Auth) []string {
 	out := []string{}
 	for _, r := range routes {

@@ -35,7 +35,7 @@ func New(c Config, routes []Route) (*http.Server, error) {
 		keys = c.Keys
 	}
 	gate, gateErr := authmin.New(authmin.Config{
-		Keys: keys, LoopbackOptional: c.LoopbackOptional, Open: paths(routes, Open), OpenLocal: paths(routes, Local),
+		Keys: keys, LoopbackOptional: c.LoopbackOptional, Open: paths(routes, Open), OpenLocal: []string{},
 		AllowedHosts: c.AllowedHosts, Answer: refuse, Logger: c.Narrator.Logger(),
 	})
 	budget, budgetErr := deadline.New(deadline.Config{Answer: outOfTime})

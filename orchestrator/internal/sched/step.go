@@ -202,7 +202,7 @@ func (c *Core) finished(now Instant, e Finished) {
 	case t.stop == Shutdown:
 		c.afterCut(t, e.Result)
 	case t.stop != "" && t.stop != Lost:
-		c.terminal(t, t.code, t.stop, e.Result.Class)
+		c.terminal(t, t.code, t.stop, "") // the worker is not at fault
 	case e.Result.Class == exec.OK:
 		c.service.add(time.Duration(now - t.began))
 		c.terminal(t, "", "", "")
