@@ -101,7 +101,7 @@ func (c *cluster) start(name, id string, dir *inputvalidation.Tree) *member {
 	c.t.Helper()
 	m := &member{way: c.net.way(), done: make(chan error, 1)}
 	a, err := nodeagent.New(nodeagent.Config{
-		Orchestrators: []string{"http://registry.test"}, Token: func() string { return "right" }, HTTP: m.way.client,
+		Orchestrators: []string{"http://control.test"}, Token: func() string { return "right" }, HTTP: m.way.client,
 		Describe: describe(id), Snapshot: snapshot, StateDir: dir,
 	})
 	if err != nil {

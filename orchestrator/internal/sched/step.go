@@ -44,7 +44,7 @@ func (c *Core) apply(now Instant, e Event) *task {
 			c.forget(t)
 		}
 	case Recovered:
-		return c.recover(now, e.Task)
+		c.recover(now, e.Task)
 	case Workers:
 		c.workers(now, e.List)
 	case Finished:
@@ -127,16 +127,21 @@ func (c *Core) evict(v queue.Victim) {
 }
 
 // recover takes a task back that was accepted before; capacity does not matter.
-func (c *Core) recover(now Instant, in Task) *task {
+// It always says Queued, so that a reader from before the restart finds the
+// event ids that it knows.
+func (c *Core) recover(now Instant, in Task) {
 	if c.tasks[in.ID] != nil {
-		return nil
+		return
 	}
 	t := &task{Task: in, arrived: now, attempt: in.Attempt, wakeAt: -1}
 	t.item = queue.Item{ID: in.ID, Class: in.Class, Key: c.keys.take(in.Need), Bytes: in.Bytes, Arrived: now}
 	t.item = c.queue.Restore(t.item)
 	c.tasks[t.ID] = t
 	c.timers.set(t, t.expiry())
-	return c.open(t)
+	if c.open(t) != nil {
+		ahead, _ := c.queue.Ahead(t.ID)
+		c.emit(Queued{t.ID, ahead, c.startIn(ahead)})
+	}
 }
 
 // open lets a task be picked.

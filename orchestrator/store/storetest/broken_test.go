@@ -93,8 +93,15 @@ func TestSuiteFindsPlantedBugs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var failed []string
 			storetest.Each(func(testing.TB) store.Store { return b.open() }, b.caps, func(check string, run func(testing.TB)) {
-				if fails(t, run) {
-					failed = append(failed, check[strings.Index(check, "/")+1:])
+				name, tries := check[strings.Index(check, "/")+1:], 1
+				if name == "model" && len(b.finds) > 0 { // it draws at random: one walk may miss what is planted
+					tries = 8
+				}
+				for range tries {
+					if fails(t, run) {
+						failed = append(failed, name)
+						break
+					}
 				}
 			})
 			for _, want := range b.finds {
