@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/llorch/llorch/narration"
 )
 
 // App is a program put together: nothing runs before Run.
@@ -20,7 +18,6 @@ type App struct {
 	Addr string // where it listens, host:port
 
 	log      *slog.Logger
-	narrator *narration.Narrator
 	listener net.Listener
 	server   *http.Server
 	stages   []stage // in the order of starting

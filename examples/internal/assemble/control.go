@@ -51,7 +51,7 @@ type Control struct {
 // nothing open.
 func NewControl(ctx context.Context, c Control) (_ *App, err error) {
 	log := c.Front.Narrator.Logger()
-	a := &App{log: log, narrator: c.Front.Narrator}
+	a := &App{log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())

@@ -34,7 +34,7 @@ type Node struct {
 // NewNode opens everything; nothing runs before Run.
 func NewNode(ctx context.Context, n Node) (_ *App, err error) {
 	log := n.Front.Narrator.Logger()
-	a := &App{log: log, narrator: n.Front.Narrator}
+	a := &App{log: log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Close())
@@ -109,9 +109,6 @@ func metricsOf(reg *prometheus.Registry, host *poolcore.Host, version string) er
 
 // errNoToken is answered with exit code 77: a node daemon fails closed (PM-2).
 var errNoToken = errors.New("a node daemon needs a token: set LLORCH_API_TOKEN or LLORCH_API_TOKEN_FILE to the orchestrator's token")
-
-// ErrNoToken reports whether err says that the token is missing.
-func ErrNoToken(err error) bool { return errors.Is(err, errNoToken) }
 
 // describe adds to the host's own description what the program knows.
 func describe(host *poolcore.Host, address string, region poolregistry.Region, version string) func(context.Context) (poolregistry.Registration, error) {
