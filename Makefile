@@ -1,4 +1,4 @@
-# Every target runs over every module of go.work. Run `make` for the list.
+# Every target runs over all modules; `make` lists them.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
@@ -11,9 +11,9 @@ ORDER := audit authmin inputvalidation secrets narration deadline gpuinfo poolre
 	orchestrator orchestrator/store/sqlite examples
 staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.0
 gofumpt     := go run mvdan.cc/gofumpt@v0.10.0
-# What an outside user has: no workspace, and siblings from a proxy made of this tree.
+# An outside user's view: no workspace, a proxy of this tree; goindex=0, since the tree changes under one version.
 cache   := $(CURDIR)/.cache
-outside := GOWORK=off GOFLAGS='$(shell go env GOFLAGS) -mod=mod -modcacherw' GOMODCACHE=$(cache)/mod GONOSUMDB='$(PREFIX)/*' \
+outside := GOWORK=off GODEBUG=goindex=0 GOFLAGS='$(shell go env GOFLAGS) -mod=mod -modcacherw' GOMODCACHE=$(cache)/mod GONOSUMDB='$(PREFIX)/*' \
 	GOPROXY=file://$(cache)/proxy,file://$(shell go env GOMODCACHE)/cache/download,$(shell go env GOPROXY)
 publish := rm -rf $(cache)/proxy $(cache)/mod/$(PREFIX) $(cache)/mod/cache/download/$(PREFIX) && \
 	go run ./examples/internal/modproxy -o $(cache)/proxy -version $(VERSION)
