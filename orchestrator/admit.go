@@ -259,16 +259,25 @@ func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
 }
 
 // earlier finds the answer to a request that was accepted under the client's own
-// id: it needs no place, and nobody makes room for it.
+// id or key: it needs no place, and nobody makes room for it. Whatever is wrong
+// with the store, the write will tell.
 func (o *Orchestrator) earlier(ctx context.Context, r *run) (Accepted, error) {
-	if !r.named || r.ephemeral {
+	if r.ephemeral {
 		return Accepted{}, nil
 	}
-	old, err := o.store.Task(ctx, r.id)
-	if err != nil || r.other(&old) == nil {
-		return Accepted{}, nil // whatever is wrong with the store, the write will tell
+	if r.named {
+		if old, err := o.store.Task(ctx, r.id); err == nil && r.other(&old) != nil {
+			return duplicate(old, r.rec)
+		}
 	}
-	return duplicate(old, r.rec)
+	if r.rec.IdemKey == "" {
+		return Accepted{}, nil
+	}
+	same, err := o.store.Tasks(ctx, store.Filter{Tenant: r.rec.Tenant, IdemKey: r.rec.IdemKey, Limit: 1})
+	if err != nil || len(same) == 0 || !same[0].State.Terminal() && o.runs.get(same[0].ID) == nil {
+		return Accepted{}, nil // a live task that nobody runs is adopted when it is stored again
+	}
+	return duplicate(same[0], r.rec)
 }
 
 // place asks the core for a place.

@@ -107,6 +107,11 @@ func TestDuplicateWhenFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		ends(t, o, acc.ID)
+		keyed, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{Key: "k"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends(t, o, keyed.ID)
 		list.set(fake("a", 0))
 		time.Sleep(11 * time.Minute) // its event log is forgotten
 		waits, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{}))
@@ -115,6 +120,9 @@ func TestDuplicateWhenFull(t *testing.T) {
 		}
 		if again, err := o.Submit(t.Context(), me, spec); err != nil || !again.Duplicate || again.Status != "completed" {
 			t.Errorf("again = %+v, %v, want the duplicate of a completed task", again, err)
+		}
+		if again, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{Key: "k"})); err != nil || again.ID != keyed.ID || !again.Duplicate {
+			t.Errorf("again under its key = %+v, %v, want the duplicate of %v", again, err, keyed.ID)
 		}
 		other := spec
 		other.Prompt = "other"

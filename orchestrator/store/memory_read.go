@@ -64,6 +64,13 @@ func (m *Memory) Tasks(ctx context.Context, f Filter) ([]Record, error) {
 	if f.Oldest {
 		each = slices.All(part)
 	}
+	if one := m.keys[idemKey{f.Tenant, f.IdemKey}]; f.IdemKey != "" && f.Tenant != "" { // at most this one
+		each = func(yield func(int, *memoryTask) bool) {
+			if one != nil && (f.Before == 0 || one.rec.Seq < f.Before) && one.rec.Seq > f.After {
+				yield(0, one)
+			}
+		}
+	}
 	var out []Record
 	for _, t := range each {
 		if len(out) == size {
@@ -83,6 +90,7 @@ func (f Filter) selects(r *Record) bool {
 		(len(f.States) == 0 || slices.Contains(f.States, r.State)) &&
 		(f.Model == "" || f.Model == r.Model) &&
 		(f.Session == "" || f.Session == r.Session) &&
+		(f.IdemKey == "" || f.IdemKey == r.IdemKey) &&
 		!r.Created.Before(clock(f.Since))
 }
 

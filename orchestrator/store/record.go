@@ -193,6 +193,7 @@ type Filter struct {
 	States  []State
 	Model   string
 	Session string
+	IdemKey string // with Tenant: at most one task
 	Since   time.Time
 	Before  uint64 // only Seq below it; 0 = no bound
 	After   uint64 // only Seq above it

@@ -128,6 +128,9 @@ func conditions(f store.Filter) (string, []any) {
 	if f.Session != "" {
 		add("session = ?", f.Session)
 	}
+	if f.IdemKey != "" {
+		add("idem = ?", f.IdemKey)
+	}
 	if !f.Since.IsZero() {
 		add("created >= ?", f.Since.UnixMicro())
 	}

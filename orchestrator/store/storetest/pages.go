@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -18,6 +19,10 @@ func (c *session) library(n int) []store.Record {
 		q.Record.Subject = store.SubjectRef{byte(i % 3)}
 		q.Record.Model = []string{"m", "n"}[i/2%2]
 		q.Record.Session = []string{"", "s", "t"}[i%3]
+		if i%5 == 0 {
+			q.Record.IdemKey = "k" + strconv.Itoa(i%10)
+			q.Record.Tenant = "k" + strconv.Itoa(i)
+		}
 		q.Record.Created = base.Add(time.Duration(i) * time.Second)
 		c.submit(q)
 		switch i % 4 {
@@ -52,6 +57,10 @@ func filters(t testing.TB, s suite) {
 		"no state":   {store.Filter{States: []store.State{store.Deleted}}, func(store.Record) bool { return false }},
 		"model":      {store.Filter{Model: "n"}, func(r store.Record) bool { return r.Model == "n" }},
 		"session":    {store.Filter{Session: "t"}, func(r store.Record) bool { return r.Session == "t" }},
+		"key":        {store.Filter{IdemKey: "k5"}, func(r store.Record) bool { return r.IdemKey == "k5" }},
+		"own key":    {store.Filter{Tenant: "k15", IdemKey: "k5"}, func(r store.Record) bool { return r.Tenant == "k15" }},
+		"no key":     {store.Filter{Tenant: "k15", IdemKey: "k0"}, func(store.Record) bool { return false }},
+		"key, later": {store.Filter{Tenant: "k15", IdemKey: "k5", After: 1<<64 - 1}, func(store.Record) bool { return false }},
 		"since":      {store.Filter{Since: mid.Created}, func(r store.Record) bool { return !r.Created.Before(mid.Created) }},
 		"before":     {store.Filter{Before: mid.Seq}, func(r store.Record) bool { return r.Seq < mid.Seq }},
 		"after":      {store.Filter{After: mid.Seq}, func(r store.Record) bool { return r.Seq > mid.Seq }},
