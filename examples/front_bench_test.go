@@ -47,20 +47,16 @@ func benchTargets(b *testing.B, preset string) []*target {
 	cmd := exec.Command(filepath.Join(dir, "orchestratord"), "--addr", "127.0.0.1:0", "--engines", "local="+engine, "--log-level", "warn")
 	cmd.Env = []string{"HOME=" + b.TempDir(), "LLORCH_STATE_DIR=" + b.TempDir()}
 	url := benchProcess(b, cmd)
-	for range 500 {
+	within(b, 10*time.Second, "orchestratord finds the engine", func() bool {
 		res, err := http.Get(url + "/v1/models")
 		if err != nil {
-			b.Fatal(err)
+			return false
 		}
+		defer res.Body.Close()
 		text, _ := io.ReadAll(res.Body)
-		res.Body.Close()
-		if bytes.Contains(text, []byte("sim-8b")) {
-			return append(out, &target{name: "llorch", url: url})
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	b.Fatal("orchestratord does not find the engine")
-	return nil
+		return bytes.Contains(text, []byte("sim-8b"))
+	})
+	return append(out, &target{name: "llorch", url: url})
 }
 
 // benchProcess starts a program and returns the URL that it prints.
@@ -73,14 +69,8 @@ func benchProcess(b *testing.B, cmd *exec.Cmd) string {
 	}
 	b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
 	address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
-	for range 1000 {
-		if a := address.FindString(out.String()); a != "" {
-			return "http://" + a
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	b.Fatalf("no address: %s", out)
-	return ""
+	within(b, 10*time.Second, "the program prints its address", func() bool { return address.MatchString(out.String()) })
+	return "http://" + address.FindString(out.String())
 }
 
 // nginx starts a plain proxy without buffering.
@@ -102,15 +92,14 @@ server { listen %[3]s; location / { proxy_pass http://e; proxy_http_version 1.1;
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
-	for range 300 {
-		if res, err := http.Get("http://" + addr + "/health"); err == nil {
+	within(b, 5*time.Second, "nginx answers", func() bool {
+		res, err := http.Get("http://" + addr + "/health")
+		if err == nil {
 			res.Body.Close()
-			return "http://" + addr
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	b.Fatal("nginx does not answer")
-	return ""
+		return err == nil
+	})
+	return "http://" + addr
 }
 
 // ask streams one chat and returns the time to the first token and to the end.

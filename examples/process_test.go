@@ -75,7 +75,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // within polls until ok; it is for processes, whose time is not ours.
-func within(t *testing.T, d time.Duration, what string, ok func() bool) time.Duration {
+func within(t testing.TB, d time.Duration, what string, ok func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)

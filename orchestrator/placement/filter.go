@@ -29,9 +29,6 @@ const (
 
 var filterNames = [passed]string{"avoid", "pin", "engine", "model", "ctx", "online", "ready", "draining", "slots"}
 
-// FilterNames lists the filters in their order.
-func FilterNames() []string { return slices.Clone(filterNames[:]) }
-
 // failing returns the first filter that w fails, or passed.
 func failing(w *row, r *Request) int {
 	p := &r.Place

@@ -136,7 +136,7 @@ func (v *View) Workers() iter.Seq[*Worker] {
 	}
 }
 
-// Len returns the number of workers. Gen counts the reports applied.
+// Len returns the number of workers.
 func (v *View) Len() int { return len(v.rows) }
 
 // Gen counts the reports applied.

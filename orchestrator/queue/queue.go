@@ -237,7 +237,7 @@ func (q *Queue) All() []Item {
 	return out
 }
 
-// Len returns the places taken. Count returns those of one class.
+// Len returns the places taken in all classes.
 func (q *Queue) Len() int { return len(q.byID) }
 
 // Count returns the places taken in a class.

@@ -20,7 +20,6 @@ const (
 	TenantMismatch    Code = "TENANT_MISMATCH"
 	NotFound          Code = "NOT_FOUND"
 	ModelNotFound     Code = "MODEL_NOT_FOUND"
-	PoolNotFound      Code = "POOL_NOT_FOUND"
 	MethodNotAllowed  Code = "METHOD_NOT_ALLOWED"
 	Conflict          Code = "CONFLICT"
 	ResumeWindowLost  Code = "RESUME_WINDOW_LOST"
@@ -35,8 +34,6 @@ const (
 	Internal          Code = "INTERNAL"
 	EngineError       Code = "ENGINE_ERROR"
 	PoolUnavailable   Code = "POOL_UNAVAILABLE"
-	PoolUnready       Code = "POOL_UNREADY"
-	NodeUnavailable   Code = "NODE_UNAVAILABLE"
 	ModelNotAvailable Code = "MODEL_NOT_AVAILABLE"
 	ShuttingDown      Code = "SHUTTING_DOWN"
 	StoreUnavailable  Code = "STORE_UNAVAILABLE"
@@ -72,7 +69,6 @@ var table = [...]row{
 	{TenantMismatch, http.StatusForbidden, false, 0, "X-Tenant-Id is not the tenant of this caller."},
 	{NotFound, http.StatusNotFound, false, 0, "There is no such object."},
 	{ModelNotFound, http.StatusNotFound, false, 0, "No worker knows that model; GET /v1/models lists what can be placed."},
-	{PoolNotFound, http.StatusNotFound, false, 0, "There is no such pool."},
 	{MethodNotAllowed, http.StatusMethodNotAllowed, false, 0, "The method is not allowed here; see the Allow header."},
 	{Conflict, http.StatusConflict, false, 0, "That id is taken by a request with other content."},
 	{ResumeWindowLost, http.StatusGone, false, 0, "The events after that id are no longer kept."},
@@ -87,8 +83,6 @@ var table = [...]row{
 	{Internal, http.StatusInternalServerError, false, 0, "Something went wrong here; the correlation id finds it in the log."},
 	{EngineError, http.StatusInternalServerError, false, 0, "The engine failed on this task."},
 	{PoolUnavailable, http.StatusServiceUnavailable, true, time.Second, "No worker is available."},
-	{PoolUnready, http.StatusServiceUnavailable, true, 2 * time.Second, "The pool is not ready."},
-	{NodeUnavailable, http.StatusServiceUnavailable, true, time.Second, "The node is not available."},
 	{ModelNotAvailable, http.StatusServiceUnavailable, true, time.Second, "No worker that is available now serves that model."},
 	{ShuttingDown, http.StatusServiceUnavailable, true, 2 * time.Second, "The server is shutting down."},
 	{StoreUnavailable, http.StatusServiceUnavailable, true, time.Second, "The store can not be reached."},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/examples/internal/assemble"
+	"github.com/llorch/llorch/examples/internal/version"
 	"github.com/llorch/llorch/narration"
 	"github.com/llorch/llorch/orchestrator"
 	"github.com/llorch/llorch/orchestrator/worker/workertest"
@@ -44,13 +45,13 @@ type options struct {
 // parse returns nil and an exit code if there is nothing to run.
 func parse(args []string, stdout, stderr io.Writer) (*options, int) {
 	o := options{level: slog.LevelWarn}
-	var version bool
+	var showVersion bool
 	fs := flag.NewFlagSet("llorch-demo", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&o.addr, "addr", "127.0.0.1:8080", "")
 	fs.Func("preset", "", o.setPreset)
 	fs.Func("log-level", "", o.setLevel)
-	fs.BoolVar(&version, "version", false, "")
+	fs.BoolVar(&showVersion, "version", false, "")
 	fs.Func("engine-flag", "", func(s string) error { o.flags = append(o.flags, s); return nil })
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -59,8 +60,8 @@ func parse(args []string, stdout, stderr io.Writer) (*options, int) {
 	case err != nil || fs.NArg() > 0:
 		fmt.Fprintf(stderr, "llorch-demo: %v; see llorch-demo --help\n", errors.Join(err, extra(fs)))
 		return nil, 2
-	case version:
-		fmt.Fprintln(stdout, "llorch-demo", assemble.Version())
+	case showVersion:
+		fmt.Fprintln(stdout, "llorch-demo", version.String())
 		return nil, 0
 	}
 	if o.preset != "" {
@@ -103,7 +104,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func demo(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) {
-	log, err := assemble.NewNarrator(stderr, "auto", o.level, "llorch-demo", assemble.Version())
+	log, err := assemble.NewNarrator(stderr, "auto", o.level, "llorch-demo", version.String())
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func demo(ctx context.Context, o *options, stdout, stderr io.Writer) (err error)
 	}
 	app, err := assemble.NewControl(ctx, assemble.Control{
 		Front: assemble.Front{Addr: o.addr, LastPort: 8099, LoopbackOptional: true, Narrator: log},
-		Node:  &host, Timing: poolregistry.Fast(), Version: assemble.Version(),
+		Node:  &host, Timing: poolregistry.Fast(), Version: version.String(),
 		Times: orchestrator.Timing{Drain: time.Second, Cancel: time.Second},
 	})
 	if err != nil {

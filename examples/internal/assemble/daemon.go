@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/llorch/llorch/examples/internal/config"
+	"github.com/llorch/llorch/examples/internal/version"
 	"github.com/llorch/llorch/gpuinfo"
 	"github.com/llorch/llorch/poolcore"
 	"github.com/llorch/llorch/poolregistry"
@@ -42,7 +43,7 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	}
 	return NewNode(ctx, Node{
 		Front: Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}, Host: host,
-		Orchestrators: r.List("orchestratord_url"), Address: r.String("address"), Region: r.String("region"), Version: Version(),
+		Orchestrators: r.List("orchestratord_url"), Address: r.String("address"), Region: r.String("region"), Version: version.String(),
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/llorch/llorch/authmin"
 	"github.com/llorch/llorch/examples/internal/config"
+	"github.com/llorch/llorch/examples/internal/version"
 	"github.com/llorch/llorch/narration"
 	"github.com/llorch/llorch/poolcore"
 	"github.com/llorch/llorch/secrets"
@@ -21,7 +22,7 @@ func Narrator(r *config.Resolved, stderr io.Writer) (*narration.Narrator, error)
 	if err != nil {
 		return nil, err
 	}
-	return NewNarrator(stderr, r.String("log_format"), level, r.Program, Version())
+	return NewNarrator(stderr, r.String("log_format"), level, r.Program, version.String())
 }
 
 // Tokens loads the bearer tokens, none if none is configured. Each one is also
@@ -69,7 +70,7 @@ func Program(ctx context.Context, name string, args, env []string, stdout, stder
 		fmt.Fprint(stdout, config.HelpText(name, r.Action == config.HelpAll))
 		return config.ExitOK
 	case config.Version:
-		fmt.Fprintln(stdout, name, Version())
+		fmt.Fprintln(stdout, name, version.String())
 		return config.ExitOK
 	case config.Check:
 		return check(r, stdout, stderr)

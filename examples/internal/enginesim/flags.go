@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/llorch/llorch/examples/internal/version"
 	"github.com/llorch/llorch/orchestrator/worker"
 	"github.com/llorch/llorch/orchestrator/worker/workertest"
 )
@@ -97,7 +98,7 @@ func parse(args []string, stdout, stderr io.Writer) (*options, int) {
 		_, _ = io.WriteString(stdout, usage)
 		return nil, exitOK
 	case err == nil && showVersion:
-		_, _ = fmt.Fprintln(stdout, "enginesim", version())
+		_, _ = fmt.Fprintln(stdout, "enginesim", version.String())
 		return nil, exitOK
 	case err == nil:
 		err = o.check(fs.NArg())

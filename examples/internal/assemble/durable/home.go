@@ -15,6 +15,7 @@ import (
 	"github.com/llorch/llorch/audit"
 	"github.com/llorch/llorch/examples/internal/assemble"
 	"github.com/llorch/llorch/examples/internal/config"
+	"github.com/llorch/llorch/examples/internal/version"
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/narration"
 	"github.com/llorch/llorch/orchestrator"
@@ -63,7 +64,7 @@ func Home(ctx context.Context, r *config.Resolved, stderr io.Writer) (*assemble.
 
 func control(r *config.Resolved, front assemble.Front, st store.Store, log *narration.Narrator) (assemble.Control, error) {
 	c := assemble.Control{
-		Front: front, Store: st, Replica: replica(r), Version: assemble.Version(), Allow: kinds(r),
+		Front: front, Store: st, Replica: replica(r), Version: version.String(), Allow: kinds(r),
 		Timing: poolregistry.Timing{Beat: r.Duration("heartbeat_interval_secs"), OfflineAfter: r.Duration("node_timeout_secs")},
 		Queue:  queue.Config{Capacity: capacity(r.Int("admission_capacity")), Policy: queue.Policy(r.String("admission_policy"))},
 		Times: orchestrator.Timing{
@@ -84,7 +85,7 @@ func control(r *config.Resolved, front assemble.Front, st store.Store, log *narr
 			return c, fmt.Errorf("audit: %w", err)
 		}
 		c.Audit = &audit.Config{
-			Dir: r.String("audit_log_path"), Service: "orchestratord", Version: assemble.Version(), Flush: flush(r.String("audit_flush")),
+			Dir: r.String("audit_log_path"), Service: "orchestratord", Version: version.String(), Flush: flush(r.String("audit_flush")),
 		}
 	}
 	log.Logger().Info("The control plane is put together.", slog.String("event", "assembled"), slog.String("store", storeKind(r.String("store"))),

@@ -1,9 +1,11 @@
-package assemble
+// Package version says which version of the programs this is.
+package version
 
 import "runtime/debug"
 
-// Version is the module's version, else the revision it was built from.
-func Version() string {
+// String returns the module's version, else the revision it was built from,
+// else "devel".
+func String() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
