@@ -80,7 +80,6 @@ func TestPanickingAdapter(t *testing.T) {
 			if _, got := ends(t, o, acc.ID); got != string(c.code) {
 				t.Errorf("%s: ended with %q, want %q", c.name, got, c.code)
 			}
-			synctest.Wait()
 			if _, f := count[observe.Finished](seen); f.Attempts != c.attempts {
 				t.Errorf("%s: %d attempts, want %d", c.name, f.Attempts, c.attempts)
 			}

@@ -51,7 +51,6 @@ func TestVictimToldOnce(t *testing.T) {
 			if got != string(c.code) || types(all) != "queued error" {
 				t.Errorf("%s: the victim read %s with %q, want queued error with %s", c.policy, types(all), got, c.code)
 			}
-			synctest.Wait()
 			n, last := count[observe.Finished](seen)
 			if n != 1 || last.Task != ids[c.victim].String() || last.Code != string(c.code) {
 				t.Errorf("%s: %d ends, last %+v", c.policy, n, last)

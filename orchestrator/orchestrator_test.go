@@ -78,7 +78,10 @@ func (s *seen) Observe(e observe.Event) {
 	s.events = append(s.events, e)
 }
 
+// count waits until nothing moves any more, since the observer hears of an end
+// after the reader: call it on the bubble's own goroutine.
 func count[E observe.Event](s *seen) (n int, last E) {
+	synctest.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.events {
