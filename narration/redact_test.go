@@ -200,19 +200,21 @@ func TestHostile100KBLinear(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := n.Logger()
-	best := func(piece string, size int) time.Duration {
-		s, out := strings.Repeat(piece, size/len(piece)), time.Hour
-		for range 3 {
-			start := time.Now()
-			log.Info(s)
-			out = min(out, time.Since(start))
-		}
-		return out
+	took := func(text string) time.Duration {
+		start := time.Now()
+		log.Info(text)
+		return time.Since(start)
 	}
 	for _, piece := range []string{"eyJ-", "eyJa.", "://", "a://", "bearer ", "password=", "password: ", "-----BEGIN ", "token=\"\\", "sk-a ", "a", "=", "\\\"", "password= \t", "x:y@", "ghp_-"} {
-		small, large := best(piece, 12_500), best(piece, 100_000)
-		if large > 40*small+5*time.Millisecond { // 8 × the input; a quadratic scan takes 64 ×
-			t.Errorf("%q: 12.5 KB %v, 100 KB %v", piece, small, large)
+		small, large := strings.Repeat(piece, 12_500/len(piece)), strings.Repeat(piece, 100_000/len(piece))
+		least, most := time.Hour, time.Hour
+		// 8 × the input; a quadratic scan takes 64 ×, however often it is tried. A
+		// busy machine is outwaited: only the best times count.
+		for round := 0; round < 3 || round < 100 && most > 40*least; round++ {
+			least, most = min(least, took(small)), min(most, took(large))
+		}
+		if most > 40*least {
+			t.Errorf("%q: 12.5 KB %v, 100 KB %v", piece, least, most)
 		}
 	}
 }
