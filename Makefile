@@ -7,14 +7,14 @@ PREFIX   := github.com/llorch/llorch
 VERSION  := v0.1.0
 FUZZTIME ?= 30s
 # Dependency order, leaves first: a module is tidied after everything it imports.
-ORDER := audit authmin inputvalidation secrets narration deadline gpuinfo poolregistry poolcore \
-	orchestrator orchestrator/store/sqlite examples
+ORDER := audit authmin inputvalidation secrets narration deadline gpuinfo poolregistry poolcore orchestrator orchestrator/store/sqlite examples
 staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.0
 gofumpt     := go run mvdan.cc/gofumpt@v0.10.0
-# An outside user's view: no workspace, a proxy of this tree; goindex=0, since the tree changes under one version.
+# A user's view: no workspace, a proxy of this tree; goindex=0, since the tree changes under one version.
 cache   := $(CURDIR)/.cache
 outside := GOWORK=off GODEBUG=goindex=0 GOFLAGS='$(shell go env GOFLAGS) -mod=mod -modcacherw' GOMODCACHE=$(cache)/mod GONOSUMDB='$(PREFIX)/*' \
 	GOPROXY=file://$(cache)/proxy,file://$(shell go env GOMODCACHE)/cache/download,$(shell go env GOPROXY)
+foreign := cd examples/accept && GOWORK=off go
 publish := rm -rf $(cache)/proxy $(cache)/mod/$(PREFIX) $(cache)/mod/cache/download/$(PREFIX) && \
 	go run ./examples/internal/modproxy -o $(cache)/proxy -version $(VERSION)
 unsum   := sed -i '\|^$(PREFIX)/|d'
@@ -25,16 +25,16 @@ help: ## Show this list
 run: ## Start the demo and print its address
 	go run ./examples/cmd/llorch-demo
 
-test: ## Run every test
-	go test work
+test: ## Run every test, and foreign test vectors
+	go test work && $(foreign) test ./...
 
 race: ## Run the shorter tests with the race detector
 	go test -race -short work
 
 lint: ## go vet, staticcheck, formatting, modern idioms
-	go vet work
+	go vet work && $(foreign) vet ./...
 	$(staticcheck) work
-	@list=$$($(gofumpt) -l $(ORDER)); [ -z "$$list" ] || { echo "not formatted:" $$list >&2; exit 1; }
+	@list=$$($(gofumpt) -l $(ORDER) examples/accept/foreign); [ -z "$$list" ] || { echo "not formatted:" $$list >&2; exit 1; }
 	go fix -diff work
 
 tidy: ## go mod tidy in dependency order, siblings resolved to this tree
