@@ -42,7 +42,6 @@ type Control struct {
 	Streams  orchestrator.Streams
 	Keep     orchestrator.Retention
 	HTTP     taskhttp.Config // KeepAlive, MaxStreams, MaxBody
-	Token    func() string   // token for the nodes' own APIs; nil: none
 	Version  string
 }
 
@@ -88,7 +87,7 @@ func NewControl(ctx context.Context, c Control) (_ *App, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	remote, err := orchestrator.HTTPControl(nodes, poolclient.Config{Token: c.token(), Address: address})
+	remote, err := orchestrator.HTTPControl(nodes, poolclient.Config{Token: c.Front.Tokens.First, Address: address})
 	if err != nil {
 		return nil, fmt.Errorf("pool client: %w", err)
 	}
@@ -138,13 +137,6 @@ func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrat
 	}
 	c.HTTP.Orchestrator, c.HTTP.Authorize, c.HTTP.Logger = orc, server.TaskPrincipal, a.log
 	return c.Front.open(ctx, a, server.Parts{Tasks: taskhttp.New(c.HTTP), Nodes: nodeRoutes, Metrics: reg, Ready: orc.Ready})
-}
-
-func (c Control) token() func() string {
-	if c.Token == nil {
-		return func() string { return "" }
-	}
-	return c.Token
 }
 
 // openAudit opens the audit log; it is closed last but for the store.

@@ -21,7 +21,7 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := Tokens(ctx, r, log)
+	tokens, err := LoadTokens(ctx, r, log)
 	if err != nil {
 		return nil, err
 	}

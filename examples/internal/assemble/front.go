@@ -15,10 +15,10 @@ import (
 
 // Front is how a program is reached.
 type Front struct {
-	Addr             string   // host:port
-	LastPort         int      // try the next ports up to this one if the first is taken; 0 = only the first
-	Tokens           []string // who may call; none: strictly local callers only
-	LoopbackOptional bool     // strictly local callers need no token
+	Addr             string  // host:port
+	LastPort         int     // try the next ports up to this one if the first is taken; 0 = only the first
+	Tokens           *Tokens // who may call; nil: strictly local callers only
+	LoopbackOptional bool    // strictly local callers need no token
 	AllowedHosts     []string
 	Narrator         *narration.Narrator
 }
@@ -26,7 +26,7 @@ type Front struct {
 // listen opens the listener, after the bind policy has agreed (SRV-3).
 func (f Front) listen(ctx context.Context) (net.Listener, error) {
 	policy := authmin.BindPolicy{}
-	ln, err := policy.Listen(ctx, "tcp", f.Addr, len(f.Tokens) > 0)
+	ln, err := policy.Listen(ctx, "tcp", f.Addr, f.Tokens.Len() > 0)
 	if f.LastPort == 0 || !errors.Is(err, syscall.EADDRINUSE) {
 		return ln, err
 	}
@@ -36,7 +36,7 @@ func (f Front) listen(ctx context.Context) (net.Listener, error) {
 		return nil, err
 	}
 	for port++; port <= f.LastPort; port++ {
-		if ln, next := policy.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)), len(f.Tokens) > 0); next == nil {
+		if ln, next := policy.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)), f.Tokens.Len() > 0); next == nil {
 			return ln, nil
 		}
 	}
@@ -46,40 +46,13 @@ func (f Front) listen(ctx context.Context) (net.Listener, error) {
 // Check applies the bind policy without opening anything, so that a refusal
 // comes before any file is made.
 func (f Front) Check(ctx context.Context) error {
-	if _, err := f.keys(); err != nil {
-		return fmt.Errorf("tokens: %w", err)
-	}
-	return authmin.BindPolicy{}.Check(ctx, "tcp", f.Addr, len(f.Tokens) > 0)
-}
-
-// keys makes the key set; nil without tokens.
-func (f Front) keys() (*authmin.KeySet, error) {
-	if len(f.Tokens) == 0 {
-		return nil, nil
-	}
-	var keys []authmin.Key
-	for i, text := range f.Tokens {
-		t, err := authmin.ParseToken(text)
-		if err != nil {
-			return nil, fmt.Errorf("token %d: %w", i+1, err)
-		}
-		keys = append(keys, authmin.Key{Name: server.KeyName, Token: t})
-	}
-	set, err := authmin.NewKeySet(keys...)
-	if err != nil {
-		return nil, err
-	}
-	return set, nil
+	return authmin.BindPolicy{}.Check(ctx, "tcp", f.Addr, f.Tokens.Len() > 0)
 }
 
 // open listens and builds the server for the routes into a.
 func (f Front) open(ctx context.Context, a *App, p server.Parts) error {
-	keys, err := f.keys()
-	if err != nil {
-		return fmt.Errorf("tokens: %w", err)
-	}
 	srv, err := server.New(server.Config{
-		Narrator: f.Narrator, Keys: keys, LoopbackOptional: f.LoopbackOptional, AllowedHosts: f.AllowedHosts,
+		Narrator: f.Narrator, Keys: f.Tokens.Keys(), LoopbackOptional: f.LoopbackOptional, AllowedHosts: f.AllowedHosts,
 	}, server.Routes(p))
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
@@ -88,6 +61,7 @@ func (f Front) open(ctx context.Context, a *App, p server.Parts) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	f.Tokens.stage(a)
 	a.server, a.listener, a.Addr = srv, ln, ln.Addr().String()
 	a.onClose("listener", func(context.Context) error {
 		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {

@@ -40,7 +40,7 @@ func NewNode(ctx context.Context, n Node) (_ *App, err error) {
 			err = errors.Join(err, a.Close())
 		}
 	}()
-	if len(n.Front.Tokens) == 0 {
+	if n.Front.Tokens.Len() == 0 {
 		return nil, errNoToken
 	}
 	region, err := poolregistry.ParseRegion(n.Region)
@@ -86,7 +86,7 @@ func NewNode(ctx context.Context, n Node) (_ *App, err error) {
 		address = "http://" + a.Addr
 	}
 	agent, err = nodeagent.New(nodeagent.Config{
-		Orchestrators: n.Orchestrators, Token: func() string { return n.Front.Tokens[0] },
+		Orchestrators: n.Orchestrators, Token: n.Front.Tokens.First,
 		Describe: describe(host, address, region, n.Version), Snapshot: host.Snapshot, OnReply: host.Reply, StateDir: state, Logger: log,
 	})
 	if err != nil {

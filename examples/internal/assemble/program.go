@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/llorch/llorch/authmin"
@@ -23,38 +22,6 @@ func Narrator(r *config.Resolved, stderr io.Writer) (*narration.Narrator, error)
 		return nil, err
 	}
 	return NewNarrator(stderr, r.String("log_format"), level, r.Program, version.String())
-}
-
-// Tokens loads the bearer tokens, none if none is configured. Each one is also
-// hidden wherever it would show in the log.
-func Tokens(ctx context.Context, r *config.Resolved, log *narration.Narrator) ([]string, error) {
-	src, err := secrets.NewSource(secrets.Config{LookupEnv: r.LookupEnv, Unsetenv: os.Unsetenv, Logger: log.Logger()})
-	if err != nil {
-		return nil, err
-	}
-	secret, _, err := src.Load(ctx, "LLORCH_API_TOKEN")
-	if errors.Is(err, secrets.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("LLORCH_API_TOKEN: %w", err)
-	}
-	defer secret.Destroy()
-	var tokens []string
-	err = secret.Use(func(b []byte) error {
-		for part := range strings.SplitSeq(string(b), ",") {
-			if part = strings.TrimSpace(part); part != "" {
-				tokens = append(tokens, part)
-			}
-		}
-		return nil
-	})
-	for _, t := range tokens {
-		if _, hideErr := log.AddLiteral(t); hideErr != nil && err == nil {
-			err = fmt.Errorf("LLORCH_API_TOKEN: %w", authmin.ErrWeakToken)
-		}
-	}
-	return tokens, err
 }
 
 // Program runs a configured program and returns its exit code: help, version

@@ -108,7 +108,9 @@ separated by commas in flags and variables, arrays of strings in the file.
 - An empty variable counts as unset. A variable that begins with ORCHESTRATORD_, ORCHD_, POOL_MANAGERD_ or
   LLORCH_ and is not listed here is a fault; the ones that Kubernetes injects for services are skipped.
 - A secret is never a flag's or key's value. Each secret X may come as X, as X_FILE (the absolute path of a file
-  with mode 0600), or by the flag and key that name such a file.
+  with mode 0600), by the flag and key that name such a file, or as a credential of systemd, whose name is X in
+  lower case with dashes. Files in mounted volumes may be readable by a group; the log warns if by more.
+- Tokens follow their file while the program runs: every 5 seconds, and at once on SIGHUP.
 - ` + "`--check-config`" + ` prints every value with its source and starts nothing; ` + "`--json`" + ` prints it for programs.
 - STATE stands for the value of state_dir.
 - The file of pool-managerd also holds ` + "`[[pool]]`" + ` tables, one for each pool; their keys are those of

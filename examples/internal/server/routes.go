@@ -4,6 +4,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -18,8 +19,9 @@ type Auth string
 
 // The classes of routes.
 const (
-	Open  Auth = "open"  // anybody
-	Token Auth = "token" // the bind policy's rule: a token, or strictly local where no token is set
+	Open   Auth = "open"   // anybody
+	Token  Auth = "token"  // a token; strictly local callers without one where none is set, or AUTH_OPTIONAL says so
+	Strict Auth = "strict" // a token; strictly local callers without one only where none is set
 )
 
 // Route is one route of a program. The mux, the gate and the tests are made of
@@ -56,32 +58,28 @@ func Routes(p Parts) []Route {
 		}
 	}
 	if p.Nodes != nil {
-		out = append(out, patterns("nodehttp", p.Nodes,
-			nodeapi.RouteRegister, nodeapi.RouteHeartbeat, nodeapi.RouteLeave, nodeapi.RouteNodes, nodeapi.RouteNode)...)
+		out = append(out, patterns("nodehttp", Strict, p.Nodes, nodeapi.RouteRegister, nodeapi.RouteHeartbeat, nodeapi.RouteLeave)...)
+		out = append(out, patterns("nodehttp", Token, p.Nodes, nodeapi.RouteNodes, nodeapi.RouteNode)...)
 	}
 	if p.Pools != nil {
-		out = append(out, patterns("poolhttp", p.Pools, nodeapi.RoutePools, nodeapi.RoutePoolStatus, nodeapi.RoutePoolWorkers)...)
+		out = append(out, patterns("poolhttp", Token, p.Pools, nodeapi.RoutePools, nodeapi.RoutePoolStatus, nodeapi.RoutePoolWorkers)...)
 	}
 	return out
 }
 
 // patterns makes routes of "METHOD /path" patterns.
-func patterns(owner string, h http.Handler, list ...string) []Route {
+func patterns(owner string, auth Auth, h http.Handler, list ...string) []Route {
 	var out []Route
 	for _, p := range list {
-		for i := range p {
-			if p[i] == ' ' {
-				out = append(out, Route{p[:i], p[i+1:], owner, Token, h})
-				break
-			}
-		}
+		method, path, _ := strings.Cut(p, " ")
+		out = append(out, Route{method, path, owner, auth, h})
 	}
 	return out
 }
 
 // mux builds the one mux. Each owner's handler is mounted once per path and
 // answers wrong methods itself; unknown paths get our own 404.
-func mux(routes []Route) http.Handler {
+func mux(routes []Route) *http.ServeMux {
 	m := http.NewServeMux()
 	seen := make(map[string]bool)
 	for _, r := range routes {

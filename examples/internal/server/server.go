@@ -42,13 +42,32 @@ func New(c Config, routes []Route) (*http.Server, error) {
 	if err := errors.Join(gateErr, budgetErr); err != nil {
 		return nil, err
 	}
-	h := gate.Wrap(budget.Wrap(mux(routes)))
-	h = recovered(c.Narrator.Logger(), h)
+	h := recovered(c.Narrator.Logger(), guarded(gate, mux(routes), routes, budget))
 	h = narration.Middleware(c.Narrator, narration.HTTPConfig{Skip: routine, ClientIP: true})(h)
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
 		ErrorLog: slog.NewLogLogger(c.Narrator.Handler(), slog.LevelDebug),
 	}, nil
+}
+
+// guarded puts the gate before the mux, so that paths that do not exist are asked
+// for a token too.
+func guarded(gate *authmin.Gate, m *http.ServeMux, routes []Route, budget *deadline.Middleware) http.Handler {
+	strict := make(map[string]bool)
+	for _, r := range routes {
+		if r.Auth == Strict {
+			strict[r.Method+" "+r.Path] = true
+		}
+	}
+	timed := budget.Wrap(m)
+	usual, closed := gate.Wrap(timed), gate.WrapStrict(timed)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := m.Handler(r); strict[r.Method+" "+pattern] {
+			closed.ServeHTTP(w, r)
+			return
+		}
+		usual.ServeHTTP(w, r)
+	})
 }
 
 // routine reports whether a request is not worth a log line of its own.

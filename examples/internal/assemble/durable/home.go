@@ -31,14 +31,14 @@ func Home(ctx context.Context, r *config.Resolved, stderr io.Writer) (*assemble.
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := assemble.Tokens(ctx, r, log)
+	tokens, err := assemble.LoadTokens(ctx, r, log)
 	if err != nil {
 		return nil, err
 	}
 	front := assemble.Front{
 		Addr: r.String("addr"), Tokens: tokens, AllowedHosts: r.List("allowed_hosts"), Narrator: log,
 		// Who set a token wants it to be asked for, unless they say otherwise.
-		LoopbackOptional: r.Bool("auth_optional") && (r.Given("auth_optional") || len(tokens) == 0),
+		LoopbackOptional: r.Bool("auth_optional") && (r.Given("auth_optional") || tokens.Len() == 0),
 	}
 	if err := front.Check(ctx); err != nil {
 		return nil, err
@@ -73,9 +73,6 @@ func control(r *config.Resolved, front assemble.Front, st store.Store, log *narr
 		},
 		Keep: orchestrator.Retention{Tasks: r.Duration("retention_days"), Streams: r.Duration("event_ttl_secs")},
 		HTTP: taskhttp.Config{KeepAlive: r.Duration("sse_heartbeat_ms"), MaxStreams: int(r.Int("max_streams")), MaxBody: r.Int("body_max_bytes")},
-	}
-	if len(front.Tokens) > 0 {
-		c.Token = func() string { return front.Tokens[0] }
 	}
 	for _, p := range r.Pairs("engines") {
 		c.Engines = append(c.Engines, orchestrator.Engine{Name: p.Name, URL: p.Value})
