@@ -52,7 +52,7 @@ func (c *cleaner) cut(s string, limit int) string {
 		s = s[:end]
 		c.truncated = true
 	}
-	e := escape(s)
+	e := Escape(s)
 	if len(e) != len(s) {
 		c.escaped = true
 	}

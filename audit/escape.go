@@ -7,11 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// escape returns s with everything that a terminal or viewer could misread
+// Escape returns s with everything that a terminal or viewer could misread
 // written as in a Go string literal: runes that [strconv.IsPrint] refuses,
 // blank letters, variation selectors, invalid bytes and the backslash. Clean
 // text comes back as it is. The mapping is injective; [Unescape] reverses it.
-func escape(s string) string {
+func Escape(s string) string {
 	i := firstUnclean(s)
 	if i < 0 {
 		return s

@@ -8,9 +8,6 @@ import (
 	"github.com/llorch/llorch/audit/internal/vfs"
 )
 
-// Escape is what every text of a record goes through.
-func Escape(s string) string { return escape(s) }
-
 // OpenFS is Open over a given file system.
 func OpenFS(ctx context.Context, c Config, fsys vfs.FS) (*Log, error) {
 	types, faults := newRegistry(c.Types)

@@ -42,6 +42,14 @@ func FuzzManifest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	for _, rest := range []string{"]", "}", "1", "{}"} {
+		if audit.ParseManifest(append(bytes.Clone(b), rest...)) == nil {
+			f.Errorf("a manifest with %s behind it is read", rest)
+		}
+	}
+	if err := audit.ParseManifest(b); err != nil {
+		f.Error(err)
+	}
 	f.Add(b)
 	f.Fuzz(func(_ *testing.T, b []byte) { _ = audit.ParseManifest(b) })
 }

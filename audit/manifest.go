@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -59,7 +60,8 @@ func parseManifest(b []byte) (*manifest, error) {
 	var m manifest
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil || d.More() || m.V != formatVersion || !originText.MatchString(m.Origin) {
+	err := d.Decode(&m)
+	if _, end := d.Token(); err != nil || !errors.Is(end, io.EOF) || m.V != formatVersion || !originText.MatchString(m.Origin) {
 		return nil, errManifest
 	}
 	var last logfile.Name

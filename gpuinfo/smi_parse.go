@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
@@ -256,10 +255,10 @@ func (r *row) recovery(v string) {
 	r.d.Health.Recovery = a
 }
 
-// clean bounds text from a driver and replaces what a terminal could obey.
+// clean bounds text from a driver and replaces what a terminal could obey or not show.
 func clean(s string, limit int) string {
 	s = strings.Map(func(c rune) rune {
-		if c == utf8.RuneError || unicode.IsControl(c) {
+		if !strconv.IsPrint(c) {
 			return utf8.RuneError
 		}
 		return c

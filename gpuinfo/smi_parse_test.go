@@ -105,6 +105,18 @@ func TestTrap_CommaInName(t *testing.T) {
 	}
 }
 
+// TestNameIsShowable: what a terminal could obey or not show is replaced.
+func TestNameIsShowable(t *testing.T) {
+	in, err := os.ReadFile("testdata/smi/comma_name.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices, _ := gpuinfo.ParseSMI(bytes.ReplaceAll(in, []byte("Acme,"), []byte("A\x1b\u202e\u200b\xff,")), false)
+	if got, want := devices[0].Name, "A\ufffd\ufffd\ufffd\ufffd, Inc. GPU, rev. 2"; got != want {
+		t.Errorf("Name = %q, want %q", got, want)
+	}
+}
+
 // TestTrap_IndexVersusPosition: a line that cannot be read shifts nobody.
 func TestTrap_IndexVersusPosition(t *testing.T) {
 	in, err := os.ReadFile("testdata/smi/gap_in_index.csv")

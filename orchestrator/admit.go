@@ -5,10 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/observe"
 	"github.com/llorch/llorch/orchestrator/placement"
@@ -144,8 +144,8 @@ func (s *Spec) check() error {
 		{s.Class > queue.Batch, "class", "unknown"},
 		{s.Raw == nil && s.Prompt == "" && len(s.Messages) == 0, "prompt", "required"},
 		{len(s.Prompt) > taskapi.MaxPrompt || len(s.Messages) > maxRaw, "prompt", "too long"},
-		{!utf8.ValidString(s.Prompt) || strings.ContainsRune(s.Prompt, 0), "prompt", "not UTF-8 or holds NUL"},
-		{len(s.Messages) > 0 && !json.Valid(s.Messages), "messages", "not JSON"},
+		{!allowed(s.Prompt), "prompt", "not UTF-8 or holds NUL"},
+		{len(s.Messages) > 0 && inputvalidation.CheckJSON("messages", s.Messages, maxRaw) != nil, "messages", "not JSON that every reader understands alike"},
 		{len(s.Raw) > maxRaw, "body", "too long"},
 		{s.MaxTokens < 0 || s.MaxTokens > taskapi.MaxTokens, "max_tokens", "range"},
 		{s.Choices < 0 || s.Choices > 128, "n", "range"},
@@ -160,6 +160,12 @@ func (s *Spec) check() error {
 		}
 	}
 	return nil
+}
+
+// allowed reports whether the text of a prompt may go to a model.
+func allowed(prompt string) bool {
+	_, err := inputvalidation.ParsePrompt("prompt", prompt, taskapi.MaxPrompt, taskapi.MaxPrompt)
+	return prompt == "" || err == nil
 }
 
 func printable(s string) bool {

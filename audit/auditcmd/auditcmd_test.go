@@ -91,8 +91,16 @@ func TestCat(t *testing.T) { // AUD-72, AUD-73
 		t.Errorf("cat --unescape = %q", raw)
 	}
 	_, out, _ = run(t, "cat", "--json", dir)
-	if b, err := os.ReadFile(file); err != nil || out != string(b) {
+	b, err := os.ReadFile(file)
+	if err != nil || out != string(b) {
 		t.Errorf("cat --json = %s, %v", out, err)
+	}
+	// What somebody wrote into the file by hand reaches no terminal raw (VAL-14).
+	if err := os.WriteFile(file, bytes.ReplaceAll(b, []byte("user"), []byte("us\u202e\u3164er")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, out, _ = run(t, "cat", dir); !strings.Contains(out, `reason=us\u202e\u3164er\a`) {
+		t.Errorf("cat of an edited file = %q", out)
 	}
 }
 

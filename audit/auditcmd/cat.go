@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -166,13 +165,11 @@ func (k *cat) text(s string) string {
 	return shown(s)
 }
 
-// shown makes s safe for a terminal.
+// shown makes s safe for a terminal and leaves the escapes that it holds.
 func shown(s string) string {
-	for _, r := range s {
-		if !strconv.IsPrint(r) || r == '\uFFFD' {
-			q := strconv.Quote(s)
-			return q[1 : len(q)-1]
-		}
+	parts := strings.Split(s, `\`)
+	for i, p := range parts {
+		parts[i] = audit.Escape(p)
 	}
-	return s
+	return strings.Join(parts, `\`)
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"syscall"
 
 	"github.com/llorch/llorch/authmin"
 	"github.com/llorch/llorch/examples/internal/server"
+	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/narration"
 )
 
@@ -78,6 +80,6 @@ func loopback(addr string) bool {
 	if err != nil {
 		return false
 	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && inputvalidation.ClassifyAddr(ip) == inputvalidation.AddrLoopback
 }

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolregistry"
 )
 
@@ -145,8 +146,7 @@ func printable(s string) bool {
 }
 
 func isName(s string) bool {
-	return s != "" && len(s) <= 64 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == "" &&
-		s[0] != '-' && s[0] != '.'
+	return inputvalidation.CheckIdentifier("name", s, inputvalidation.IdentRules{Max: 64, Extra: "._-"}) == nil
 }
 
 func isHost(s string) bool {

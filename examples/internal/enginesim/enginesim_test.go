@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -245,7 +246,8 @@ func TestDrainEnds(t *testing.T) {
 func TestUsage(t *testing.T) {
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
-	if err := os.WriteFile(empty, []byte("# no key\n"), 0o600); err != nil {
+	open := filepath.Join(dir, "open")
+	if err := errors.Join(os.WriteFile(empty, []byte("# no key\n"), 0o600), os.WriteFile(open, []byte("key\n"), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	l := workertest.Start(workertest.Config{})
@@ -269,7 +271,8 @@ func TestUsage(t *testing.T) {
 		{"extra", 2, "no flags"},
 		{"--host 0.0.0.0", 77, "--api-key-file"},
 		{"--host localhost", 77, "--api-key-file"},
-		{"--api-key-file " + dir + "/none", 78, "can not be opened"},
+		{"--api-key-file " + dir + "/none", 78, "no such file"},
+		{"--api-key-file " + open, 78, "chmod 600"},
 		{"--api-key-file " + empty, 78, "no key"},
 		{"--trace " + dir, 75, "--trace"},
 		{"--port " + taken, 75, "listen"},

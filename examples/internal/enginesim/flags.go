@@ -2,12 +2,13 @@ package enginesim
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/llorch/llorch/examples/internal/version"
 	"github.com/llorch/llorch/orchestrator/worker"
 	"github.com/llorch/llorch/orchestrator/worker/workertest"
+	"github.com/llorch/llorch/secrets"
 )
 
 const usage = `enginesim - the simulated inference engine of llorch as a process
@@ -160,21 +162,26 @@ func (o *options) config() (workertest.Config, error) {
 const maxKeyFile = 64 << 10
 
 // readKeys returns the lines of a file that are neither empty nor comments.
-func readKeys(name string) ([]string, error) {
-	f, err := os.Open(name)
+func readKeys(name string) (keys []string, err error) {
+	path, err := filepath.Abs(name)
 	if err != nil {
-		return nil, errors.New("--api-key-file: can not be opened")
+		return nil, fmt.Errorf("--api-key-file: %w", err)
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil || len(b) > maxKeyFile {
-		return nil, errors.New("--api-key-file: can not be read or is larger than 64 KiB")
+	text, _, err := secrets.ReadFile(context.Background(), path, secrets.Rules{MaxBytes: maxKeyFile, Binary: true})
+	if err != nil {
+		return nil, fmt.Errorf("--api-key-file: %w", err)
 	}
-	var keys []string
-	for line := range bytes.Lines(b) {
-		if k := strings.TrimSpace(string(line)); k != "" && !strings.HasPrefix(k, "#") {
-			keys = append(keys, k)
+	defer text.Destroy()
+	err = text.Use(func(b []byte) error {
+		for line := range bytes.Lines(b) {
+			if k := strings.TrimSpace(string(line)); k != "" && !strings.HasPrefix(k, "#") {
+				keys = append(keys, k)
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if len(keys) == 0 {
 		return nil, errors.New("--api-key-file: has no key, so nobody could be told from a stranger")

@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 
+	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/orchestrator/worker/workertest"
 )
 
@@ -114,6 +116,6 @@ func wait(ctx, life context.Context, e *workertest.Engine, drain time.Duration) 
 }
 
 func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	ip, err := netip.ParseAddr(host)
+	return err == nil && inputvalidation.ClassifyAddr(ip) == inputvalidation.AddrLoopback
 }
