@@ -3,7 +3,6 @@ package deadline
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 )
 
@@ -13,47 +12,77 @@ const maxBodyMs = 10_000_000_000
 
 type contextKey struct{}
 
-// budget is what travels in a context: the deadline and, for a request, what
-// MergeRelative needs to tighten it.
-type budget struct {
+// scope is the context that carries a deadline and, for a request, what
+// MergeRelative needs to tighten it. It is its own value: one allocation instead
+// of a value context, a box and what is in it. Nothing changes after enter.
+type scope struct {
+	context.Context
 	d   Deadline
-	req *arrival // nil outside of a Middleware
+	req *exchange // nil outside of a Middleware
 }
 
-// arrival belongs to one request: the clock's start, the cap, and the deadline of
-// the body once it is known.
-type arrival struct {
-	at     time.Time
-	max    time.Duration                 // < 0: no cap
-	conn   interface{ bound(time.Time) } // moves the connection's deadlines
-	merged atomic.Pointer[Deadline]      // set by MergeRelative, read when the handler returns
+// Value answers for contextKey and leaves the rest to the context around it.
+func (s *scope) Value(key any) any {
+	if key == (contextKey{}) {
+		return s
+	}
+	return s.Context.Value(key)
 }
 
-func budgetFrom(ctx context.Context) budget {
-	b, _ := ctx.Value(contextKey{}).(budget)
-	return b
+// scopeOf returns the scope around ctx; nil if there is none.
+func scopeOf(ctx context.Context) *scope {
+	s, _ := ctx.Value(contextKey{}).(*scope)
+	return s
+}
+
+// request returns the exchange that ctx belongs to; nil outside of a Middleware.
+func request(ctx context.Context) *exchange {
+	if s := scopeOf(ctx); s != nil {
+		return s.req
+	}
+	return nil
 }
 
 // With returns a context that ends at d or at the deadline that ctx already has,
 // whichever is earlier, with an [*Exceeded] as its cause. A zero d adds nothing.
 func With(ctx context.Context, d Deadline) (context.Context, context.CancelFunc) {
-	return with(ctx, d, budgetFrom(ctx).req, StageHandler)
+	return with(ctx, d, StageHandler)
 }
 
-func with(ctx context.Context, d Deadline, req *arrival, stage string) (context.Context, context.CancelFunc) {
-	old, _ := From(ctx)
-	d = d.Earlier(old)
-	ctx = context.WithValue(ctx, contextKey{}, budget{d: d, req: req})
-	if d.IsZero() {
-		return context.WithCancel(ctx)
+func with(ctx context.Context, d Deadline, stage string) (context.Context, context.CancelFunc) {
+	s := &scope{req: request(ctx)}
+	if s.enter(ctx, d) {
+		return s.bounded(stage)
 	}
-	return context.WithDeadlineCause(ctx, d.at, &Exceeded{Stage: stage, Budget: d.budget, At: d.at})
+	return context.WithCancel(s)
+}
+
+// enter puts s around ctx with the earlier of d and what ctx has already. It
+// reports whether there is a deadline.
+func (s *scope) enter(ctx context.Context, d Deadline) bool {
+	s.Context = ctx
+	if old, ok := From(ctx); ok {
+		d = d.Earlier(old)
+	}
+	if d.IsZero() {
+		return false
+	}
+	s.d = d
+	return true
+}
+
+// bounded returns the context that ends at the deadline of s.
+func (s *scope) bounded(stage string) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(s, s.d.at, &Exceeded{Stage: stage, Budget: s.d.budget, At: s.d.at})
 }
 
 // From returns the deadline that ctx carries: the propagated one, tightened by
 // ctx.Deadline. It reports whether there is one.
 func From(ctx context.Context) (Deadline, bool) {
-	d := budgetFrom(ctx).d
+	var d Deadline
+	if s := scopeOf(ctx); s != nil {
+		d = s.d
+	}
 	if at, ok := ctx.Deadline(); ok && (d.IsZero() || at.Before(d.at)) {
 		tight := Deadline{at: at, budget: time.Until(at)}
 		if !d.IsZero() {
@@ -77,32 +106,18 @@ func MergeRelative(ctx context.Context, ms int64) (context.Context, context.Canc
 		}
 		return ctx, func() {}, &FormatError{Source: SourceBody, Reason: reason}
 	}
-	left, req := time.Duration(ms)*time.Millisecond, budgetFrom(ctx).req
+	left, req := time.Duration(ms)*time.Millisecond, request(ctx)
 	if req == nil {
 		ctx, cancel := With(ctx, After(left))
 		return ctx, cancel, nil
 	}
-	if req.max >= 0 {
-		left = min(left, req.max)
+	if req.m.cfg.Max >= 0 {
+		left = min(left, req.m.cfg.Max)
 	}
-	ctx, cancel := With(ctx, since(req.at, left))
-	if d, _ := From(ctx); req.tighten(d) {
-		req.conn.bound(d.at)
-	}
+	d := since(req.arrival, left)
+	req.tighten(d) // the request's, whatever shorter context the caller is in
+	ctx, cancel := With(ctx, d)
 	return ctx, cancel, nil
-}
-
-// tighten records d if it is earlier than what was merged before.
-func (a *arrival) tighten(d Deadline) bool {
-	for {
-		old := a.merged.Load()
-		if old != nil && !d.at.Before(old.at) {
-			return false
-		}
-		if a.merged.CompareAndSwap(old, &d) {
-			return true
-		}
-	}
 }
 
 // Require returns nil if ctx leaves at least need, an [*Exceeded] if nothing is

@@ -3,6 +3,7 @@ package deadline_test
 import (
 	"context"
 	"fmt"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -13,17 +14,20 @@ import (
 func Example() {
 	m, err := deadline.New(deadline.Config{Default: 5 * time.Minute, Max: 30 * time.Minute})
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
-	srv := httptest.NewServer(m.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		<-r.Context().Done() // work that does not finish in time
+	slow := httptest.NewServer(m.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done() // work that does not finish in time, and writes nothing
 	})))
-	defer srv.Close()
-	req, _ := http.NewRequestWithContext(context.Background(), http.MethodGet, srv.URL, nil)
-	req.Header.Set("X-Request-Timeout-Ms", "20")
-	resp, err := srv.Client().Do(req)
+	defer slow.Close()
+
+	client := &http.Client{Transport: &deadline.Transport{Margin: 1900 * time.Millisecond}} // says what is left
+	ctx, cancel := deadline.With(context.Background(), deadline.After(2*time.Second))
+	defer cancel()
+	r, _ := http.NewRequestWithContext(ctx, http.MethodGet, slow.URL, nil)
+	resp, err := client.Do(r) // after 100 ms
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	defer resp.Body.Close()
 	fmt.Println(resp.Status, "Retry-After:", resp.Header.Get("Retry-After"))
@@ -57,7 +61,7 @@ func ExampleTransport() {
 	client := &http.Client{Transport: &deadline.Transport{Default: 10 * time.Second}}
 	resp, err := client.Get(next.URL)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	resp.Body.Close()
 	// Output: the next hop has a deadline: true

@@ -67,6 +67,51 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// DL-3: every text that grpc-go writes for a timeout is read as that timeout or,
+// where it had to round, as less than one unit more.
+func TestWhatGRPCWrites(t *testing.T) {
+	units := map[byte]time.Duration{'n': 1, 'u': time.Microsecond, 'm': time.Millisecond, 'S': time.Second, 'M': time.Minute, 'H': time.Hour}
+	table := rows(t, "grpc_encode.tsv")
+	for _, row := range table {
+		want, err := time.ParseDuration(row[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := deadline.FromHeader(http.Header{"Grpc-Timeout": {row[1]}}, newYear)
+		got := d.Time().Sub(newYear)
+		if more := got - max(want, 0); err != nil || more < 0 || more >= units[row[1][len(row[1])-1]] {
+			t.Errorf("%s for %v is read as %v, %v", row[1], want, got, err)
+		}
+		if want <= 0 && !(got == 0 && !d.IsZero()) {
+			t.Errorf("%s for %v is read as %v, want exhausted", row[1], want, got)
+		}
+	}
+	if len(table) < 19 {
+		t.Errorf("%d rows", len(table))
+	}
+}
+
+// DL-7: a value of any length is judged by what it may be at most; a megabyte
+// is not copied.
+func TestLongValues(t *testing.T) {
+	const size = 1 << 20
+	for key, value := range map[string]string{
+		"X-Deadline":           strings.Repeat("9", size),
+		"X-Request-Timeout-Ms": strings.Repeat("0", size),
+		"Grpc-Timeout":         strings.Repeat("1", size) + "S",
+	} {
+		h := http.Header{key: {value}}
+		allocs := testing.AllocsPerRun(10, func() {
+			if _, err := deadline.FromHeader(h, newYear); err == nil {
+				t.Errorf("%s of a megabyte is accepted", key)
+			}
+		})
+		if allocs > 1 { // the error
+			t.Errorf("%s: %v allocations", key, allocs)
+		}
+	}
+}
+
 // DL-5: a field that is there twice is refused, even if both are equal.
 func TestRepeatedField(t *testing.T) {
 	for _, key := range []string{"X-Deadline", "X-Request-Timeout-Ms", "Grpc-Timeout"} {
@@ -144,6 +189,26 @@ func TestInject(t *testing.T) {
 		if h.Get("X-Deadline") != in.Wire() || h.Get("X-Request-Timeout-Ms") != "59750" || h.Get("Grpc-Timeout") != "" {
 			t.Errorf("injected %v", h)
 		}
+
+		// DL-11: exactly 1 ms after the margin still goes out, less does not.
+		if err := deadline.Inject(ctx, h, time.Minute-time.Millisecond); err != nil || h.Get("X-Request-Timeout-Ms") != "1" {
+			t.Errorf("1 ms left: %v, %v", h, err)
+		}
+		err = deadline.Inject(ctx, h, time.Minute-time.Millisecond+1)
+		if e, ok := errors.AsType[*deadline.Exceeded](err); !ok || e.Stage != deadline.StageDispatch || e.Budget != time.Minute || len(h) != 1 {
+			t.Errorf("999999 ns left: %v, %v", h, err)
+		}
+		// DL-10: rounded down, both forms, never up.
+		time.Sleep(time.Nanosecond)
+		if err := deadline.Inject(ctx, h, 0); err != nil || h.Get("X-Request-Timeout-Ms") != "59999" {
+			t.Errorf("1 ns less than a minute: %v, %v", h, err)
+		}
+		odd, cancel := deadline.With(t.Context(), deadline.After(7*24*365*time.Hour+1500*time.Microsecond-1))
+		defer cancel()
+		if err := deadline.Inject(odd, h, 0); err != nil || h.Get("X-Request-Timeout-Ms") != "9999999999" || !strings.HasSuffix(h.Get("X-Deadline"), "001") {
+			t.Errorf("seven years and 1.5 ms: %v, %v", h, err)
+		}
+		h = stale()
 
 		short, cancel := deadline.With(ctx, deadline.After(time.Second))
 		defer cancel()

@@ -17,13 +17,20 @@ type pipes struct {
 }
 
 // serve answers every URL of the client with h until the test ends.
-func serve(t *testing.T, h http.Handler) *http.Client {
+func serve(t *testing.T, h http.Handler) *http.Client { t.Helper(); return serveOver(t, 1, h) }
+
+// serveOver is serve with HTTP/1.1 or, without TLS, HTTP/2.
+func serveOver(t *testing.T, major int, h http.Handler) *http.Client {
 	t.Helper()
 	l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-	srv := &http.Server{Handler: h}
+	srv, tr := &http.Server{Handler: h}, &http.Transport{DialContext: l.dial}
+	if major == 2 {
+		only := new(http.Protocols)
+		only.SetUnencryptedHTTP2(true)
+		srv.Protocols, tr.Protocols = only, only
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Serve(l) })
-	tr := &http.Transport{DialContext: l.dial}
 	t.Cleanup(func() {
 		tr.CloseIdleConnections()
 		_ = srv.Close()

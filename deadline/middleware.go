@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -20,7 +21,7 @@ const (
 // Config of a [Middleware]. The zero value caps stated deadlines at one hour and
 // adds none of its own.
 type Config struct {
-	// Default bounds requests that state nothing. 0 = unbounded.
+	// Default bounds requests that state nothing; between Min and Max. 0 = unbounded.
 	Default time.Duration
 	// Max caps every deadline, counted from arrival. 0 = 1 h, -1 = no cap.
 	Max time.Duration
@@ -63,6 +64,7 @@ func New(cfg Config) (*Middleware, error) {
 	}
 	fault(cfg.Max > 0 && cfg.Min > cfg.Max, "Min is above Max")
 	fault(cfg.Max > 0 && cfg.Default > cfg.Max, "Default is above Max")
+	fault(cfg.Default > 0 && cfg.Default < cfg.Min, "Default is below Min")
 	if cfg.Answer == nil {
 		cfg.Answer = func(w http.ResponseWriter, _ *http.Request, status int, err error) {
 			http.Error(w, err.Error(), status)
@@ -89,101 +91,128 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		return
 	}
 	d = m.clamp(d, now)
-	if !d.IsZero() && d.Remaining() < m.cfg.Min {
+	if !d.IsZero() && d.budget < m.cfg.Min {
 		m.refuse(w, r, &Exceeded{Stage: StageArrival, Budget: d.budget, At: d.at})
 		return
 	}
-	ex := &exchange{m: m, conn: w, rw: responseWriter{ResponseWriter: w}}
-	ex.arrival = arrival{at: now, max: m.cfg.Max, conn: ex}
-	ctx := r.Context()
-	if outer, _ := From(ctx); d.IsZero() && outer.IsZero() {
-		ctx = context.WithValue(ctx, contextKey{}, budget{req: &ex.arrival}) // nothing to end
-	} else {
+	ex := &exchange{m: m, arrival: now, rw: responseWriter{ResponseWriter: w}}
+	ex.scope.req = ex
+	ctx := context.Context(&ex.scope)
+	bounded := ex.scope.enter(r.Context(), d)
+	if bounded {
 		var cancel context.CancelFunc
-		ctx, cancel = with(ctx, d, &ex.arrival, StageHandler)
+		ctx, cancel = ex.scope.bounded(StageHandler)
 		defer cancel()
 	}
 	inner := r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		ex.body = &requestBody{ReadCloser: r.Body, rc: http.NewResponseController(w)}
-		ex.rw.body, inner.Body = ex.body, ex.body
+		ex.rw.body = &requestBody{ReadCloser: r.Body, rc: http.NewResponseController(w), http1: r.ProtoMajor == 1}
+		inner.Body = ex.rw.body
 	}
-	if at, ok := ctx.Deadline(); ok {
-		ex.bound(at)
+	if bounded {
+		ex.bound(ex.scope.d.at)
 	}
 	next.ServeHTTP(&ex.rw, inner)
 	ex.finish(ctx, r, inner.Pattern)
 }
 
-// clamp applies Default and Max.
+// clamp applies Default and Max. A text that came in is forwarded even then: the
+// relative field tells the next hop about the shorter budget.
 func (m *Middleware) clamp(d Deadline, now time.Time) Deadline {
 	switch {
 	case d.IsZero() && m.cfg.Default > 0:
 		return since(now, m.cfg.Default)
-	case !d.IsZero() && m.cfg.Max >= 0:
-		return d.Earlier(since(now, m.cfg.Max))
+	case m.cfg.Max >= 0 && d.budget > m.cfg.Max: // both count from now
+		capped := since(now, m.cfg.Max)
+		capped.wire = d.wire
+		return capped
 	}
 	return d
 }
 
 // exchange is one request on its way through the middleware.
 type exchange struct {
-	m    *Middleware
-	conn http.ResponseWriter // what the server gave us
-	body *requestBody        // nil: the request has none
-	rw   responseWriter      // what the handler gets
-	arrival
+	m       *Middleware
+	arrival time.Time
+	rw      responseWriter // what the handler gets
+	scope   scope          // the request's context, but for its end
+
+	mu       sync.Mutex // MergeRelative may be called on any goroutine
+	merged   *Deadline  // by the body, earlier than scope's; nil = none
+	returned bool       // the handler has; the connection is the server's again
+}
+
+// tighten records d if it is earlier than what is in force, and moves the
+// connection's deadlines.
+func (ex *exchange) tighten(d Deadline) {
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	if now := ex.inForceLocked(); !ex.returned && (now.IsZero() || d.at.Before(now.at)) {
+		ex.merged = &d
+		ex.bound(d.at)
+	}
+}
+
+// done ends tighten and returns the deadline that was in force at last.
+func (ex *exchange) done() Deadline {
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	ex.returned = true
+	return ex.inForceLocked()
+}
+
+func (ex *exchange) inForceLocked() Deadline {
+	if ex.merged != nil {
+		return *ex.merged
+	}
+	return ex.scope.d
 }
 
 // bound moves the connection's deadlines, so that a handler blocked in a read or
 // write is released. A server that cannot do it is left as it is.
 func (ex *exchange) bound(at time.Time) {
-	ex.body.hold(at.Add(readGrace))
+	ex.rw.body.hold(at.Add(readGrace))
 	if grace := ex.m.cfg.WriteGrace; grace >= 0 {
-		_ = http.NewResponseController(ex.conn).SetWriteDeadline(at.Add(grace))
+		_ = http.NewResponseController(ex.rw.ResponseWriter).SetWriteDeadline(at.Add(grace))
 	}
 }
 
 // finish judges a handler that has returned.
 func (ex *exchange) finish(ctx context.Context, r *http.Request, route string) {
-	d, ok := From(ctx)
-	if merged := ex.merged.Load(); merged != nil {
-		d, ok = d.Earlier(*merged), true
-	}
-	if !ok {
+	d := ex.done()
+	if d.IsZero() {
 		return
 	}
-	if over := -d.Remaining(); over > lateAfter {
-		if route == "" {
-			route = r.Pattern
-		}
-		ex.m.cfg.Hooks.late(route, over)
+	left := d.Remaining()
+	if left < -lateAfter {
+		ex.m.cfg.Hooks.late(route, -left)
 	}
-	if ex.body.leave() && !ex.rw.started {
-		ex.conn.Header().Set("Connection", "close") // the rest of the body may never come
+	if ex.rw.body.leave() && ex.rw.body.http1 && !ex.rw.started {
+		// The rest of the body may never come: answer first, then discard it.
+		ex.rw.Header().Set("Connection", "close")
 	}
-	e := expiry(ctx, d)
+	e := expiry(ctx, d, left)
 	switch {
 	case e == nil:
 	case ex.rw.started:
 		ex.m.cfg.Hooks.exceeded(e)
 	default:
 		if grace := ex.m.cfg.WriteGrace; grace >= 0 {
-			_ = http.NewResponseController(ex.conn).SetWriteDeadline(time.Now().Add(grace))
+			_ = http.NewResponseController(ex.rw.ResponseWriter).SetWriteDeadline(time.Now().Add(grace))
 		}
-		ex.m.refuse(ex.conn, r, e)
+		ex.m.refuse(ex.rw.ResponseWriter, r, e)
 	}
 }
 
 // expiry returns why the request's time is over; nil if it is not, or if the
 // client went away first.
-func expiry(ctx context.Context, d Deadline) *Exceeded {
+func expiry(ctx context.Context, d Deadline, left time.Duration) *Exceeded {
 	cause := context.Cause(ctx)
 	if e, ok := errors.AsType[*Exceeded](cause); ok {
 		return e
 	}
 	ended := errors.Is(cause, context.DeadlineExceeded) // by a context around ours
-	if ended || cause == nil && d.Expired() {           // or by the body's deadline_ms
+	if ended || cause == nil && left <= 0 {             // or by the body's deadline_ms
 		return &Exceeded{Stage: StageHandler, Budget: d.budget, At: d.at}
 	}
 	return nil

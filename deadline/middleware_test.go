@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -57,6 +59,12 @@ func TestConfigFaults(t *testing.T) {
 	_, err = deadline.New(deadline.Config{Default: -1, Min: -1, Max: -2})
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("New = %v, want three faults", err)
+	}
+	if _, err = deadline.New(deadline.Config{Default: time.Microsecond}); err == nil || !strings.Contains(err.Error(), "Default is below Min") {
+		t.Errorf("New = %v: a Default that always ends before the handler begins", err)
+	}
+	if _, err = deadline.New(deadline.Config{Default: time.Second, Min: time.Second, Max: time.Second, WriteGrace: -1}); err != nil {
+		t.Errorf("New = %v at the limits", err)
 	}
 }
 
@@ -172,6 +180,57 @@ func TestAnswerHook(t *testing.T) {
 	}
 }
 
+// DL-14, DL-18: a 504 carries nothing that the handler prepared for a body of its
+// own, whatever the hook that writes it does.
+func TestPreparedHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		prepared := []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified", "Trailer"}
+		cfg := deadline.Config{Answer: func(w http.ResponseWriter, _ *http.Request, status int, _ error) { w.WriteHeader(status) }}
+		w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.Header.Set("X-Request-Timeout-Ms", "1000")
+		wrap(t, cfg, func(w http.ResponseWriter, r *http.Request) {
+			for _, key := range append(prepared, "X-Kept") {
+				w.Header().Set(key, "1")
+			}
+			<-r.Context().Done()
+		}).ServeHTTP(w, r)
+		for _, key := range prepared {
+			if w.Header().Get(key) != "" {
+				t.Errorf("%s is still there", key)
+			}
+		}
+		if w.Code != 504 || w.Header().Get("X-Kept") != "1" {
+			t.Errorf("%d %v", w.Code, w.Header())
+		}
+	})
+}
+
+// DL-14, DL-33: Answer and hooks run on the handler's goroutine, the only one that
+// writes.
+func TestOneGoroutine(t *testing.T) {
+	self := func() string {
+		text := string(debug.Stack())
+		return text[:strings.Index(text, " [")]
+	}
+	var seen []string
+	note := func() { seen = append(seen, self()) }
+	h := wrap(t, deadline.Config{
+		Answer: func(http.ResponseWriter, *http.Request, int, error) { note() },
+		Hooks:  deadline.Hooks{Exceeded: func(*deadline.Exceeded) { note() }, Malformed: func(*deadline.FormatError) { note() }},
+	}, func(_ http.ResponseWriter, r *http.Request) {
+		note()
+		<-r.Context().Done()
+	})
+	for _, stated := range []string{"5", "0", "x"} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.Header.Set("X-Request-Timeout-Ms", stated)
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	if want := slices.Repeat([]string{self()}, 7); !slices.Equal(seen, want) {
+		t.Errorf("ran on %q, want %q", seen, want)
+	}
+}
+
 // DL-17: who hangs up is not told anything, and it is no expiry.
 func TestClientGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -228,6 +287,28 @@ func TestLate(t *testing.T) {
 		}
 		if got != "POST /x 100.000001ms" {
 			t.Errorf("late %q", got)
+		}
+	})
+}
+
+// DL-4: a deadline_ms that is merged inside of a shorter context bounds the
+// request by what the client stated, not by that context.
+func TestMergeRelativeInShorterContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		expiries := 0
+		cfg := deadline.Config{Hooks: deadline.Hooks{Exceeded: func(*deadline.Exceeded) { expiries++ }}}
+		client := serve(t, wrap(t, cfg, func(_ http.ResponseWriter, r *http.Request) {
+			short, cancel := context.WithTimeout(r.Context(), time.Second)
+			defer cancel()
+			ctx, cancel, err := deadline.MergeRelative(short, 5000)
+			defer cancel()
+			if d, _ := deadline.From(ctx); err != nil || d.Remaining() != time.Second {
+				t.Errorf("%v left, %v", d.Remaining(), err)
+			}
+			time.Sleep(5*time.Second - 1) // the request has time
+		}))
+		if resp, _ := call(t, client, nil, "X-Request-Timeout-Ms", "9000"); resp.StatusCode != 200 || expiries != 0 {
+			t.Errorf("%d, %d expiries", resp.StatusCode, expiries)
 		}
 	})
 }

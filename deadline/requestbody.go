@@ -13,7 +13,8 @@ import (
 // connection's context, and so every later request on a kept-alive connection.
 type requestBody struct {
 	io.ReadCloser
-	rc *http.ResponseController
+	rc    *http.ResponseController
+	http1 bool
 
 	mu   sync.Mutex // full duplex: one goroutine reads, another one writes
 	at   time.Time  // the read deadline; zero = none set

@@ -29,10 +29,18 @@ func (w *responseWriter) sent() {
 	}
 }
 
-// EnableFullDuplex passes on.
+// EnableFullDuplex passes on. With a request body over HTTP/1 it also makes this
+// the connection's last exchange: where a read deadline ends the body after the
+// header has left, net/http goes on with the rest of it as if it were the next
+// request.
 func (w *responseWriter) EnableFullDuplex() error {
 	err := http.NewResponseController(w.ResponseWriter).EnableFullDuplex()
-	w.duplex = w.duplex || err == nil
+	if err == nil {
+		w.duplex = true
+		if w.body != nil && w.body.http1 {
+			w.Header().Set("Connection", "close")
+		}
+	}
 	return err
 }
 

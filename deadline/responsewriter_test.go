@@ -23,7 +23,12 @@ func TestHijack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
 		exceeded := make(chan struct{}, 2)
-		m, err := deadline.New(deadline.Config{Hooks: deadline.Hooks{Exceeded: func(*deadline.Exceeded) { exceeded <- struct{}{} }}})
+		m, err := deadline.New(deadline.Config{
+			Answer: func(http.ResponseWriter, *http.Request, int, error) {
+				t.Error("answered on a connection that is not the server's")
+			},
+			Hooks: deadline.Hooks{Exceeded: func(*deadline.Exceeded) { exceeded <- struct{}{} }},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,9 +15,11 @@ import (
 type Transport struct {
 	// Base does the work. nil = http.DefaultTransport.
 	Base http.RoundTripper
-	// Margin is kept back for the way home.
+	// Margin is kept back for the way home: enough that the other side's 504
+	// arrives while there is time to pass it on. 0, or negative = nothing.
 	Margin time.Duration
-	// Default bounds requests whose context has no deadline. 0 = unbounded.
+	// Default bounds requests whose context has no deadline, body included.
+	// 0 = unbounded.
 	Default time.Duration
 	// Hop names the other side in errors. "" = the URL's host.
 	Hop string
@@ -27,8 +29,10 @@ type Transport struct {
 // that of reading the body, is an [*Exceeded] of stage dispatch.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := r.Context(), context.CancelFunc(func() {})
-	if _, ok := From(ctx); !ok && t.Default > 0 {
-		ctx, cancel = with(ctx, After(t.Default), nil, StageDispatch)
+	d, ok := From(ctx)
+	if !ok && t.Default > 0 {
+		d = After(t.Default)
+		ctx, cancel = with(ctx, d, StageDispatch)
 	}
 	out := r.Clone(ctx)
 	if out.Header == nil {
@@ -47,7 +51,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp, err := base.RoundTrip(out)
 	if err != nil {
-		err = t.explain(ctx, err, r)
+		err = t.explain(ctx, d, err, r)
 		cancel()
 		return nil, err
 	}
@@ -55,17 +59,16 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return resp, nil // its body is also a writer and must stay as it is
 	}
 	resp.Body = &body{ReadCloser: resp.Body, cancel: sync.OnceFunc(cancel), explain: func(err error) error {
-		return t.explain(ctx, err, r)
+		return t.explain(ctx, d, err, r)
 	}}
 	return resp, nil
 }
 
 // explain replaces an error that the deadline caused.
-func (t *Transport) explain(ctx context.Context, err error, r *http.Request) error {
+func (t *Transport) explain(ctx context.Context, d Deadline, err error, r *http.Request) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return err
 	}
-	d, _ := From(ctx)
 	return t.named(&Exceeded{Stage: StageDispatch, Budget: d.budget, At: d.at}, r)
 }
 

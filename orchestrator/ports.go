@@ -26,12 +26,12 @@ type PoolControl interface {
 	Workers(ctx context.Context, pool poolregistry.PoolKey) ([]WorkerAccess, error)
 }
 
-// WorkerAccess is the address and credential of one worker. Printing it in any
-// form leaves the token out.
+// WorkerAccess is the address and credential of one worker. fmt, slog,
+// encoding/json and encoding/xml leave the token out.
 type WorkerAccess struct {
 	Worker string
 	URL    string
-	Token  string // "" = none
+	Token  string `json:"-" xml:"-"` // "" = none
 }
 
 // Format writes the access without its token.

@@ -10,8 +10,8 @@ import (
 	"github.com/llorch/llorch/poolregistry"
 )
 
-// Worker is one worker with the key that its requests need. The key is in no
-// rendering of the value, JSON included.
+// Worker is one worker with the key that its requests need. fmt, slog and
+// encoding/json leave the key out.
 type Worker struct {
 	poolregistry.Worker
 	Token string
