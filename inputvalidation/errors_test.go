@@ -81,63 +81,59 @@ func TestErrorMatchesFS(t *testing.T) {
 	}
 }
 
-// parsers lists every function that judges a text; all must obey VAL-3 and G3.
-var parsers = map[string]func(field, s string) error{
-	"CheckIdentifier": func(f, s string) error {
-		return inputvalidation.CheckIdentifier(f, s, inputvalidation.IdentRules{})
-	},
-	"ParseUUID":     func(f, s string) error { _, err := inputvalidation.ParseUUID(f, s); return err },
-	"ParseHex":      func(f, s string) error { _, err := inputvalidation.ParseHex(f, s, 16); return err },
-	"ParsePrompt":   func(f, s string) error { _, err := inputvalidation.ParsePrompt(f, s, 0, 64); return err },
-	"ParseModelRef": func(f, s string) error { _, err := inputvalidation.ParseModelRef(f, s); return err },
-	"ParseRelPath":  func(f, s string) error { _, err := inputvalidation.ParseRelPath(f, s); return err },
-	"CheckJSON":     func(f, s string) error { return inputvalidation.CheckJSON(f, []byte(s), 5000) },
-}
-
-// VAL-3: empty, then length, then UTF-8 win over everything else.
-func TestCheckOrder(t *testing.T) {
-	long := strings.Repeat("\xff\n", 4000)
-	for name, parse := range parsers {
-		wantRule(t, name+"(empty)", parse("f", ""), inputvalidation.RuleEmpty)
-		wantRule(t, name+"(long and damaged)", parse("f", long), inputvalidation.RuleTooLong)
-		if e := wantRule(t, name+"(damaged)", parse("f", "\n\x00 \xc3("), inputvalidation.RuleUTF8); name != "ParseHex" && e.Offset != 3 {
-			t.Errorf("%s(damaged) offset = %d, want 3", name, e.Offset)
-		}
-	}
-}
-
-// NUL is refused at the start, in the middle and at the end, everywhere.
-func TestNULRefused(t *testing.T) {
-	for name, parse := range parsers {
-		for _, s := range []string{"\x00ab", "a\x00b", "ab\x00"} {
-			if parse("f", s) == nil {
-				t.Errorf("%s accepts NUL in %q", name, s)
-			}
-		}
-	}
-}
-
-// TestErrorsNeverEcho feeds a canary in every position of every grammar (G3).
+// TestErrorsNeverEcho feeds a canary in every position of every grammar, to
+// every validator and as a path to every method of a Tree (G3, VAL-1, VAL-2).
 func TestErrorsNeverEcho(t *testing.T) {
 	const canary = "zZqCanary7"
+	quiet := func(what string, err error) {
+		if err == nil {
+			return
+		}
+		wire, _ := json.Marshal(err)
+		if strings.Contains(err.Error()+string(wire), canary) {
+			t.Errorf("%s echoes its input: %v %s", what, err, wire)
+		}
+		if inner := errors.Unwrap(err); inner != nil {
+			t.Errorf("%s has %v inside", what, inner)
+		}
+	}
 	frames := []string{
 		"%", "%:", ":%", "%/", "/%", "a/%", "a/b@%", "a/b:%", "a/b/%", "a/b::file=%", "hf:%", "file:%", "https:%", "https://%",
 		"https://%/x", "https://a.b:%/x", "https://a.b/%", "s3://%", "a#%", "a#sha256=%", "../%", "%/..", "\x1b%", "% ", " %", "%\xff", "%\x00", "-%",
 		`{"%":1,"%":2}`, `["%",]`, `{%}`, `"%`, `"\ud800%"`, `{"a":"%"}x`, "com1.%", "%.", "%--/x", "a/%.git",
 	}
-	for name, parse := range parsers {
+	for _, b := range behaviours() {
 		for _, frame := range frames {
 			for _, s := range []string{frame, frame + strings.Repeat("y", 5000)} {
-				input := strings.ReplaceAll(s, "%", canary)
-				err := parse("f", input)
-				if err == nil {
-					continue
-				}
-				wire, _ := json.Marshal(err)
-				if strings.Contains(err.Error()+string(wire), canary) {
-					t.Errorf("%s(%q) echoes its input: %v %s", name, input, err, wire)
-				}
+				quiet(b.name, b.check("f", strings.ReplaceAll(s, "%", canary)))
 			}
+		}
+		full := b.accept(min(b.limit, 100))
+		for i := range full {
+			for _, bad := range []string{"", "\x00", "\xff", "..", "%", "/", ":"} {
+				quiet(b.name, b.check("f", full[:i]+canary+bad+full[i:]))
+			}
+		}
+		quiet(b.name+" with a hostile field", b.check(canary+"\n", ""))
+	}
+	_, err := inputvalidation.Unescape(canary + `\q` + canary)
+	quiet("Unescape", err)
+	quiet("DialControl", inputvalidation.DialControl()("tcp4", canary+":1", nil))
+	_, err = inputvalidation.OpenTree("/"+canary, inputvalidation.TreeConfig{})
+	quiet("OpenTree", err)
+	tree := openTree(t, t.TempDir(), inputvalidation.TreeConfig{})
+	for _, path := range []string{canary, canary + "/" + canary} {
+		p := relPath(t, path)
+		_, _, err1 := tree.Open(p)
+		_, err2 := tree.ReadFile(p, 10)
+		_, err3 := tree.Create(relPath(t, "none/"+path), 0o600)
+		_, err4 := tree.Sub(p, false)
+		_, err5 := p.Join(inputvalidation.RelPath{})
+		for _, err := range []error{err1, err2, err3, err4, err5, tree.WriteFile(relPath(t, "none/"+path), nil, 0o600), tree.Remove(p)} {
+			if err == nil {
+				t.Fatalf("a method accepts %s", path)
+			}
+			quiet("Tree", err)
 		}
 	}
 }

@@ -51,16 +51,11 @@ func TestEscapeVectors(t *testing.T) {
 	}
 }
 
-// mustHide reports by the tables of package unicode, independently of
-// strconv.IsPrint, whether a rune may never stand raw.
-func mustHide(r rune) bool {
-	return r != ' ' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Zs, unicode.Co,
-		unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector, unicode.Noncharacter_Code_Point)
-}
-
-// VAL-14 over every rune: lossless, distinct, hidden where needed, a Go literal.
+// VAL-14 over all 1,112,064 runes: lossless, without a collision, hidden where
+// needed, a Go literal.
 func TestEscapeEveryRune(t *testing.T) {
-	seen := make(map[string]rune, 300_000)
+	t.Parallel()
+	seen := make(map[string]rune, unicode.MaxRune)
 	for r := rune(0); r <= unicode.MaxRune; r++ {
 		if !utf8.ValidRune(r) {
 			continue
@@ -70,29 +65,32 @@ func TestEscapeEveryRune(t *testing.T) {
 		if back, err := inputvalidation.Unescape(got); back != s || err != nil {
 			t.Fatalf("Unescape(Escape(%U)) = %+q, %v", r, back, err)
 		}
-		if got == s {
-			if mustHide(r) || r == '\\' {
-				t.Errorf("%U stays raw", r)
-			}
-			continue
-		}
 		if other, dup := seen[got]; dup {
 			t.Fatalf("%U and %U both escape to %s", r, other, got)
 		}
 		seen[got] = r
-		if lit, err := strconv.Unquote(`"` + got + `"`); lit != s || err != nil {
-			t.Fatalf("%s is not a Go literal of %U: %v", got, r, err)
+		if got == s {
+			if mustHide(r) || !strconv.IsPrint(r) || r == '\\' {
+				t.Errorf("%U stays raw", r)
+			}
+			continue
 		}
+		if lit, err := strconv.Unquote(`"` + got + `"`); lit != s || err != nil || dangerousAt(got) >= 0 {
+			t.Fatalf("%s is not a harmless Go literal of %U: %v", got, r, err)
+		}
+	}
+	if len(seen) != 1_112_064 {
+		t.Errorf("%d runes were tried, want 1,112,064", len(seen))
 	}
 }
 
-// G4 on 500,000 random byte strings: round trip, growth, Go literal. The round
-// trip excludes collisions.
+// G4 on 500,000 random byte strings: every law, and no two that look the same.
 func TestEscapeRandomBytes(t *testing.T) {
+	t.Parallel()
 	const spice = "\\\"n\n\t\xe2\x80\xae\xc3\xed"
 	rng := rand.New(rand.NewPCG(14, 15))
+	seen, seenBlock := make(map[string]string, 500_000), make(map[string]string, 500_000)
 	buf := make([]byte, 24)
-	drop, dropEscaped := strings.NewReplacer("\n", "", "\t", ""), strings.NewReplacer("\n", "", "\t", "", `\`, `\\`)
 	for range 500_000 {
 		b := buf[:rng.IntN(len(buf))]
 		for i := range b {
@@ -102,21 +100,15 @@ func TestEscapeRandomBytes(t *testing.T) {
 			}
 		}
 		s := string(b)
-		got := inputvalidation.Escape(s)
-		back, err := inputvalidation.Unescape(got)
-		if back != s || err != nil || len(got) > 4*len(s) {
-			t.Fatalf("Escape(%+q) = %+q, back %+q, %v", s, got, back, err)
+		escapeLaws(t, s)
+		got, block := inputvalidation.Escape(s), inputvalidation.EscapeBlock(s)
+		if other, found := seen[got]; found && other != s {
+			t.Fatalf("%+q and %+q both escape to %+q", s, other, got)
 		}
-		if lit, err := strconv.Unquote(`"` + strings.ReplaceAll(got, `"`, `\"`) + `"`); lit != s || err != nil {
-			t.Fatalf("%s is not a Go literal of %+q: %v", got, s, err)
+		if other, found := seenBlock[block]; found && other != s {
+			t.Fatalf("%+q and %+q both escape to the block %+q", s, other, block)
 		}
-		block := inputvalidation.EscapeBlock(s)
-		if back, err := inputvalidation.Unescape(block); back != s || err != nil {
-			t.Fatalf("Unescape(EscapeBlock(%+q)) = %+q, %v", s, back, err)
-		}
-		if inputvalidation.Escape(drop.Replace(block)) != dropEscaped.Replace(block) {
-			t.Fatalf("EscapeBlock(%+q) = %+q keeps more than LF and TAB", s, block)
-		}
+		seen[got], seenBlock[block] = s, s
 	}
 }
 
@@ -146,29 +138,19 @@ func TestEscapeMaxLaw(t *testing.T) {
 			s = rapid.StringN(0, 60, -1).Draw(t, "s2")
 		}
 		limit := rapid.IntRange(-5, 150).Draw(t, "max")
-		got, full := inputvalidation.EscapeMax(s, limit), inputvalidation.Escape(s)
-		limit = max(limit, 24)
-		if len(full) <= limit {
-			if got != full {
-				t.Fatalf("EscapeMax(%+q, %d) = %+q, want all of %+q", s, limit, got, full)
-			}
-			return
-		}
-		at := strings.LastIndex(got, `\+`)
-		if at < 0 || len(got) > limit || !strings.HasPrefix(full, got[:at]) {
-			t.Fatalf("EscapeMax(%+q, %d) = %+q", s, limit, got)
-		}
-		head, err := inputvalidation.Unescape(got[:at])
-		if omitted, _ := strconv.Atoi(got[at+2:]); err != nil || len(head)+omitted != len(s) || !strings.HasPrefix(s, head) {
-			t.Fatalf("EscapeMax(%+q, %d) = %+q: head %+q, %v", s, limit, got, head, err)
-		}
-		if len(got) < limit-12 { // the longest unit and a suffix that grows by a digit
-			t.Fatalf("EscapeMax(%+q, %d) = %+q wastes %d bytes", s, limit, got, limit-len(got))
-		}
-		if _, err := inputvalidation.Unescape(got); err == nil {
-			t.Fatalf("Unescape(%+q) accepts a cut text", got)
-		}
+		escapeMaxLaw(t, s, limit)
 	})
+}
+
+// VAL-17: a limit below 24 counts as 24, where "\+" and every count have room.
+func TestEscapeMaxSmallLimits(t *testing.T) {
+	for limit := -1; limit < 32; limit++ {
+		for n := range 40 {
+			for _, unit := range []string{"a", "\\", "\xff", "\u65e5", "\U000e0041"} {
+				escapeMaxLaw(t, strings.Repeat(unit, n), limit)
+			}
+		}
+	}
 }
 
 // VAL-17: clean text is the same string, without allocation.
@@ -194,16 +176,4 @@ func FuzzUnescape(f *testing.F) {
 			t.Errorf("Unescape(%+q) grows to %+q", s, raw)
 		}
 	})
-}
-
-func BenchmarkEscape(b *testing.B) {
-	dirty := strings.Repeat("\x1b[31m\u202e\\\xff..", 16)[:128]
-	for name, s := range map[string]string{"clean-ascii128": strings.Repeat("clean... ", 15)[:128], "dirty128": dirty} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				_ = inputvalidation.Escape(s)
-			}
-		})
-	}
 }

@@ -1,9 +1,12 @@
 package inputvalidation_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -14,11 +17,13 @@ import (
 func Example() {
 	err := inputvalidation.CheckIdentifier("name", "../etc", inputvalidation.IdentRules{})
 	_, err2 := inputvalidation.ParseModelRef("model", "http://example.org/m")
-	fmt.Println(errors.Join(err, err2))
+	err3 := inputvalidation.CheckJSON("body", []byte(`{"role":"user","role":"admin"}`), 0)
+	fmt.Println(errors.Join(err, err2, err3))
 	fmt.Println("agent:", inputvalidation.Escape("curl\x1b[2J\nforged"))
 	// Output:
 	// name: has a character that is not allowed at byte 0
 	// model: has an unknown scheme at byte 0
+	// body: repeats a member name at byte 15
 	// agent: curl\x1b[2J\nforged
 }
 
@@ -100,6 +105,16 @@ func ExampleEscape() {
 	// true <nil>
 }
 
+func ExampleUnescape() {
+	back, err := inputvalidation.Unescape(`tab\tand a stray byte \xff`)
+	fmt.Printf("%q %v\n", back, err)
+	_, err = inputvalidation.Unescape(`C:\models`)
+	fmt.Println(err)
+	// Output:
+	// "tab\tand a stray byte \xff" <nil>
+	// text: does not have the required form at byte 2
+}
+
 func ExampleEscapeMax() {
 	fmt.Println(inputvalidation.EscapeMax("a very long user agent string from a stranger", 30))
 	// Output: a very long user agent str\+19
@@ -130,6 +145,68 @@ func ExampleOpenTree() {
 	// Output:
 	// <nil>
 	// {"epoch":7} <nil>
+}
+
+func ExampleTree_Files() {
+	dir, err := os.MkdirTemp("", "models")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	tree, err := inputvalidation.OpenTree(dir, inputvalidation.TreeConfig{})
+	if err != nil {
+		panic(err)
+	}
+	defer tree.Close()
+	p, _ := inputvalidation.ParseRelPath("path", "org/llama")
+	sub, err := tree.Sub(p, true) // makes org and org/llama
+	if err != nil {
+		panic(err)
+	}
+	defer sub.Close()
+	for _, name := range []string{"model.gguf", "config.json"} {
+		f, _ := inputvalidation.ParseRelPath("path", name)
+		if err := sub.WriteFile(f, []byte(name), 0o600); err != nil {
+			panic(err)
+		}
+	}
+	for f, err := range tree.Files(context.Background()) {
+		fmt.Println(f.Path, f.Size, err)
+	}
+	// Output:
+	// org/llama/config.json 11 <nil>
+	// org/llama/model.gguf 10 <nil>
+}
+
+func ExampleTree_Sub() {
+	dir, err := os.MkdirTemp("", "state")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	tree, err := inputvalidation.OpenTree(dir, inputvalidation.TreeConfig{})
+	if err != nil {
+		panic(err)
+	}
+	defer tree.Close()
+	p, _ := inputvalidation.ParseRelPath("path", "leases")
+	_, err = tree.Sub(p, false)
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	sub, err := tree.Sub(p, true)
+	fmt.Println(err, sub.Close())
+	// Output:
+	// true
+	// <nil> <nil>
+}
+
+func ExampleClassifyAddr() {
+	for _, a := range []string{"192.0.43.8", "10.1.2.3", "::ffff:169.254.169.254"} {
+		fmt.Println(inputvalidation.ClassifyAddr(netip.MustParseAddr(a)))
+	}
+	// Output:
+	// public
+	// private
+	// metadata
 }
 
 func ExampleDialControl() {

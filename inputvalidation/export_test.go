@@ -15,5 +15,7 @@ type (
 
 var (
 	ReplaceFile = replaceFile
+	MakeDir     = makeDir
 	OpenSame    = openSame
+	OpenSameDir = openSameDir
 )

@@ -1,6 +1,7 @@
 package inputvalidation_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/llorch/llorch/inputvalidation"
@@ -23,4 +24,16 @@ func relPath(t testing.TB, s string) inputvalidation.RelPath {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// quickDir is t.TempDir in memory, where there is such a directory: for tests
+// that are about many calls and not about durability.
+func quickDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "inputvalidation")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // best effort: it is in memory
+	return dir
 }

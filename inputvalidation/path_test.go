@@ -98,7 +98,7 @@ func TestRelPathText(t *testing.T) {
 }
 
 // relPathLaws: accepted means below any root, one line, and parses to itself.
-func relPathLaws(t interface{ Fatalf(string, ...any) }, s string) {
+func relPathLaws(t failer, s string) {
 	p, err := inputvalidation.ParseRelPath("f", s)
 	if err != nil {
 		return

@@ -65,6 +65,9 @@ func TestPromptRedacted(t *testing.T) {
 			t.Errorf("Sprintf(%q) of a holder shows the text: %q", verb, got)
 		}
 	}
+	if text, err := p.MarshalText(); p.String() != shown || p.GoString() != shown || p.LogValue().String() != shown || string(text) != shown || err != nil {
+		t.Errorf("String, GoString, LogValue, MarshalText = %q, %q, %q, %q, %v", p.String(), p.GoString(), p.LogValue(), text, err)
+	}
 	var out bytes.Buffer
 	slog.New(slog.NewTextHandler(&out, nil)).Info("m", "p", p, "h", holder)
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("m", "p", p, "h", holder)
@@ -97,17 +100,6 @@ func FuzzPrompt(f *testing.F) {
 		p, err := inputvalidation.ParsePrompt("f", s, runes, bytes)
 		if err == nil && (p.Reveal() != s || !utf8.ValidString(s) || s == "" || strings.Contains(s, "\x00")) {
 			t.Errorf("ParsePrompt accepts %q", s)
-		}
-	})
-}
-
-func BenchmarkParsePrompt(b *testing.B) {
-	s := strings.Repeat("The quick brown fox. ", 200)[:4096]
-	b.Run("4KiB", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := inputvalidation.ParsePrompt("prompt", s, 0, 0); err != nil {
-				b.Fatal(err)
-			}
 		}
 	})
 }

@@ -189,34 +189,3 @@ func FuzzCheckJSON(f *testing.F) {
 		}
 	})
 }
-
-// BenchmarkCheckJSON compares with what a caller would otherwise run.
-func BenchmarkCheckJSON(b *testing.B) {
-	var body bytes.Buffer
-	body.WriteString(`{"model":"m","messages":[`)
-	for i := 0; body.Len() < 64<<10; i++ {
-		if i > 0 {
-			body.WriteByte(',')
-		}
-		fmt.Fprintf(&body, `{"role":"user","content":"line %d\n%s","n":%d}`, i, strings.Repeat("some words ", 20), i)
-	}
-	body.WriteString(`]}`)
-	raw := body.Bytes()
-	b.Run("64KiB", func(b *testing.B) {
-		b.SetBytes(int64(len(raw)))
-		for b.Loop() {
-			if err := inputvalidation.CheckJSON("body", raw, 0); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("64KiB-reference", func(b *testing.B) {
-		b.SetBytes(int64(len(raw)))
-		for b.Loop() {
-			var v any
-			if !json.Valid(raw) || json.Unmarshal(raw, &v) != nil {
-				b.Fatal("invalid")
-			}
-		}
-	})
-}

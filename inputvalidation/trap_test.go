@@ -18,8 +18,7 @@ import (
 )
 
 // Each test is a mistake that similar software made. TestTrap_WalkRace and
-// TestTrap_FIFOBlocks are TestTreeSwapRaces and TestTreeFIFOSwap;
-// TestTrap_ErrorEchoesInput is TestErrorsNeverEcho.
+// TestTrap_FIFOBlocks stand in tree_race_test.go.
 
 func wantEscape(t *testing.T, in, want string) {
 	t.Helper()
@@ -207,6 +206,26 @@ func TestTrap_BytesVersusRunes(t *testing.T) {
 	}
 	if utf8.RuneCountInString(s) != 100 {
 		t.Fatal("wrong test data")
+	}
+}
+
+// An error that quotes its input carries secrets and terminal escapes into logs
+// and answers. TestErrorsNeverEcho tries every position.
+func TestTrap_ErrorEchoesInput(t *testing.T) {
+	const secret = "sk-live-\x1b[2J0123"
+	for what, err := range map[string]error{
+		"identifier": inputvalidation.CheckIdentifier("key", secret, inputvalidation.IdentRules{}),
+		"JSON":       inputvalidation.CheckJSON("key", []byte(`{"`+secret+`":1}`), 0),
+		"field":      inputvalidation.CheckIdentifier(secret, "", inputvalidation.IdentRules{}),
+	} {
+		wire, _ := json.Marshal(err)
+		if text := err.Error() + string(wire); strings.Contains(text, "sk-live") || inputvalidation.Escape(text) != text {
+			t.Errorf("%s: %q", what, text)
+		}
+	}
+	_, err := inputvalidation.OpenTree(filepath.Join(t.TempDir(), "sk-live"), inputvalidation.TreeConfig{})
+	if err == nil || strings.Contains(err.Error(), "sk-live") {
+		t.Errorf("OpenTree = %v", err)
 	}
 }
 

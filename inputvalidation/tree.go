@@ -21,7 +21,21 @@ type TreeConfig struct {
 	// directory. Default: RuleOutside. The directories named by a path are
 	// checked, not those that a followed link passes through.
 	CrossDevice bool
+	// MaxDepth bounds the components of a path that [Tree.Files] lists,
+	// 1..2048; 0 = 32.
+	MaxDepth int
+	// MaxEntries bounds the directory entries of every kind that one
+	// [Tree.Files] looks at, 1 or more; 0 = 1,000,000. Their names are what
+	// Files holds in memory.
+	MaxEntries int
 }
+
+const (
+	defaultMaxDepth   = 32
+	defaultMaxEntries = 1_000_000
+	// mostComponents is the number of components that a RelPath can have.
+	mostComponents = (maxRelPath + 1) / 2
+)
 
 // Tree gives access to the files of one directory and never to anything
 // outside, nor to a symbolic link (unless FollowWithin), device, FIFO, socket
@@ -31,56 +45,74 @@ type TreeConfig struct {
 // fs.ErrClosed; every other error is an [*Error] without any path.
 type Tree struct {
 	root   *os.Root
-	device uint64 // of the directory itself
-	cfg    TreeConfig
+	self   fs.FileInfo // of the directory itself
+	cfg    TreeConfig  // without zeros
 	closed atomic.Bool
 }
 
 // OpenTree opens an absolute, existing directory. dir comes from the operator:
 // links on the way to it are followed. The file systems proc and sysfs are
-// RuleOutside.
+// RuleOutside. A bound of cfg outside its range is RuleBounds.
 func OpenTree(dir string, cfg TreeConfig) (*Tree, error) {
-	if dir == "" {
-		return nil, refuse("dir", RuleEmpty)
+	if cfg.MaxDepth == 0 {
+		cfg.MaxDepth = defaultMaxDepth
 	}
-	if !filepath.IsAbs(dir) {
+	if cfg.MaxEntries == 0 {
+		cfg.MaxEntries = defaultMaxEntries
+	}
+	switch {
+	case cfg.MaxDepth < 1 || cfg.MaxDepth > mostComponents:
+		return nil, refuse("max_depth", RuleBounds)
+	case cfg.MaxEntries < 1:
+		return nil, refuse("max_entries", RuleBounds)
+	case dir == "":
+		return nil, refuse("dir", RuleEmpty)
+	case !filepath.IsAbs(dir):
 		return nil, refuse("dir", RuleSyntax)
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := os.OpenRoot(dir + onlyDirectory)
 	if err != nil {
-		if fi, statErr := os.Stat(dir); statErr == nil && !fi.IsDir() {
-			return nil, refuse("dir", RuleNotRegular)
-		}
 		return nil, treeError("dir", err)
 	}
-	t := &Tree{root: root, cfg: cfg}
-	if err := t.inspect(); err != nil {
-		_ = root.Close() // read only: nothing can be lost
-		return nil, err
-	}
-	return t, nil
+	return newTree("dir", root, cfg)
 }
 
-// inspect learns the device of the directory and refuses kernel file systems.
-func (t *Tree) inspect() error {
-	f, err := t.root.Open(".")
+// onlyDirectory, behind a name that [os.OpenRoot] is to open, keeps it from
+// opening anything but a directory: it would wait for the writer of a FIFO and
+// find out afterwards that this is none.
+const onlyDirectory = "/."
+
+// newTree makes a Tree of an open directory, which it owns, unless the kernel
+// serves itself there.
+func newTree(field string, root *os.Root, cfg TreeConfig) (*Tree, error) {
+	self, err := root.Stat(".")
+	kernel := false
+	if err == nil {
+		kernel, err = onKernelFS(root)
+	}
+	if err == nil && kernel {
+		err = refuse(field, RuleOutside)
+	}
 	if err != nil {
-		return treeError("dir", err)
+		_ = root.Close() // a directory handle: nothing can be lost
+		return nil, treeError(field, err)
 	}
-	defer f.Close()
-	kernel, err := onKernelFS(f)
+	return &Tree{root: root, self: self, cfg: cfg}, nil
+}
+
+// Sub returns the directory p as a Tree with the same rules, which has its own
+// handle and Close; for it, what is beside p is outside. Another kind of file is
+// RuleNotRegular, a link RuleSymlink. With create, missing directories are made,
+// with the permissions 0700 before the umask; they are durable when Sub returns.
+func (t *Tree) Sub(p RelPath, create bool) (*Tree, error) {
+	if err := t.ready(p); err != nil {
+		return nil, err
+	}
+	dir, err := t.openDir(p.text, create)
 	if err != nil {
-		return treeError("dir", err)
+		return nil, err
 	}
-	if kernel {
-		return refuse("dir", RuleOutside)
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		return treeError("dir", err)
-	}
-	t.device = deviceOf(fi)
-	return nil
+	return newTree("path", dir, t.cfg)
 }
 
 // Close releases the directory. Files opened through t stay open.
@@ -94,20 +126,15 @@ func (t *Tree) Close() error {
 // Open opens a regular file for reading and returns its description as of the
 // opening. Nothing else is opened even for a moment, so a FIFO cannot block it.
 func (t *Tree) Open(p RelPath) (*os.File, fs.FileInfo, error) {
-	if t.cfg.FollowWithin {
-		if err := t.ready(p); err != nil {
-			return nil, nil, err
-		}
-		if err := t.checkDevices(p); err != nil {
-			return nil, nil, err
-		}
-		return openSame(t.root, p.text, t.root.Stat)
-	}
 	var f *os.File
 	var fi fs.FileInfo
 	err := t.inParent(p, func(dir *os.Root, base string) error {
+		look := dir.Lstat
+		if t.cfg.FollowWithin {
+			dir, base, look = t.root, p.text, t.root.Stat
+		}
 		var err error
-		f, fi, err = openSame(dir, base, dir.Lstat)
+		f, fi, err = openSame(dir, base, look)
 		return err
 	})
 	return f, fi, err
@@ -181,85 +208,94 @@ func (t *Tree) ready(p RelPath) error {
 	return nil
 }
 
-// inParent calls do with a handle on the directory that holds p, reached
-// component by component.
+// inParent calls do with a handle on the directory that holds p.
 func (t *Tree) inParent(p RelPath, do func(dir *os.Root, base string) error) error {
 	if err := t.ready(p); err != nil {
 		return err
 	}
-	dir := t.root
-	rest := p.text
-	for {
-		part, tail, more := strings.Cut(rest, "/")
-		if !more {
-			return do(dir, part)
-		}
-		next, err := t.enter(dir, part)
-		if err != nil {
-			return err
-		}
-		defer next.Close() // at most 2,048 components; all closed before inParent returns
-		dir, rest = next, tail
+	slash := strings.LastIndexByte(p.text, '/')
+	if slash < 0 {
+		return do(t.root, p.text)
 	}
+	dir, err := t.openDir(p.text[:slash], false)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return do(dir, p.text[slash+1:])
 }
 
-// enter opens the directory name of dir and makes sure that it is the one that
-// stood there.
-func (t *Tree) enter(dir *os.Root, name string) (*os.Root, error) {
+// openDir returns a handle on the directory path, reached component by
+// component; the caller closes it. With create it makes what is missing.
+func (t *Tree) openDir(path string, create bool) (*os.Root, error) {
+	dir := t.root
+	for end := 0; end < len(path); end++ {
+		start := end
+		if i := strings.IndexByte(path[end:], '/'); i >= 0 {
+			end += i
+		} else {
+			end = len(path)
+		}
+		next, err := t.enter(dir, path[:end], path[start:end])
+		if create && errors.Is(err, fs.ErrNotExist) {
+			if err = makeDir(rootDir{dir}, path[start:end]); err == nil {
+				next, err = t.enter(dir, path[:end], path[start:end])
+			}
+		}
+		if dir != t.root {
+			_ = dir.Close() // a directory handle: nothing can be lost
+		}
+		if err != nil {
+			return nil, err
+		}
+		dir = next
+	}
+	return dir, nil
+}
+
+// enter opens the directory base of dir, which is path from the top, and makes
+// sure that it is the one that stood there. Links are followed from the top,
+// because they may lead up and still stay inside.
+func (t *Tree) enter(dir *os.Root, path, base string) (*os.Root, error) {
 	look := dir.Lstat
 	if t.cfg.FollowWithin {
-		look = dir.Stat
+		dir, base, look = t.root, path, t.root.Stat
 	}
-	before, err := look(name)
+	before, err := look(base)
 	if err != nil {
 		return nil, treeError("path", err)
-	}
-	if before.Mode()&fs.ModeSymlink != 0 {
-		return nil, refuse("path", RuleSymlink)
 	}
 	if err := t.checkDir(before); err != nil {
 		return nil, err
 	}
-	next, err := dir.OpenRoot(name)
+	return openSameDir(dir, base, before)
+}
+
+// openSameDir opens the directory of dir that before describes.
+func openSameDir(dir *os.Root, name string, before fs.FileInfo) (*os.Root, error) {
+	next, err := dir.OpenRoot(name + onlyDirectory)
 	if err != nil {
 		return nil, treeError("path", err)
 	}
 	after, err := next.Stat(".")
-	switch {
-	case err != nil:
-		err = treeError("path", err)
-	case !os.SameFile(before, after):
+	if err == nil && !os.SameFile(before, after) {
 		err = refuse("path", RuleOutside)
-	default:
-		return next, nil
 	}
-	_ = next.Close() // a directory handle: nothing can be lost
-	return nil, err
-}
-
-// checkDevices checks the directories that p names, following links.
-func (t *Tree) checkDevices(p RelPath) error {
-	for i := range len(p.text) {
-		if p.text[i] != '/' {
-			continue
-		}
-		fi, err := t.root.Stat(p.text[:i])
-		if err != nil {
-			return treeError("path", err)
-		}
-		if err := t.checkDir(fi); err != nil {
-			return err
-		}
+	if err != nil {
+		_ = next.Close() // a directory handle: nothing can be lost
+		return nil, treeError("path", err)
 	}
-	return nil
+	return next, nil
 }
 
 // checkDir refuses what is no directory of an allowed file system.
 func (t *Tree) checkDir(fi fs.FileInfo) error {
-	if !fi.IsDir() {
+	switch {
+	case fi.Mode()&fs.ModeSymlink != 0:
+		return refuse("path", RuleSymlink)
+	case !fi.IsDir():
 		return refuse("path", RuleNotRegular)
-	}
-	if !t.cfg.CrossDevice && deviceOf(fi) != t.device {
+	case !t.cfg.CrossDevice && deviceOf(fi) != deviceOf(t.self):
 		return refuse("path", RuleOutside)
 	}
 	return nil

@@ -11,9 +11,14 @@ const (
 	sysMagic  = 0x62656572
 )
 
-// onKernelFS reports whether f is on procfs or sysfs, whose links and files
+// onKernelFS reports whether dir is on procfs or sysfs, whose links and files
 // are doors to other processes and devices.
-func onKernelFS(f *os.File) (bool, error) {
+func onKernelFS(dir *os.Root) (bool, error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
 	conn, err := f.SyscallConn()
 	if err != nil {
 		return false, err

@@ -6,4 +6,4 @@ import "os"
 
 // onKernelFS reports false: only Linux serves processes and devices as files
 // of an ordinary directory tree.
-func onKernelFS(*os.File) (bool, error) { return false, nil }
+func onKernelFS(*os.Root) (bool, error) { return false, nil }

@@ -99,6 +99,7 @@ func TestTreeOpen(t *testing.T) {
 	wantRule(t, "Open(zero)", err, inputvalidation.RuleEmpty)
 }
 
+// VAL-4: also of a file whose size is not known before it is read.
 func TestTreeReadFileLimit(t *testing.T) {
 	tree := openTree(t, layout(t), inputvalidation.TreeConfig{})
 	for limit, rule := range map[int64]inputvalidation.Rule{
@@ -111,6 +112,13 @@ func TestTreeReadFileLimit(t *testing.T) {
 		} else if string(got) != "top" || err != nil {
 			t.Errorf("ReadFile(f, %d) = %q, %v", limit, got, err)
 		}
+	}
+	if fi, err := os.Stat("/proc/version"); err != nil || fi.Size() != 0 {
+		t.Skip("no file here that is longer than its size")
+	}
+	_, err := openTree(t, "/", inputvalidation.TreeConfig{CrossDevice: true}).ReadFile(relPath(t, "proc/version"), 5)
+	if e := wantRule(t, "ReadFile(proc/version, 5)", err, inputvalidation.RuleTooLong); e.Limit != 5 || e.Actual != 6 {
+		t.Errorf("limit %d, actual %d, want 5, 6", e.Limit, e.Actual)
 	}
 }
 
@@ -175,10 +183,12 @@ func TestTreeClosed(t *testing.T) {
 		must(t, err)
 		must(t, tree.Close())
 		p := relPath(t, "d/e/f")
+		_, _, err0 := tree.Open(inputvalidation.RelPath{})
+		_, err00 := tree.Sub(p, true)
 		_, _, err1 := tree.Open(p)
 		_, err2 := tree.ReadFile(p, 10)
 		_, err3 := tree.Create(relPath(t, "n"), 0o600)
-		for i, err := range []error{err1, err2, err3, tree.WriteFile(p, nil, 0o600), tree.Remove(p), tree.Close()} {
+		for i, err := range []error{err0, err00, err1, err2, err3, tree.WriteFile(p, nil, 0o600), tree.Remove(p), tree.Close()} {
 			if !errors.Is(err, fs.ErrClosed) {
 				t.Errorf("method %d after Close = %v, want fs.ErrClosed", i, err)
 			}
@@ -224,27 +234,4 @@ func TestTreeConcurrentSafe(t *testing.T) {
 	}
 	must(t, tree.Close())
 	wg.Wait()
-}
-
-func BenchmarkTreeOpen(b *testing.B) {
-	root := layout(b)
-	tree := openTree(b, root, inputvalidation.TreeConfig{})
-	p := relPath(b, "d/e/f")
-	b.Run("depth3", func(b *testing.B) {
-		for b.Loop() {
-			f, _, err := tree.Open(p)
-			must(b, err)
-			must(b, f.Close())
-		}
-	})
-	b.Run("depth3-reference", func(b *testing.B) {
-		r, err := os.OpenRoot(root)
-		must(b, err)
-		defer r.Close()
-		for b.Loop() {
-			f, err := r.Open("d/e/f")
-			must(b, err)
-			must(b, f.Close())
-		}
-	})
 }

@@ -58,6 +58,19 @@ func (t *Tree) Remove(p RelPath) error {
 	})
 }
 
+// makeDir makes the directory name of dir and syncs dir, so that what is made
+// durable inside stays reachable. Another process may make it first.
+func makeDir(dir interface {
+	Mkdir(name string, perm fs.FileMode) error
+	Sync() error
+}, name string,
+) error {
+	if err := dir.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return treeError("path", err)
+	}
+	return treeError("path", dir.Sync())
+}
+
 // writeDir is one directory as replaceFile sees it; the tests let each step fail.
 type writeDir interface {
 	Lstat(name string) (fs.FileInfo, error)
@@ -114,9 +127,11 @@ func replaceFile(dir writeDir, name string, data []byte, perm fs.FileMode) error
 	return dir.Sync()
 }
 
+const tempPrefix = ".tmp-"
+
 // tempName returns a name that no other writer uses.
 func tempName() string {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails: the runtime stops the process instead
-	return ".tmp-" + hex.EncodeToString(id[:])
+	return tempPrefix + hex.EncodeToString(id[:])
 }

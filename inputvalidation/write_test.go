@@ -134,6 +134,18 @@ func TestWriteFileEachStepFails(t *testing.T) {
 	}
 }
 
+// Whatever has been put where the temporary file will be is not written to.
+func TestWriteFileTempIsNew(t *testing.T) {
+	root, err := os.OpenRoot(layout(t))
+	must(t, err)
+	defer root.Close()
+	for _, name := range []string{"f", "link-in", "link-dangling", "fifo"} {
+		if _, err := (inputvalidation.RootDir{Root: root}).Create(name, 0o600); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("Create(%s) = %v, want fs.ErrExist", name, err)
+		}
+	}
+}
+
 func TestWriteFileKinds(t *testing.T) {
 	root := layout(t)
 	tree := openTree(t, root, inputvalidation.TreeConfig{})
