@@ -56,8 +56,8 @@ func TestConfigurationPage(t *testing.T) {
 func TestKeysAreRead(t *testing.T) {
 	w := loadWorkspace(t)
 	uses := map[string][]string{
-		config.Orchestratord: {"examples/internal/assemble/durable", "examples/internal/assemble/program.go"},
-		config.PoolManagerd:  {"examples/internal/assemble/daemon.go", "examples/internal/assemble/program.go"},
+		config.Orchestratord: {"examples/internal/assemble/durable", "examples/internal/assemble/program.go", "examples/internal/assemble/tokens.go"},
+		config.PoolManagerd:  {"examples/internal/assemble/daemon.go", "examples/internal/assemble/program.go", "examples/internal/assemble/tokens.go"},
 	}
 	for prog, names := range uses {
 		var text strings.Builder
@@ -69,7 +69,7 @@ func TestKeysAreRead(t *testing.T) {
 		for _, v := range config.Table() {
 			use := fmt.Sprintf("(%q)", v.Key)
 			if v.Secret() {
-				use = fmt.Sprintf("%q)", v.Env)
+				use = fmt.Sprintf("= %q\n", v.Env)
 			}
 			if slices.Contains(v.Programs, prog) && v.Key != "config" && !strings.Contains(text.String(), use) {
 				t.Errorf("%s: nobody reads %s", prog, v.Key)

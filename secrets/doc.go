@@ -1,16 +1,20 @@
-// Package secrets loads, holds, compares and derives secrets.
+// Package secrets loads, holds, compares, derives and rotates secrets, and seals
+// data at rest.
 //
 // A [Secret] is a handle: every formatter and encoder prints [REDACTED] or fails,
-// and its bytes leave only through Use. [NewSource] finds secrets in files and,
-// with a warning, in the environment; [ReadFile] judges and reads a file through
-// one descriptor. A [Key] is a Secret of exactly 32 bytes with derivation and a
-// MAC; [EnsureKeyFile] keeps one on disk.
+// and its bytes leave only through Use. [NewSource] finds secrets in files, in the
+// service manager's credentials and, with a warning, in the environment;
+// [ReadFile] judges and reads a file through one descriptor; [Rotating] follows
+// one that changes. A [Key] is a Secret of exactly 32 bytes with derivation and a
+// MAC; [EnsureKeyFile] keeps one on disk; a [Keyring] seals with several.
 //
 // # Where a Source looks
 //
-//	NAME_FILE    the path of a file that holds the secret
-//	Files[NAME]  a path of the program's configuration, if that file exists
-//	NAME         the secret itself, with a warning
+//	NAME_FILE          the path of a file that holds the secret
+//	Files[NAME]        a path of the program's configuration, if that file exists
+//	Credentials[NAME]  a file in $CREDENTIALS_DIRECTORY; else the file that is NAME
+//	                   in lower case with - for _
+//	NAME               the secret itself, with a warning
 //
 // Only absence moves on to the next place. Whatever is present but unreadable,
 // badly owned or malformed is the final error. NAME and NAME_FILE together are
@@ -18,21 +22,39 @@
 //
 // # What a file must look like
 //
-// A regular file, one link, no symbolic link in the last place, owned by root or
-// by the effective user, no permission for group and others; its directory owned
-// by root or by the effective user and not writable by others, unless sticky.
-// Systems without that model give a Warning instead.
+// A regular file whose path is absolute and clean. There are two sets of rules;
+// what breaks one is [ErrPermission]:
+//
+//	           private                        mounted
+//	owner      root or the effective user     the same; anybody beneath /run/secrets/
+//	mode       & 0077 = 0                     & 0133 = 0; a Warning if & 0044
+//	links      none, and link count 1         must stay inside the directory
+//	directory  root or the effective user,    as for the file,
+//	           & 0022 = 0 or sticky           & 0022 = 0 or sticky
+//
+// Mounted files are those beneath $CREDENTIALS_DIRECTORY or /run/secrets/, and
+// those whose own directory holds a link ..data, as the volumes of container
+// platforms do; all others are private. A link counts only if its owner could own
+// the file. Mode 0440 beneath $CREDENTIALS_DIRECTORY is normal and gives no
+// Warning. A load reads one generation of a volume: ..data is opened once, and
+// the file through that handle. Systems without owners and modes always give a
+// Warning instead.
 //
 // # What Go can and cannot wipe
 //
-// Wiped here: payloads of Secrets and Keys (on Destroy, or when the garbage
-// collector finds them dropped), read buffers, decode buffers. Not wiped: strings
-// and copies that callers make inside Use; copies in net/http headers, TLS and
-// bufio buffers; goroutine stacks that moved; key schedules inside crypto/aes and
-// HMAC states until collected; the page cache, swap, hibernation images, core
-// dumps; the environment block (/proc/<pid>/environ keeps the first copy);
-// anything in another process. Locking memory and core limits belong to the
-// service manager.
+// Wiped by this package: payloads of Secrets and Keys (on Destroy, or when the
+// garbage collector finds them dropped), read buffers, decode buffers, temporaries
+// of HKDF. Not wiped:
+//
+//   - strings made by callers, and other copies made inside Use;
+//   - copies in net/http headers, TLS and bufio buffers;
+//   - goroutine stacks moved by growth;
+//   - key schedules inside crypto/aes, and HMAC states, until collected;
+//   - the page cache, swap, hibernation images, core dumps;
+//   - the environment block: /proc/<pid>/environ keeps the first copy of a variable;
+//   - anything in another process.
+//
+// Locking memory and core limits belong to the service manager.
 //
 // Everything here may be used from several goroutines at once.
 package secrets

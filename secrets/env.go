@@ -1,15 +1,12 @@
 package secrets
 
-import (
-	"context"
-	"log/slog"
-)
+import "strings"
 
 const envWarning = "the secret came from the environment, where /proc and child processes can see it; use a file"
 
 // fromEnv takes the secret itself from the environment, once: the variable is
 // unset and the value kept for later loads.
-func (c *chain) fromEnv(ctx context.Context, name, value string, set bool) (Secret, Meta, error) {
+func (c *chain) fromEnv(name, value string, set bool) (Secret, Meta, error) {
 	m := Meta{Origin: "env", Warning: envWarning}
 	if c.cfg.NoEnv {
 		return Secret{}, Meta{}, fault("load", ErrNotFound, "not found in a file; the environment is not asked")
@@ -23,40 +20,32 @@ func (c *chain) fromEnv(ctx context.Context, name, value string, set bool) (Secr
 		return Secret{}, Meta{}, fault("load", ErrNotFound, "set "+name+"_FILE")
 	}
 	b := []byte(value)
-	if !c.cfg.Rules.Binary {
-		line, reason := oneLine(b)
-		if reason != "" {
-			clear(b)
-			return Secret{}, Meta{}, fault("load", ErrFormat, reason)
-		}
-		b = line
+	text, reason := c.cfg.Rules.content(b)
+	if reason != "" {
+		clear(b)
+		return Secret{}, Meta{}, fault("load", ErrFormat, reason)
 	}
-	if len(b) == 0 {
-		return Secret{}, Meta{}, fault("load", ErrFormat, "it is empty")
-	}
-	s := New(b)
+	s := New(text)
+	clear(b)
 	if err := c.cfg.Unsetenv(name); err != nil {
 		s.Destroy()
 		return Secret{}, Meta{}, fault("load", err, "the variable could not be unset")
 	}
-	if old, ok := c.env[name]; ok {
-		old.Destroy()
-	} else {
-		c.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, envWarning, slog.String("name", name))
-	}
+	c.env[name].Destroy()
 	c.env[name] = s
 	return s.clone(), m, nil
 }
 
 // wellNamed reports whether s can be the name of a secret and of a variable.
 func wellNamed(s string) bool {
-	if s == "" || len(s) > 128 || s[0] >= '0' && s[0] <= '9' {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return false
-		}
-	}
-	return true
+	return s != "" && len(s) <= 128 && !madeOf(s[:1], digits) && madeOf(s, letters+digits+"_")
 }
+
+const (
+	digits  = "0123456789"
+	lower   = "abcdefghijklmnopqrstuvwxyz"
+	letters = lower + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
+
+// madeOf reports whether s holds no other characters than those of alphabet.
+func madeOf(s, alphabet string) bool { return strings.Trim(s, alphabet) == "" }

@@ -33,15 +33,11 @@ type Error struct {
 
 // Error joins operation, name, path and reason.
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s secret", e.Op)
-	if e.Name != "" {
-		b.WriteString(" " + e.Name)
-	}
+	text := strings.TrimSpace(e.Op + " secret " + e.Name)
 	if e.Path != "" {
-		fmt.Fprintf(&b, " %q", e.Path)
+		text += fmt.Sprintf(" %q", e.Path)
 	}
-	return b.String() + ": " + e.Reason
+	return text + ": " + e.Reason
 }
 
 // Unwrap returns one of the sentinels, or the error of the operating system.
@@ -52,11 +48,13 @@ func fault(op string, kind error, reason string) *Error {
 }
 
 // system wraps an error of the operating system. Its text would repeat the path,
-// so only the errno is kept.
+// so only the errno is kept. Readers meet errors without one where a handle
+// refuses to be left or a directory is none.
 func system(op, path string, err error) *Error {
 	e := fault(op, err, "input/output error")
 	e.Path = path
-	if no, ok := errors.AsType[syscall.Errno](err); ok {
+	no, ok := errors.AsType[syscall.Errno](err)
+	if ok {
 		e.Reason = no.Error()
 	}
 	switch {
@@ -64,6 +62,16 @@ func system(op, path string, err error) *Error {
 		e.kind, e.Reason = ErrNotFound, "no such file"
 	case errors.Is(err, fs.ErrPermission):
 		e.kind, e.Reason = ErrPermission, "may not be read by this user"
+	case (!ok || no == syscall.ENOTDIR) && op == "read":
+		e.kind, e.Reason = ErrPermission, fmt.Sprintf("there is no safe way to it: %v", errors.Unwrap(err))
 	}
 	return e
+}
+
+// wrong returns the fault of a configuration, if there is one.
+func wrong(is bool, op, reason string) error {
+	if !is {
+		return nil
+	}
+	return fault(op, ErrFormat, reason)
 }

@@ -4,6 +4,7 @@ package secrets_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,9 +33,49 @@ func ExampleNewSource() {
 func ExampleReadFile() {
 	dir, _ := os.MkdirTemp("", "")
 	defer os.RemoveAll(dir)
-	_, _, err := secrets.ReadFile(context.Background(), filepath.Join(dir, "token"), secrets.Rules{})
-	fmt.Println(err != nil)
-	// Output: true
+	path := filepath.Join(dir, "token")
+	_, _, err := secrets.ReadFile(context.Background(), path, secrets.Rules{})
+	fmt.Println(errors.Is(err, secrets.ErrNotFound))
+	_ = os.WriteFile(path, []byte("a-token-that-nobody-sees\n"), 0o604)
+	_ = os.Chmod(path, 0o604)
+	_, _, err = secrets.ReadFile(context.Background(), path, secrets.Rules{})
+	fmt.Println(errors.Is(err, secrets.ErrPermission))
+	_ = os.Chmod(path, 0o600)
+	token, meta, err := secrets.ReadFile(context.Background(), path, secrets.Rules{Root: dir})
+	fmt.Println(token, token.Len(), meta.Origin, err)
+	// Output:
+	// true
+	// true
+	// [REDACTED] 24 file <nil>
+}
+
+func ExampleRotating() {
+	ctx := context.Background()
+	dir, _ := os.MkdirTemp("", "")
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "token")
+	_ = os.WriteFile(path, []byte("first\n"), 0o600)
+	src, err := secrets.NewSource(secrets.Config{Files: map[string]string{"API_TOKEN": path}, NoEnv: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	token, err := secrets.NewRotating(ctx, src, "API_TOKEN", secrets.RotateConfig{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// A server runs token.Run(ctx) on a goroutine of its own and calls Check on SIGHUP.
+	for _, text := range []string{"second\n", ""} {
+		_ = os.WriteFile(path, []byte(text), 0o600)
+		err := token.Check(ctx)
+		now, _ := token.Current()
+		before, _, ok := token.Previous()
+		fmt.Println(now.Equal([]byte("second")), ok, before.Equal([]byte("first")), errors.Is(err, secrets.ErrFormat))
+	}
+	// Output:
+	// true true true false
+	// true true true true
 }
 
 func ExampleSecret() {

@@ -1,7 +1,7 @@
 package secrets
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // defaultMaxBytes bounds files where Rules do not.
@@ -27,133 +25,136 @@ type Rules struct {
 	// (blanks around it, control characters, a byte order mark) is [ErrFormat].
 	Binary bool
 	// Root is the absolute path of a directory that the file must lie beneath.
-	// "" = anywhere.
+	// "" = anywhere. Credentials always lie beneath $CREDENTIALS_DIRECTORY instead.
 	Root string
+}
+
+func (r Rules) check(op string) error {
+	return errors.Join(wrong(r.MaxBytes < 0, op, "Rules.MaxBytes is negative"),
+		wrong(r.Root != "" && (!filepath.IsAbs(r.Root) || filepath.Clean(r.Root) != r.Root), op, "Rules.Root is not absolute and clean"))
 }
 
 // ReadFile reads the secret in the file at path, which is absolute and clean. The
 // file is judged and read through one descriptor; see the package comment for
 // the rules. A missing file is [ErrNotFound].
 func ReadFile(ctx context.Context, path string, r Rules) (Secret, Meta, error) {
+	return thisMachine(processEnv).readFile(ctx, path, r)
+}
+
+func (s site) readFile(ctx context.Context, path string, rules Rules) (Secret, Meta, error) {
 	if err := ctx.Err(); err != nil {
 		return Secret{}, Meta{}, fmt.Errorf("read secret: %w", err)
 	}
-	if err := cleanPath(path); err != nil {
+	if err := errors.Join(cleanPath(path), rules.check("read")); err != nil {
 		return Secret{}, Meta{}, err
 	}
-	root, err := openDir(filepath.Dir(path), path, r.Root)
+	p, top := s.place(path)
+	root, err := openDir(path, rules.Root, top)
 	if err != nil {
 		return Secret{}, Meta{}, err
 	}
 	defer root.Close()
-	return readIn(root, filepath.Base(path), r, path)
+	r := reading{path: path, rules: rules, place: p, step: s.step}
+	if r.volume = r.volumeIn(root); r.volume != nil {
+		return r.fromVolume(root, filepath.Base(path))
+	}
+	return r.from(root, filepath.Base(path))
 }
 
-// openDir opens dir, beneath top if there is one.
-func openDir(dir, path, top string) (*os.Root, error) {
-	if top == "" {
-		root, err := os.OpenRoot(dir)
-		if err != nil {
-			return nil, system("read", path, err)
-		}
-		return root, nil
-	}
-	rel, err := filepath.Rel(top, dir)
-	if err != nil || !filepath.IsLocal(rel) {
-		e := fault("read", ErrPermission, "it lies outside of the directory that is allowed")
-		e.Path = path
-		return nil, e
-	}
-	above, err := os.OpenRoot(top)
-	if err != nil {
-		return nil, system("read", top, err)
-	}
-	defer above.Close()
-	root, err := above.OpenRoot(rel)
-	if err != nil {
-		return nil, system("read", path, err)
-	}
-	return root, nil
+// reading is the read of one file.
+type reading struct {
+	path   string // told to people
+	rules  Rules
+	place  place
+	volume fs.FileInfo // of the directory above a generation, if there is one
+	step   func(name string, b []byte)
 }
 
-// readIn reads name directly beneath root; path is only told to people.
-func readIn(root *os.Root, name string, r Rules, path string) (Secret, Meta, error) {
-	b, m, err := readBytes(root, name, r, path)
+func (r reading) refusal(kind error, reason string) *Error {
+	e := fault("read", kind, reason)
+	e.Path = r.path
+	return e
+}
+
+// from reads name beneath root.
+func (r reading) from(root *os.Root, name string) (Secret, Meta, error) {
+	b, m, err := r.bytes(root, name)
 	defer clear(b[:cap(b)])
 	if err != nil {
 		return Secret{}, Meta{}, err
 	}
-	if !r.Binary {
-		line, reason := oneLine(b)
-		if reason != "" {
-			e := fault("read", ErrFormat, reason)
-			e.Path = path
-			return Secret{}, Meta{}, e
-		}
-		b = line
+	text, reason := r.rules.content(b)
+	if reason != "" {
+		return Secret{}, Meta{}, r.refusal(ErrFormat, reason)
 	}
-	s := New(b)
+	s := New(text)
 	m.Version = version(s)
 	return s, m, nil
 }
 
-// readBytes returns the content; the caller wipes it, also beside an error.
-func readBytes(root *os.Root, name string, r Rules, path string) ([]byte, Meta, error) {
-	refuse := func(kind error, reason string) ([]byte, Meta, error) {
-		e := fault("read", kind, reason)
-		e.Path = path
-		return nil, Meta{}, e
-	}
+// bytes returns the content; the caller wipes it, also beside an error.
+func (r reading) bytes(root *os.Root, name string) ([]byte, Meta, error) {
 	dir, err := root.Stat(".")
 	if err != nil {
-		return nil, Meta{}, system("read", path, err)
+		return nil, Meta{}, system("read", r.path, err)
 	}
-	before, err := root.Lstat(name)
+	f, fi, err := r.open(root, name)
 	if err != nil {
-		return nil, Meta{}, system("read", path, err)
-	}
-	if before.Mode().Type() == fs.ModeSymlink {
-		return refuse(ErrPermission, "it is a symbolic link; name the file itself")
-	}
-	if !before.Mode().IsRegular() {
-		return refuse(ErrFormat, "it is not a regular file")
-	}
-	f, err := root.OpenFile(name, openFlags, 0)
-	if err != nil {
-		return nil, Meta{}, system("read", path, err)
+		return nil, Meta{}, err
 	}
 	defer f.Close()
-	fi, err := f.Stat()
+	warning, err := judge(r.place, os.Geteuid(), r.path, fi, dir, r.volume)
 	if err != nil {
-		return nil, Meta{}, system("read", path, err)
+		return nil, Meta{}, err
 	}
-	if !os.SameFile(before, fi) || !fi.Mode().IsRegular() {
-		return refuse(ErrPermission, "it was replaced while it was opened")
-	}
-	warning, e := judge(dir, fi, path)
-	if e != nil {
-		return nil, Meta{}, e
-	}
-	limit := r.MaxBytes
-	if limit == 0 {
-		limit = defaultMaxBytes
-	}
-	if fi.Size() == 0 {
-		return refuse(ErrFormat, "it is empty")
-	}
+	limit := cmp.Or(r.rules.MaxBytes, defaultMaxBytes)
 	if fi.Size() > limit {
-		return refuse(ErrFormat, fmt.Sprintf("it is longer than %d bytes", limit))
+		return nil, Meta{}, r.refusal(ErrFormat, fmt.Sprintf("it is longer than %d bytes", limit))
 	}
 	b := make([]byte, fi.Size()+1)
+	r.step("judged", b)
 	n, err := io.ReadFull(f, b)
-	switch {
-	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF):
-		return b, Meta{}, system("read", path, err)
-	case int64(n) != fi.Size():
-		clear(b)
-		return refuse(ErrFormat, "it changed while it was read")
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return b, Meta{}, system("read", r.path, err)
 	}
-	return b[:n], Meta{Origin: "file", Path: path, Warning: warning, ModTime: fi.ModTime()}, nil
+	after, err := f.Stat()
+	if err != nil || int64(n) != fi.Size() || !after.ModTime().Equal(fi.ModTime()) {
+		return b, Meta{}, r.refusal(ErrFormat, "it changed while it was read")
+	}
+	return b[:n], Meta{Origin: "file", Path: r.path, Warning: warning, ModTime: fi.ModTime()}, nil
+}
+
+// open returns a regular file, the very one that name named before: a handle
+// alone would follow a link in the last place.
+func (r reading) open(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
+	found, err := root.Lstat(name)
+	if err == nil && found.Mode().Type() == fs.ModeSymlink {
+		if !r.place.mounted {
+			return nil, nil, r.refusal(ErrPermission, "it is a symbolic link; name the file itself")
+		}
+		if foreign(r.place, found) {
+			return nil, nil, r.refusal(ErrPermission, "a link to it was made by another user")
+		}
+		found, err = root.Stat(name)
+	}
+	if err != nil {
+		return nil, nil, system("read", r.path, err)
+	}
+	if kind := found.Mode().Type(); kind != 0 { // opening a device may do something
+		what := map[fs.FileMode]string{fs.ModeDir: "a directory", fs.ModeNamedPipe: "a FIFO"}
+		return nil, nil, r.refusal(ErrFormat, "it is "+cmp.Or(what[kind], "not a regular file"))
+	}
+	r.step("found", nil)
+	f, err := root.OpenFile(name, openFlags, 0)
+	if err != nil {
+		return nil, nil, system("read", r.path, err)
+	}
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() || !os.SameFile(found, fi) {
+		_ = f.Close()
+		return nil, nil, r.refusal(ErrPermission, "it was replaced while it was opened")
+	}
+	return f, fi, nil
 }
 
 // cleanPath checks the form of a path, before anything is opened.
@@ -162,33 +163,4 @@ func cleanPath(path string) error {
 		return nil
 	}
 	return fault("read", ErrFormat, "its path is not absolute and clean")
-}
-
-// oneLine returns b without its one trailing newline, or what is wrong with it.
-func oneLine(b []byte) (line []byte, reason string) {
-	line = trimNewline(b)
-	switch {
-	case len(line) == 0:
-		return nil, "it is empty"
-	case bytes.HasPrefix(line, []byte("\ufeff")):
-		return nil, "it begins with a byte order mark; save it as plain UTF-8"
-	case !utf8.Valid(line):
-		return nil, "it is not valid UTF-8"
-	case bytes.ContainsFunc(line, unicode.IsControl):
-		return nil, "it holds a control character or more than one line"
-	}
-	first, _ := utf8.DecodeRune(line)
-	last, _ := utf8.DecodeLastRune(line)
-	if unicode.IsSpace(first) || unicode.IsSpace(last) {
-		return nil, "it begins or ends with a blank"
-	}
-	return line, ""
-}
-
-// trimNewline removes one LF or CRLF.
-func trimNewline(b []byte) []byte {
-	if rest, ok := bytes.CutSuffix(b, []byte("\r\n")); ok {
-		return rest
-	}
-	return bytes.TrimSuffix(b, []byte("\n"))
 }

@@ -10,6 +10,9 @@ import (
 const openFlags = os.O_RDONLY
 
 // judge has no modes to look at here.
-func judge(_, _ fs.FileInfo, _ string) (warning string, _ error) {
+func judge(place, int, string, fs.FileInfo, ...fs.FileInfo) (warning string, _ error) {
 	return "this system's file permissions were not checked", nil
 }
+
+// foreign has no owners to look at here.
+func foreign(place, fs.FileInfo) bool { return false }

@@ -3,16 +3,20 @@
 package secrets_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/llorch/llorch/secrets"
+	"github.com/llorch/llorch/secrets/secretstest"
 )
 
 // put writes a private file in a directory of its own and returns its path.
@@ -23,28 +27,6 @@ func put(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// SCR-8: all 4096 modes against a naive reading of the rule.
-func TestModeMatrix(t *testing.T) {
-	path := put(t, canary+"\n")
-	root := os.Geteuid() == 0
-	for bits := range 4096 {
-		mode := fs.FileMode(bits & 0o777)
-		for bit, m := range map[int]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-			if bits&bit != 0 {
-				mode |= m
-			}
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-		_, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{})
-		want := bits&0o077 == 0 && (root || bits&0o400 != 0)
-		if (err == nil) != want || !want && !errors.Is(err, secrets.ErrPermission) {
-			t.Fatalf("mode %04o: %v", bits, err)
-		}
-	}
 }
 
 // SCR-8: the directory, and the error that says what to do.
@@ -69,26 +51,6 @@ func TestDirectoryMode(t *testing.T) {
 	}
 }
 
-func TestForeignOwner(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to give a file away")
-	}
-	path := put(t, canary)
-	if err := os.Chown(path, 12345, -1); err != nil {
-		t.Fatal(err)
-	}
-	_, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{})
-	if e, ok := errors.AsType[*secrets.Error](err); !ok || e.Owner != 12345 || !errors.Is(err, secrets.ErrPermission) {
-		t.Errorf("%v", err)
-	}
-	if err := errors.Join(os.Chown(path, 0, -1), os.Chown(filepath.Dir(path), 12345, -1)); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err = secrets.ReadFile(t.Context(), path, secrets.Rules{}); !errors.Is(err, secrets.ErrPermission) {
-		t.Errorf("foreign directory: %v", err)
-	}
-}
-
 // SCR-10: what a line of text may be.
 func TestLine(t *testing.T) {
 	for text, want := range map[string]string{
@@ -108,14 +70,14 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// A pass phrase that ends in a blank is refused, not shortened.
+// SCR-10: a pass phrase that ends in a blank is refused, not shortened.
 func TestTrap_TrimTooMuch(t *testing.T) {
 	if _, _, err := secrets.ReadFile(t.Context(), put(t, "open sesame \n"), secrets.Rules{}); !errors.Is(err, secrets.ErrFormat) {
 		t.Errorf("error %v", err)
 	}
 }
 
-// A byte order mark from an editor surfaces instead of becoming part of a token.
+// SCR-10: a byte order mark from an editor surfaces instead of becoming part of a token.
 func TestTrap_BOM(t *testing.T) {
 	_, _, err := secrets.ReadFile(t.Context(), put(t, "\ufefftoken\n"), secrets.Rules{})
 	if err == nil || !strings.Contains(err.Error(), "byte order mark") {
@@ -123,7 +85,7 @@ func TestTrap_BOM(t *testing.T) {
 	}
 }
 
-// SCR-7: the form of a path.
+// SCR-7: the form of a path, and what is there.
 func TestPaths(t *testing.T) {
 	for _, path := range []string{"", "relative", "/a/../b", "/a/", "/a//b", "/", "/a\x00b", "./a"} {
 		if _, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{}); !errors.Is(err, secrets.ErrFormat) {
@@ -152,6 +114,11 @@ func TestRulesRoot(t *testing.T) {
 	if _, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{Root: top}); err != nil {
 		t.Error(err)
 	}
+	for _, root := range []string{"relative", top + "/.", top + "/"} {
+		if _, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{Root: root}); !errors.Is(err, secrets.ErrFormat) {
+			t.Errorf("root %q: %v", root, err)
+		}
+	}
 	elsewhere := t.TempDir()
 	if _, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{Root: elsewhere}); !errors.Is(err, secrets.ErrPermission) {
 		t.Errorf("outside: %v", err)
@@ -159,8 +126,8 @@ func TestRulesRoot(t *testing.T) {
 	if err := os.Symlink(filepath.Dir(outside), filepath.Join(elsewhere, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := secrets.ReadFile(t.Context(), filepath.Join(elsewhere, "link", "secret"), secrets.Rules{Root: elsewhere}); err == nil {
-		t.Error("a link led outside")
+	if _, _, err := secrets.ReadFile(t.Context(), filepath.Join(elsewhere, "link", "secret"), secrets.Rules{Root: elsewhere}); !errors.Is(err, secrets.ErrPermission) {
+		t.Errorf("a link led outside: %v", err)
 	}
 }
 
@@ -172,27 +139,25 @@ func TestMaxBytes(t *testing.T) {
 	if _, _, err := secrets.ReadFile(t.Context(), put(t, "123456"), secrets.Rules{MaxBytes: 5}); !errors.Is(err, secrets.ErrFormat) {
 		t.Error(err)
 	}
-}
-
-// A FIFO neither blocks nor loads.
-func TestTrap_FIFO(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "fifo")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
+	if _, _, err := secrets.ReadFile(t.Context(), put(t, "1"), secrets.Rules{MaxBytes: -1}); !errors.Is(err, secrets.ErrFormat) {
+		t.Error(err)
 	}
-	if _, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{}); !errors.Is(err, secrets.ErrFormat) {
-		t.Errorf("error %v", err)
+	if _, _, err := secrets.ReadFile(t.Context(), put(t, strings.Repeat("a", 1<<20)), secrets.Rules{}); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := secrets.ReadFile(t.Context(), put(t, strings.Repeat("a", 1<<20+1)), secrets.Rules{}); !errors.Is(err, secrets.ErrFormat) {
+		t.Error(err)
 	}
 }
 
-// Files of /proc say size 0 and have no end.
+// SCR-7: files of /proc say size 0 and have no end.
 func TestTrap_ProcFile(t *testing.T) {
 	const path = "/proc/self/environ"
 	if _, err := os.Stat(path); err != nil {
 		t.Skip(err)
 	}
-	if _, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{}); err == nil {
-		t.Error("loaded")
+	if _, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{Binary: true}); !errors.Is(err, secrets.ErrFormat) {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -214,73 +179,187 @@ func TestTrap_HardLink(t *testing.T) {
 	}
 }
 
-// A writer that swaps the file for a link between check and read gets an error or
-// the good content, never the other file's: judged and read is one descriptor.
+// SCR-7, SCR-9: whoever swaps the file between the steps of a read gets an error
+// or the good content loaded, never the other file's: judged and read is one
+// descriptor.
 func TestTrap_StatThenRead(t *testing.T) {
-	dir := t.TempDir()
-	path, good, evil := filepath.Join(dir, "secret"), filepath.Join(dir, "good"), filepath.Join(dir, "evil")
-	if err := os.WriteFile(evil, []byte("EVIL"), 0o600); err != nil {
-		t.Fatal(err)
+	const reason = "it was replaced while it was opened"
+	for name, swap := range map[string]func(path, evil string) error{
+		"link": func(path, evil string) error {
+			return errors.Join(os.Remove(path), os.Symlink(filepath.Base(evil), path))
+		},
+		"hard link": func(path, evil string) error { return errors.Join(os.Remove(path), os.Link(evil, path)) },
+		"rename":    func(path, evil string) error { return os.Rename(evil, path) },
+		"FIFO":      func(path, _ string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) },
+	} {
+		for _, step := range []string{"found", "judged"} {
+			dir := secretstest.Dir(t, map[string]string{"secret": "GOOD", "evil": "EVIL"})
+			path := filepath.Join(dir, "secret")
+			swapped := false
+			s, _, err := secrets.ReadFileOn(t.Context(), secrets.Site{Step: func(at string) {
+				if at == step {
+					swapped = true
+					if err := swap(path, filepath.Join(dir, "evil")); err != nil {
+						t.Error(err)
+					}
+				}
+			}}, path, secrets.Rules{})
+			e, _ := errors.AsType[*secrets.Error](err)
+			switch {
+			case !swapped:
+				t.Errorf("there is no step %s", step)
+			case step == "judged" && (err != nil || !s.Equal([]byte("GOOD"))):
+				t.Errorf("%s after the file was %s: %v", name, step, err)
+			case step == "found" && (e == nil || !errors.Is(err, secrets.ErrPermission) || e.Reason != reason || !s.IsZero()):
+				t.Errorf("%s after the file was %s: %v", name, step, err)
+			}
+		}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	swapping := make(chan struct{})
-	go func() {
-		defer close(swapping)
-		for ctx.Err() == nil {
-			_ = os.WriteFile(good, []byte("GOOD"), 0o600)
-			_ = os.Rename(good, path)
-			_ = os.Symlink(evil, good)
-			_ = os.Rename(good, path)
-		}
-	}()
-	loaded := 0
-	for range 2000 {
-		s, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{})
-		if err != nil {
-			continue
-		}
-		loaded++
-		if !s.Equal([]byte("GOOD")) {
-			t.Fatal("read a file that it did not judge")
-		}
-	}
-	cancel()
-	<-swapping
-	t.Logf("%d of 2000 reads met the good file", loaded)
 }
 
-// A file that grows or shrinks during the read is refused or read as it was: the
-// reader sees whole lines of one letter only.
+// SCR-7: a file that changes between fstat and the last byte is refused, whether
+// it grows, shrinks, is emptied or gets other bytes of the same number.
 func TestTrap_GrowingFile(t *testing.T) {
-	path := put(t, "a")
-	ctx, cancel := context.WithCancel(t.Context())
-	growing := make(chan struct{})
-	go func() {
-		defer close(growing)
-		for n := 1; ctx.Err() == nil; n = n%64 + 1 {
-			_ = os.Truncate(path, 0)
-			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-			if err != nil {
-				continue
-			}
-			for range n {
-				_, _ = f.WriteString("a")
-			}
-			_ = f.Close()
+	for name, change := range map[string]func(path string) error{
+		"grows":       func(path string) error { return appendTo(path, "more") },
+		"shrinks":     func(path string) error { return os.Truncate(path, 3) },
+		"is emptied":  func(path string) error { return os.Truncate(path, 0) },
+		"is replaced": func(path string) error { return os.WriteFile(path, []byte("other bytes"), 0o600) },
+	} {
+		path := put(t, "some secret")
+		long := time.Now().Add(-time.Hour)
+		if err := os.Chtimes(path, long, long); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	for range 2000 {
-		s, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{})
-		if err != nil {
-			if !errors.Is(err, secrets.ErrFormat) {
-				t.Fatal(err)
+		s, _, err := secrets.ReadFileOn(t.Context(), secrets.Site{Step: func(at string) {
+			if at == "judged" {
+				if err := change(path); err != nil {
+					t.Error(err)
+				}
 			}
-			continue
-		}
-		if b, _ := content(s); len(b) == 0 || strings.Trim(string(b), "a") != "" {
-			t.Fatalf("torn: %q", b)
+		}}, path, secrets.Rules{})
+		e, _ := errors.AsType[*secrets.Error](err)
+		if e == nil || !errors.Is(err, secrets.ErrFormat) || e.Reason != "it changed while it was read" || !s.IsZero() {
+			t.Errorf("a file that %s: %v", name, err)
 		}
 	}
-	cancel()
-	<-growing
+}
+
+// SCR-7: the buffer of a read is wiped on every exit, and is not what is lent.
+func TestBufferIsWiped(t *testing.T) {
+	for name, c := range map[string]struct {
+		text  string
+		rules secrets.Rules
+		grow  bool
+		ok    bool
+	}{
+		"line": {canary + "\n", secrets.Rules{}, false, true}, "binary": {canary, secrets.Rules{Binary: true}, false, true},
+		"malformed": {canary + " \n", secrets.Rules{}, false, false}, "changed": {canary, secrets.Rules{}, true, false},
+	} {
+		path := put(t, c.text)
+		var buffer []byte
+		s, _, err := secrets.ReadFileOn(t.Context(), secrets.Site{Seen: func(b []byte) {
+			buffer = b
+			if c.grow {
+				if err := appendTo(path, canary); err != nil {
+					t.Error(err)
+				}
+			}
+		}}, path, c.rules)
+		if (err == nil) != c.ok || c.ok && !s.Equal([]byte(canary)) || len(buffer) != len(c.text)+1 || !bytes.Equal(buffer, make([]byte, len(buffer))) {
+			t.Errorf("%s: the buffer holds %q, %v", name, buffer, err)
+		}
+	}
+}
+
+func appendTo(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+// Each fault of a file has its own class and words, names the path, and ends the
+// read at once. SCR-7, SCR-8, SCR-9.
+func TestFileFaults(t *testing.T) {
+	dir := secretstest.Dir(t, map[string]string{"good": canary, "open": canary, "empty": "", "long": canary + canary, "linked": canary})
+	at := func(name string) string { return filepath.Join(dir, name) }
+	socket, err := net.Listen("unix", at("socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	outside := put(t, canary)
+	volume := secretstest.Projected(t, map[string]string{"good": canary})
+	err = errors.Join(syscall.Mkfifo(at("fifo"), 0o600), os.Mkdir(at("directory"), 0o700), os.Symlink(at("good"), at("link")), os.Chmod(at("open"), 0o604),
+		os.Link(at("linked"), at("link2")), os.Symlink(outside, volume.Path("outside")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for name, c := range map[string]struct {
+		path   string
+		class  error
+		reason string
+	}{
+		"a FIFO":               {at("fifo"), secrets.ErrFormat, "FIFO"},
+		"a directory":          {at("directory"), secrets.ErrFormat, "directory"},
+		"a socket":             {at("socket"), secrets.ErrFormat, "regular file"},
+		"a link":               {at("link"), secrets.ErrPermission, "symbolic link"},
+		"a link outside":       {volume.Path("outside"), secrets.ErrPermission, "escapes"},
+		"open to others":       {at("open"), secrets.ErrPermission, "chmod 600"},
+		"linked twice":         {at("linked"), secrets.ErrPermission, "hard links"},
+		"empty":                {at("empty"), secrets.ErrFormat, "empty"},
+		"too long":             {at("long"), secrets.ErrFormat, "longer than 24 bytes"},
+		"missing":              {at("missing"), secrets.ErrNotFound, "no such file"},
+		"beneath no directory": {at("good/x"), secrets.ErrPermission, "not a directory"},
+	} {
+		s, _, err := secrets.ReadFile(t.Context(), c.path, secrets.Rules{MaxBytes: 24})
+		e, ok := errors.AsType[*secrets.Error](err)
+		if !ok || !errors.Is(err, c.class) || e.Path != c.path || !strings.Contains(e.Reason, c.reason) || !s.IsZero() || leaks(err.Error()) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if other := seen[e.Reason]; other != "" {
+			t.Errorf("%s and %s read the same: %s", name, other, e.Reason)
+		}
+		seen[e.Reason] = name
+	}
+}
+
+// SCR-7: a FIFO with nobody at its other end blocks neither open nor read, not
+// even one that takes the place of a good file in between.
+func TestTrap_FIFO(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := secrets.ReadFile(t.Context(), path, secrets.Rules{}); !errors.Is(err, secrets.ErrFormat) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestTrap_FIFODirectory: a FIFO in the place of a directory, or of a volume's
+// generation, blocks nobody (SCR-7).
+func TestTrap_FIFODirectory(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Skip(err)
+	}
+	volume := filepath.Join(dir, "volume")
+	if err := errors.Join(os.Mkdir(volume, 0o700), os.Symlink("../fifo", filepath.Join(volume, "..data")), os.Symlink("..data/token", filepath.Join(volume, "token"))); err != nil {
+		t.Fatal(err)
+	}
+	for path, rules := range map[string]secrets.Rules{
+		filepath.Join(fifo, "token"):   {},
+		filepath.Join(fifo, "a/token"): {Root: fifo},
+		filepath.Join(volume, "token"): {Root: dir},
+	} {
+		if _, _, err := secrets.ReadFile(t.Context(), path, rules); err == nil || errors.Is(err, secrets.ErrNotFound) {
+			t.Errorf("ReadFile(%s) = %v, want an error that is not absence", path, err)
+		}
+	}
 }

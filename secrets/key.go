@@ -124,13 +124,8 @@ func (k Key) Derive(domain string) (Key, error) { return DeriveKey(k.s, nil, dom
 
 // wellFormed reports whether s follows the grammar of domains and labels.
 func wellFormed(s string) bool {
-	if s == "" || len(s) > 127 || strings.ContainsRune("/._-", rune(s[0])) {
+	if s == "" || len(s) > 127 || madeOf(s[:1], "/._-") || !madeOf(s, lower+digits+"/._-") {
 		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && !bytes.ContainsRune([]byte("/._-"), rune(c)) {
-			return false
-		}
 	}
 	i := strings.LastIndexByte(s, 'v')
 	if i < 1 || s[i-1] != '-' && s[i-1] != '/' {

@@ -2,14 +2,18 @@ package secrets_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/llorch/llorch/secrets"
+	"github.com/llorch/llorch/secrets/secretstest"
 )
 
 func openRoot(t *testing.T, dir string) *os.Root {
@@ -22,6 +26,7 @@ func openRoot(t *testing.T, dir string) *os.Root {
 	return root
 }
 
+// SCR-12: what EnsureKeyFile makes and reads again.
 func TestEnsureKeyFile(t *testing.T) {
 	dir := t.TempDir()
 	root := openRoot(t, dir)
@@ -40,7 +45,8 @@ func TestEnsureKeyFile(t *testing.T) {
 	}
 }
 
-// What is there is never replaced, however bad it is.
+// SCR-12: what is there is never replaced, however bad it is; a key file has at most
+// 1 KiB.
 func TestEnsureKeyFileRefuses(t *testing.T) {
 	dir := t.TempDir()
 	root := openRoot(t, dir)
@@ -51,7 +57,7 @@ func TestEnsureKeyFileRefuses(t *testing.T) {
 	}{
 		"empty":  {"", 0o600, secrets.ErrFormat},
 		"broken": {"not a key", 0o600, secrets.ErrFormat},
-		"long":   {strings.Repeat("a", 2000), 0o600, secrets.ErrFormat},
+		"long":   {strings.Repeat("01", 32) + strings.Repeat(" ", 1<<10-63), 0o600, secrets.ErrFormat},
 		"open":   {strings.Repeat("01", 32), 0o644, secrets.ErrPermission},
 		"weak":   {strings.Repeat("11", 32), 0o600, secrets.ErrWeakKey},
 	} {
@@ -59,7 +65,7 @@ func TestEnsureKeyFileRefuses(t *testing.T) {
 		if err := errors.Join(os.WriteFile(path, []byte(c.text), c.mode), os.Chmod(path, c.mode)); err != nil {
 			t.Fatal(err)
 		}
-		if _, created, err := secrets.EnsureKeyFile(root, name); !errors.Is(err, c.want) || created {
+		if _, created, err := secrets.EnsureKeyFile(root, name); !errors.Is(err, c.want) || created || name == "long" && !strings.Contains(err.Error(), "longer than 1024 bytes") {
 			t.Errorf("%s: created %v, %v", name, created, err)
 		}
 		if text, _ := os.ReadFile(path); string(text) != c.text {
@@ -73,34 +79,99 @@ func TestEnsureKeyFileRefuses(t *testing.T) {
 	}
 }
 
-// A crash before any step leaves no key file or a whole one, and the next call
-// succeeds.
+// A step that fails, or a crash before it, leaves no key file or a whole one, and
+// the next call succeeds. A key file that was renamed but not yet synced is synced
+// by whoever finds it.
 func TestEnsureKeyFileCrash(t *testing.T) {
-	steps := []string{"create", "write", "sync file", "rename", "sync directory"}
-	for _, at := range steps {
-		dir := t.TempDir()
-		root := openRoot(t, dir)
-		crashed := func() (crashed bool) {
-			defer func() { crashed = recover() != nil }()
-			_, _, err := secrets.EnsureKeyFileSteps(root, "data.key", func(step string) {
-				if step == at {
-					panic("crash")
+	failure := errors.New("disk full")
+	for _, at := range []string{"create", "write", "sync file", "rename", "sync directory"} {
+		for _, crash := range []bool{true, false} {
+			dir := t.TempDir()
+			root := openRoot(t, dir)
+			err := func() (err error) {
+				defer func() {
+					if r := recover(); r != nil {
+						err = r.(error)
+					}
+				}()
+				k, created, err := secrets.EnsureKeyFileSteps(root, "data.key", func(step string) error {
+					switch {
+					case step != at:
+						return nil
+					case crash:
+						panic(failure)
+					}
+					return failure
+				})
+				if e, ok := errors.AsType[*secrets.Error](err); !ok || created || e.Path != "data.key" || k.Use(func(*[32]byte) error { return nil }) == nil {
+					t.Errorf("%q failed: created %v, %v", at, created, err)
 				}
-			})
-			t.Errorf("no step %q: %v", at, err)
-			return
-		}()
-		text, err := os.ReadFile(filepath.Join(dir, "data.key"))
-		if whole := len(text) == 65; !crashed || !whole && !errors.Is(err, os.ErrNotExist) || whole != (at == "sync directory") {
-			t.Errorf("crash before %q: %d bytes, %v", at, len(text), err)
+				return err
+			}()
+			if !errors.Is(err, failure) {
+				t.Errorf("no step %q: %v", at, err)
+			}
+			text, err := os.ReadFile(filepath.Join(dir, "data.key"))
+			if whole := len(text) == 65; !whole && !errors.Is(err, os.ErrNotExist) || whole != (at == "sync directory") {
+				t.Errorf("%q failed: %d bytes, %v", at, len(text), err)
+			}
+			var steps []string
+			k, created, err := secrets.EnsureKeyFileSteps(root, "data.key", func(step string) error { steps = append(steps, step); return nil })
+			if err != nil || created == (at == "sync directory") || len(text) > 0 && string(text[:64]) != keyHex(t, k) {
+				t.Errorf("after %q failed: created %v, %v", at, created, err)
+			}
+			if !slices.Contains(steps, "sync directory") {
+				t.Errorf("after %q failed only %q was done", at, steps)
+			}
+			if left, _ := os.ReadDir(dir); len(left) != 1 {
+				t.Errorf("after %q failed: %v", at, left)
+			}
 		}
-		k, created, err := secrets.EnsureKeyFile(root, "data.key")
-		if err != nil || created == (at == "sync directory") || len(text) > 0 && string(text[:64]) != keyHex(t, k) {
-			t.Errorf("after a crash before %q: created %v, %v", at, created, err)
+	}
+	dir := secretstest.Dir(t, map[string]string{"data.key": strings.Repeat("01ab", 16)})
+	if _, _, err := secrets.EnsureKeyFileSteps(openRoot(t, dir), "data.key", func(string) error { return failure }); !errors.Is(err, failure) {
+		t.Errorf("a key file that cannot be made durable: %v", err)
+	}
+}
+
+// Two processes that race agree on one key.
+func TestEnsureKeyFileProcesses(t *testing.T) {
+	const inside = "LLORCH_SECRETS_KEYS"
+	if dir := os.Getenv(inside); dir != "" {
+		k, created, err := secrets.EnsureKeyFile(openRoot(t, dir), "data.key")
+		if err != nil {
+			t.Fatal(err)
 		}
-		if left, _ := os.ReadDir(dir); len(left) != 1 {
-			t.Errorf("after a crash before %q: %v", at, left)
+		fmt.Printf("key %s %v\n", keyHex(t, k), created)
+		return
+	}
+	dir := t.TempDir()
+	said := make([]string, 4)
+	var wg sync.WaitGroup
+	for i := range said {
+		wg.Go(func() {
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestEnsureKeyFileProcesses$")
+			cmd.Env = append(os.Environ(), inside+"="+dir)
+			out, err := cmd.Output()
+			if err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+			said[i], _, _ = strings.Cut(string(out), "\n")
+		})
+	}
+	wg.Wait()
+	created := 0
+	for _, line := range said {
+		key, made, _ := strings.Cut(strings.TrimPrefix(line, "key "), " ")
+		if first, _, _ := strings.Cut(strings.TrimPrefix(said[0], "key "), " "); len(key) != 64 || key != first {
+			t.Errorf("keys %q", said)
 		}
+		if made == "true" {
+			created++
+		}
+	}
+	if created != 1 {
+		t.Errorf("created %d times: %q", created, said)
 	}
 }
 

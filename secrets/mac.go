@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"slices"
 )
 
 // MAC returns HMAC-SHA256 over label and parts, each behind its length as 8 bytes
@@ -16,13 +17,9 @@ func (k Key) MAC(label string, parts ...[]byte) (sum [32]byte, err error) {
 	}
 	err = k.Use(func(key *[32]byte) error {
 		h := hmac.New(sha256.New, key[:])
-		field := func(b []byte) {
-			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
-			h.Write(b)
-		}
-		field([]byte(label))
-		for _, p := range parts {
-			field(p)
+		for _, field := range slices.Insert(slices.Clone(parts), 0, []byte(label)) {
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(field))))
+			h.Write(field)
 		}
 		h.Sum(sum[:0])
 		return nil

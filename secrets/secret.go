@@ -101,24 +101,19 @@ func (s Secret) IsZero() bool { return s.Len() == 0 }
 
 // Equal reports whether the secret is b, in a time that depends on neither
 // content. A zero or destroyed Secret equals nothing, not even empty input.
-func (s Secret) Equal(b []byte) bool {
-	same := 0
-	err := s.Use(func(own []byte) error {
+func (s Secret) Equal(b []byte) (same bool) {
+	_ = s.Use(func(own []byte) error {
 		x, y := digest(own), digest(b)
-		same = subtle.ConstantTimeCompare(x[:], y[:])
-		if len(own) == 0 {
-			same = 0
-		}
+		same = subtle.ConstantTimeCompare(x[:], y[:]) == 1 && len(own) > 0
 		return nil
 	})
-	return err == nil && same == 1
+	return same
 }
 
 // EqualSecret is Equal for another Secret.
-func (s Secret) EqualSecret(t Secret) bool {
-	same := false
-	err := t.Use(func(b []byte) error { same = s.Equal(b); return nil })
-	return err == nil && same
+func (s Secret) EqualSecret(t Secret) (same bool) {
+	_ = t.Use(func(b []byte) error { same = s.Equal(b); return nil })
+	return same
 }
 
 // clone copies the bytes, so that destroying one leaves the other.

@@ -3,8 +3,10 @@ package secrets_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/llorch/llorch/secrets"
 	"pgregory.net/rapid"
@@ -52,6 +54,7 @@ func TestSecret(t *testing.T) {
 	}
 }
 
+// SCR-3, SCR-4: neither a zero nor a destroyed Secret equals anything.
 func TestZeroSecret(t *testing.T) {
 	var zero secrets.Secret
 	zero.Destroy()
@@ -81,53 +84,97 @@ func TestEqual(t *testing.T) {
 	})
 }
 
-// The life of a Secret: copies share, Destroy ends all of them, users keep what
-// they were lent until they return.
+// SCR-3: the life of a Secret among users that come and go on goroutines of their
+// own. 1 All copies share one life. 2 Nobody is lent anything after Destroy. 3 Who
+// was lent the bytes sees them unchanged until it returns, whatever happens. 4 When
+// the last one has returned after Destroy the bytes are wiped. 5 Destroy never
+// blocks.
 func TestSecretLifeModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		const text = "content"
-		handles := []secrets.Secret{secretOf(text)}
-		dead, depth := false, 0
-		var act func(left int)
-		act = func(left int) {
-			if left == 0 {
-				return
-			}
-			s := rapid.SampledFrom(handles).Draw(t, "handle")
-			switch rapid.IntRange(0, 3).Draw(t, "action") {
-			case 0:
-				handles = append(handles, s)
-			case 1:
-				s.Destroy()
-				dead = true
-			case 2:
-				if got := s.Len(); dead && got != 0 || !dead && got != len(text) {
-					t.Fatalf("Len = %d, dead %v", got, dead)
+		rapid.SyncTest(t, func(t *rapid.T) {
+			const text = "content"
+			handles := []secrets.Secret{secretOf(text)}
+			dead := false
+			var leave []chan struct{} // one per user
+			lent := make(chan []byte, 1)
+			refused := make(chan error, 1)
+			var memory []byte // of the Secret
+			check := func() {
+				want := text
+				if dead && len(leave) == 0 {
+					want = string(make([]byte, len(text)))
 				}
-			case 3:
-				lent := false
-				wasDead := dead
-				err := s.Use(func(b []byte) error {
-					lent = true
-					depth++
-					act(left - 1)
-					if string(b) != text {
-						t.Fatalf("changed under %d users: %q", depth, b)
+				if memory != nil && string(memory) != want {
+					t.Fatalf("%d users, dead %v: the bytes read %q", len(leave), dead, memory)
+				}
+			}
+			use := func(s secrets.Secret) {
+				done := make(chan struct{})
+				go func() {
+					err := s.Use(func(b []byte) error {
+						lent <- b
+						<-done
+						return nil
+					})
+					if err != nil {
+						refused <- err
 					}
-					depth--
-					return nil
-				})
-				if lent == wasDead || wasDead != errors.Is(err, secrets.ErrDestroyed) {
-					t.Fatalf("lent %v, dead %v, %v", lent, wasDead, err)
+				}()
+				synctest.Wait()
+				select {
+				case memory = <-lent:
+					leave = append(leave, done)
+					if dead {
+						t.Fatal("lent after Destroy")
+					}
+				case err := <-refused:
+					if !dead || !errors.Is(err, secrets.ErrDestroyed) {
+						t.Fatalf("refused, dead %v: %v", dead, err)
+					}
 				}
-				return
 			}
-			act(left - 1)
-		}
-		act(12)
+			defer func() {
+				for _, done := range leave {
+					close(done)
+				}
+			}()
+			t.Repeat(map[string]func(*rapid.T){
+				"": func(*rapid.T) { check() },
+				"copy": func(t *rapid.T) {
+					handles = append(handles, rapid.SampledFrom(handles).Draw(t, "handle"))
+				},
+				"use": func(t *rapid.T) { use(rapid.SampledFrom(handles).Draw(t, "handle")) },
+				"leave": func(t *rapid.T) {
+					if len(leave) == 0 {
+						t.Skip("nobody is there")
+					}
+					i := rapid.IntRange(0, len(leave)-1).Draw(t, "user")
+					close(leave[i])
+					leave = slices.Delete(leave, i, i+1)
+					synctest.Wait()
+				},
+				"destroy": func(t *rapid.T) {
+					if rapid.IntRange(0, 3).Draw(t, "really") != 0 {
+						t.Skip("let it live")
+					}
+					rapid.SampledFrom(handles).Draw(t, "handle").Destroy()
+					dead = true
+				},
+				"look": func(t *rapid.T) {
+					s := rapid.SampledFrom(handles).Draw(t, "handle")
+					if got := s.Len(); dead && got != 0 || !dead && got != len(text) {
+						t.Fatalf("Len = %d, dead %v", got, dead)
+					}
+					if s.Equal([]byte(text)) == dead || s.EqualSecret(secretOf(text)) == dead {
+						t.Fatalf("dead %v, and equal", dead)
+					}
+				},
+			})
+		})
 	})
 }
 
+// SCR-3: users, comparisons and the end at once.
 func TestSecretConcurrentSafe(t *testing.T) {
 	s := secretOf("shared")
 	var wg sync.WaitGroup

@@ -1,17 +1,21 @@
 package secrets
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
 
 // Source loads secrets by name. The error is [ErrNotFound] only if the secret is
-// absent; a Secret that came with an error is never returned.
+// absent; a Secret that came with an error is never returned. Each Load returns a
+// Secret of its own, which the caller may destroy.
 type Source interface {
 	Load(ctx context.Context, name string) (Secret, Meta, error)
 }
@@ -19,7 +23,7 @@ type Source interface {
 // Meta says where a secret came from. It holds nothing secret.
 type Meta struct {
 	Name    string    // as asked for, "" for [ReadFile]
-	Origin  string    // file or env
+	Origin  string    // file, credential or env
 	Path    string    // of the file
 	Version string    // 8 hex digits; same content, same version, inside one process
 	Warning string    // one sentence, "" if all is well
@@ -34,6 +38,10 @@ type Config struct {
 	Unsetenv  func(string) error
 	// Files maps a name to an absolute path that is used if the file exists.
 	Files map[string]string
+	// Credentials maps a name to the service manager's name for it, of 1 to 255
+	// letters, digits and _.@:- without a leading dot and without "..". A name that
+	// is not here is looked up in lower case with - for _.
+	Credentials map[string]string
 	// NoEnv refuses to take a secret itself from the environment; NAME_FILE stays.
 	NoEnv bool
 	// Rules hold for all files.
@@ -46,38 +54,47 @@ type Config struct {
 // cfg are reported at once. It reads nothing.
 func NewSource(cfg Config) (Source, error) {
 	var faults []error
-	for name, path := range cfg.Files {
-		if !wellNamed(name) {
-			faults = append(faults, named(fault("load", ErrFormat, "not the name of an environment variable"), name))
-		}
-		if err := cleanPath(path); err != nil {
-			faults = append(faults, named(err, name))
-		}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Files)) {
+		faults = append(faults, entry("Files", name, cleanPath(cfg.Files[name]) == nil, "its path is not absolute and clean"))
 	}
-	if cfg.Rules.MaxBytes < 0 {
-		faults = append(faults, fault("load", ErrFormat, "Rules.MaxBytes is negative"))
+	for _, name := range slices.Sorted(maps.Keys(cfg.Credentials)) {
+		faults = append(faults, entry("Credentials", name, credentialNamed(cfg.Credentials[name]), "it is not the name of a credential"))
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(append(faults, cfg.Rules.check("load"))...); err != nil {
 		return nil, err
 	}
 	if cfg.LookupEnv == nil {
-		cfg.LookupEnv = os.LookupEnv
+		cfg.LookupEnv = processEnv
 	}
 	if cfg.Unsetenv == nil {
 		cfg.Unsetenv = os.Unsetenv
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	return &chain{cfg: cfg, env: map[string]Secret{}}, nil
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	return &chain{cfg: cfg, site: thisMachine(cfg.LookupEnv), env: map[string]Secret{}, warned: map[string]string{}}, nil
 }
+
+// entry checks one entry of a map of Config. A bad name is not repeated.
+func entry(field, name string, valid bool, reason string) error {
+	if !wellNamed(name) {
+		return named(fault("load", ErrFormat, "not the name of an environment variable"), field)
+	}
+	return named(wrong(!valid, "load", reason), name)
+}
+
+func processEnv(name string) (string, bool) { return os.LookupEnv(name) }
 
 // chain is the Source of NewSource.
 type chain struct {
-	cfg Config
-	mu  sync.Mutex
-	env map[string]Secret // taken from the environment, which forgot them
+	cfg  Config
+	site site
+
+	mu     sync.Mutex        // guards what follows
+	env    map[string]Secret // taken from the environment, which forgot them
+	warned map[string]string // by name: the last warning that was logged
 }
+
+// polling marks the context of a load that only looks whether something changed.
+type polling struct{}
 
 // Load implements Source.
 func (c *chain) Load(ctx context.Context, name string) (Secret, Meta, error) {
@@ -92,15 +109,27 @@ func (c *chain) Load(ctx context.Context, name string) (Secret, Meta, error) {
 		return Secret{}, Meta{}, named(err, name)
 	}
 	m.Name, m.Version = name, version(s)
-	log := c.cfg.Logger
-	log.LogAttrs(ctx, slog.LevelInfo, "secret loaded", slog.String("name", name), slog.String("origin", m.Origin), slog.String("version", m.Version))
-	if m.Path != "" {
-		log.LogAttrs(ctx, slog.LevelDebug, "secret file", slog.String("name", name), slog.String("path", m.Path))
-	}
-	if m.Warning != "" && m.Origin == "file" {
-		log.LogAttrs(ctx, slog.LevelWarn, m.Warning, slog.String("name", name), slog.String("path", m.Path))
-	}
+	c.tell(ctx, m)
 	return s, m, nil
+}
+
+// tell logs a load: once per warning, and at DEBUG if it is a poll.
+func (c *chain) tell(ctx context.Context, m Meta) {
+	log, level, name := c.cfg.Logger, slog.LevelInfo, slog.String("name", m.Name)
+	if ctx.Value(polling{}) != nil {
+		level = slog.LevelDebug
+	}
+	log.LogAttrs(ctx, level, "secret loaded", name, slog.String("origin", m.Origin), slog.String("version", m.Version))
+	if m.Path != "" {
+		log.LogAttrs(ctx, slog.LevelDebug, "secret file", name, slog.String("path", m.Path))
+	}
+	c.mu.Lock()
+	news := m.Warning != c.warned[m.Name]
+	c.warned[m.Name] = m.Warning
+	c.mu.Unlock()
+	if news && m.Warning != "" {
+		log.LogAttrs(ctx, slog.LevelWarn, m.Warning, name, slog.String("origin", m.Origin))
+	}
 }
 
 func (c *chain) find(ctx context.Context, name string) (Secret, Meta, error) {
@@ -112,7 +141,7 @@ func (c *chain) find(ctx context.Context, name string) (Secret, Meta, error) {
 	case byFile && path == "":
 		return Secret{}, Meta{}, fault("load", ErrFormat, name+"_FILE is set and empty")
 	case byFile:
-		s, m, err := ReadFile(ctx, path, c.cfg.Rules)
+		s, m, err := c.site.readFile(ctx, path, c.cfg.Rules)
 		if errors.Is(err, ErrNotFound) {
 			// Named but missing is broken, not absent: a caller must not go on without.
 			e := fault("load", os.ErrNotExist, name+"_FILE names a file that does not exist")
@@ -122,12 +151,15 @@ func (c *chain) find(ctx context.Context, name string) (Secret, Meta, error) {
 		return s, m, err
 	}
 	if path, ok := c.cfg.Files[name]; ok {
-		s, m, err := ReadFile(ctx, path, c.cfg.Rules)
+		s, m, err := c.site.readFile(ctx, path, c.cfg.Rules)
 		if !errors.Is(err, ErrNotFound) {
 			return s, m, err
 		}
 	}
-	return c.fromEnv(ctx, name, value, byValue)
+	if s, m, err := c.fromCredential(ctx, name); !errors.Is(err, ErrNotFound) {
+		return s, m, err
+	}
+	return c.fromEnv(name, value, byValue)
 }
 
 // named adds the name of the secret to an error of this package.

@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/llorch/llorch/secrets"
+	"github.com/llorch/llorch/secrets/secretstest"
 )
 
 // source returns a Source over env, which Unsetenv really changes, and its log.
@@ -32,6 +34,11 @@ func source(t *testing.T, env map[string]string, cfg secrets.Config) (secrets.So
 // SCR-14, SCR-15: every place, in order, and what is told about it.
 func TestSourceOrder(t *testing.T) {
 	file, configured := put(t, "from NAME_FILE\n"), put(t, "from Files\n")
+	creds := secretstest.Dir(t, map[string]string{"token": "from the manager", "open": "x"})
+	if err := os.Chmod(filepath.Join(creds, "open"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	mapped := func(name string) map[string]string { return map[string]string{"TOKEN": name} }
 	missing := put(t, "") + ".missing"
 	for _, c := range []struct {
 		name         string
@@ -42,6 +49,13 @@ func TestSourceOrder(t *testing.T) {
 	}{
 		{"NAME_FILE first", map[string]string{"TOKEN_FILE": file}, secrets.Config{Files: map[string]string{"TOKEN": configured}}, "from NAME_FILE", "file", nil},
 		{"Files next", map[string]string{"TOKEN": canary}, secrets.Config{Files: map[string]string{"TOKEN": configured}}, "from Files", "file", nil},
+		{"NAME_FILE before a credential", map[string]string{"TOKEN_FILE": file, "CREDENTIALS_DIRECTORY": creds}, secrets.Config{}, "from NAME_FILE", "file", nil},
+		{"Files before a credential", map[string]string{"CREDENTIALS_DIRECTORY": creds}, secrets.Config{Files: map[string]string{"TOKEN": configured}}, "from Files", "file", nil},
+		{"credential before NAME", map[string]string{"TOKEN": canary, "CREDENTIALS_DIRECTORY": creds}, secrets.Config{Files: map[string]string{"TOKEN": missing}}, "from the manager", "credential", nil},
+		{"NoEnv keeps credentials", map[string]string{"CREDENTIALS_DIRECTORY": creds}, secrets.Config{NoEnv: true}, "from the manager", "credential", nil},
+		{"an absent credential", map[string]string{"TOKEN": canary, "CREDENTIALS_DIRECTORY": creds}, secrets.Config{Credentials: mapped("absent")}, canary, "env", nil},
+		{"a bad credential", map[string]string{"TOKEN": canary, "CREDENTIALS_DIRECTORY": creds}, secrets.Config{Credentials: mapped("open")}, "", "", secrets.ErrPermission},
+		{"a bad file before a credential", map[string]string{"CREDENTIALS_DIRECTORY": creds}, secrets.Config{Files: map[string]string{"TOKEN": filepath.Join(creds, "open")}}, "", "", secrets.ErrPermission},
 		{"NAME last", map[string]string{"TOKEN": canary}, secrets.Config{Files: map[string]string{"TOKEN": missing}}, canary, "env", nil},
 		{"NoEnv", map[string]string{"TOKEN": canary}, secrets.Config{NoEnv: true}, "", "", secrets.ErrNotFound},
 		{"NoEnv keeps NAME_FILE", map[string]string{"TOKEN_FILE": file}, secrets.Config{NoEnv: true}, "from NAME_FILE", "file", nil},
@@ -63,10 +77,26 @@ func TestSourceOrder(t *testing.T) {
 		if warned := strings.Contains(log.String(), "level=WARN"); warned != (c.origin == "env") || (m.Warning != "") != warned {
 			t.Errorf("%s: warning %q, log %s", c.name, m.Warning, log)
 		}
+		if told := strings.Contains(log.String(), "path="+m.Path); m.Path != "" && (!told || !strings.Contains(lineOf(log.String(), "path="), "level=DEBUG")) {
+			t.Errorf("%s: the path is told at DEBUG only: log %s", c.name, log)
+		}
+		if err == nil && !strings.Contains(lineOf(log.String(), "origin="+c.origin), "level=INFO") {
+			t.Errorf("%s: log %s", c.name, log)
+		}
 		if err == nil && (len(m.Version) != 8 || !strings.Contains(log.String(), "version="+m.Version) || m.Name != "TOKEN") {
 			t.Errorf("%s: %+v, log %s", c.name, m, log)
 		}
 	}
+}
+
+// lineOf returns the first line of a log that holds text.
+func lineOf(log, text string) string {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
 }
 
 // SCR-14: the variable is gone after the load, the secret is not, and one warning
@@ -106,7 +136,7 @@ func TestUnsetenvFails(t *testing.T) {
 	}
 }
 
-// The process's own environment is the default.
+// SCR-14: the process's own environment is the default.
 func TestRealEnvironment(t *testing.T) {
 	t.Setenv("LLORCH_SECRETS_TEST", "real")
 	src, err := secrets.NewSource(secrets.Config{})
@@ -120,9 +150,18 @@ func TestRealEnvironment(t *testing.T) {
 }
 
 func TestSourceConfigFaults(t *testing.T) {
-	_, err := secrets.NewSource(secrets.Config{Files: map[string]string{"A": "relative", "B C": "/x"}, Rules: secrets.Rules{MaxBytes: -1}})
-	if err == nil || strings.Count(err.Error(), "\n") != 2 || !errors.Is(err, secrets.ErrFormat) {
-		t.Errorf("NewSource = %v, want three faults", err)
+	_, err := secrets.NewSource(secrets.Config{
+		Files:       map[string]string{"A": "relative", "B\n[C]": "/x"},
+		Credentials: map[string]string{"D": "a/b", "E\n": "e"},
+		Rules:       secrets.Rules{MaxBytes: -1, Root: "relative"},
+	})
+	if err == nil || strings.Count(err.Error(), "\n") != 5 || !errors.Is(err, secrets.ErrFormat) {
+		t.Errorf("NewSource = %v, want six faults", err)
+	}
+	for _, want := range []string{"secret A: ", "secret Files: ", "secret D: ", "secret Credentials: ", "Rules.MaxBytes", "Rules.Root"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("NewSource = %v; it does not name %s", err, want)
+		}
 	}
 	src, _ := source(t, nil, secrets.Config{})
 	for _, name := range []string{"", "1A", "A B", "A=B", "A\x00", strings.Repeat("A", 129)} {
@@ -137,7 +176,7 @@ func TestSourceConfigFaults(t *testing.T) {
 	}
 }
 
-// G3: what is present but broken is never replaced by the next place; a missing
+// SCR-15: what is present but broken is never replaced by the next place; a missing
 // file that somebody named is broken, not absent.
 func TestTrap_FallThroughOnPermission(t *testing.T) {
 	open := put(t, "open to others")
@@ -168,7 +207,7 @@ func TestTrap_BothVariables(t *testing.T) {
 func TestTrap_EmptyVariable(t *testing.T) {
 	for _, name := range []string{"TOKEN", "TOKEN_FILE"} {
 		src, _ := source(t, map[string]string{name: ""}, secrets.Config{Rules: secrets.Rules{Binary: true}})
-		if _, _, err := src.Load(t.Context(), "TOKEN"); !errors.Is(err, secrets.ErrFormat) {
+		if _, _, err := src.Load(t.Context(), "TOKEN"); !errors.Is(err, secrets.ErrFormat) || !strings.Contains(err.Error(), "empty") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
