@@ -73,6 +73,11 @@ func (p BindPolicy) Check(ctx context.Context, network, addr string, haveToken b
 // first address that fits the network is listened on, IPv4 before IPv6. Without
 // token the address of the open listener is checked again.
 func (p BindPolicy) Listen(ctx context.Context, network, addr string, haveToken bool) (net.Listener, error) {
+	return p.listen(ctx, network, addr, haveToken, (&net.ListenConfig{}).Listen)
+}
+
+// listen is Listen with the function that opens the socket.
+func (p BindPolicy) listen(ctx context.Context, network, addr string, haveToken bool, open func(ctx context.Context, network, addr string) (net.Listener, error)) (net.Listener, error) {
 	target, err := parseBind(network, addr)
 	if err != nil {
 		return nil, err
@@ -85,7 +90,7 @@ func (p BindPolicy) Listen(ctx context.Context, network, addr string, haveToken 
 		}
 		literal = net.JoinHostPort(addrs[0].String(), target.port)
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, network, literal)
+	ln, err := open(ctx, network, literal)
 	if err != nil {
 		return nil, err
 	}

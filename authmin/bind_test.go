@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,69 +38,11 @@ func TestBindCheck(t *testing.T) {
 		token   = "token"   // only with a token
 		refused = "refused" // never
 	)
-	for _, c := range []struct{ network, addr, want string }{
-		{"tcp", "127.0.0.1:8080", ok},
-		{"tcp", "127.255.255.254:0", ok},
-		{"tcp", "[::1]:8080", ok},
-		{"tcp", "[::ffff:127.0.0.1]:8080", ok},
-		{"tcp4", "127.0.0.1:65535", ok},
-		{"tcp6", "[::1]:1", ok},
-		{"tcp", "localhost:80", ok},
-		{"tcp", "LocalHost:80", ok},
-		{"tcp", "gpu.local:80", ok},
-		{"tcp6", "v6.local:80", ok},
-		{"tcp4", "v6.local:80", token}, // no address of that network, so none that is loopback
-		{"tcp", "mixed.local:80", token},
-		{"tcp4", "mixed.local:80", token},
-		{"tcp", "gone.local:80", token},
-		{"tcp", "unlisted.local:80", token},
-		{"tcp", "lan.local:80", token},
-		{"tcp", ":8080", token},
-		{"tcp", "*:8080", token},
-		{"tcp", "0.0.0.0:8080", token},
-		{"tcp", "[::]:8080", token},
-		{"tcp", "[::ffff:0.0.0.0]:8080", token},
-		{"tcp", "169.254.0.1:80", token},
-		{"tcp", "[fe80::1%eth0]:80", token},
-		{"tcp", "128.0.0.1:80", token},
-		{"tcp", "10.0.0.1:80", token},
-		{"tcp", "[::2]:80", token},
-		{"unix", "/run/llorch.sock", token},
-		{"unix", "/run/with space.sock", token},
-		{"unix", "@abstract", token},
-		{"unix", "", refused},
-		{"unix", "/run/\x00", refused},
-		{"udp", "127.0.0.1:80", refused},
-		{"", "127.0.0.1:80", refused},
-		{"tcp", "", refused},
-		{"tcp", "127.0.0.1", refused},
-		{"tcp", "127.0.0.1:", refused},
-		{"tcp", "127.0.0.1:http", refused},
-		{"tcp", "127.0.0.1:evil", refused},
-		{"tcp", "127.0.0.1:+80", refused},
-		{"tcp", "127.0.0.1:-1", refused},
-		{"tcp", "127.0.0.1:65536", refused},
-		{"tcp", "127.0.0.1:000080", refused},
-		{"tcp", "[::1]", refused},
-		{"tcp", "::1:8080", refused},
-		{"tcp", "[127.0.0.1]:80", refused},
-		{"tcp", "[]:80", refused},
-		{"tcp", "[*]:80", refused},
-		{"tcp", "[::1%lo]:80", refused},
-		{"tcp4", "[::1]:80", refused},
-		{"tcp6", "127.0.0.1:80", refused},
-		{"tcp", "127.1:80", refused},
-		{"tcp", "0177.0.0.1:80", refused},
-		{"tcp", "0x7f000001:80", refused},
-		{"tcp", "0X7F.1:80", refused},
-		{"tcp", "2130706433:80", refused},
-		{"tcp", "local host:80", refused},
-		{"tcp", "local\nhost:80", refused},
-		{"tcp", "-x:80", refused},
-		{"tcp", "a..b:80", refused},
-		{"tcp", "\u0131ocalhost:80", refused},
-		{"tcp", strings.Repeat("a", 254) + ":80", refused},
-	} {
+	rows := tsv(t, "bind.tsv")
+	rows = append(rows, []string{"tcp", strconv.Quote(strings.Repeat("a", 254) + ":80"), refused}, []string{"unix", strconv.Quote("/" + strings.Repeat("a", 256)), refused},
+		[]string{"unix", strconv.Quote("/" + strings.Repeat("a", 255)), token})
+	for _, cols := range rows {
+		c := struct{ network, addr, want string }{strings.Trim(cols[0], "-"), unquoted(t, cols[1]), cols[2]}
 		free, with := policy.Check(t.Context(), c.network, c.addr, false), policy.Check(t.Context(), c.network, c.addr, true)
 		got := refused
 		switch {
@@ -173,13 +116,51 @@ func TestBindListen(t *testing.T) {
 	}
 }
 
+// AUTH-19: one resolution, so that the answer cannot change between the check
+// and the use.
+func TestBindListenResolvesOnce(t *testing.T) {
+	for _, haveToken := range []bool{false, true} {
+		asked := 0
+		policy := authmin.BindPolicy{Resolve: func(context.Context, string) ([]netip.Addr, error) {
+			asked++
+			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+		}}
+		ln, err := policy.Listen(t.Context(), "tcp", "localhost:0", haveToken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.Close()
+		if asked != 1 {
+			t.Errorf("Listen with token %v resolves %d times, want once", haveToken, asked)
+		}
+	}
+}
+
+// AUTH-19: a listener that is not where it was asked to be is closed.
+func TestBindListenChecksAgain(t *testing.T) {
+	for _, haveToken := range []bool{false, true} {
+		closed := false
+		ln, err := authmin.ListenBy(authmin.BindPolicy{}, t.Context(), "tcp", "127.0.0.1:80", haveToken, func(_ context.Context, network, addr string) (net.Listener, error) {
+			if network != "tcp" || addr != "127.0.0.1:80" {
+				t.Errorf("opens %s %s", network, addr)
+			}
+			return openAt{addr: publicAddr, closed: &closed}, nil
+		})
+		if closed == haveToken || (ln != nil) != haveToken || errors.Is(err, authmin.ErrBindRefused) == haveToken {
+			t.Errorf("a public listener with token %v: %v, %v, closed %v", haveToken, ln, err, closed)
+		}
+	}
+}
+
 // openAt is a listener that only has an address.
 type openAt struct {
 	net.Listener
-	addr net.Addr
+	addr   net.Addr
+	closed *bool
 }
 
 func (l openAt) Addr() net.Addr { return l.addr }
+func (l openAt) Close() error   { *l.closed = true; return nil }
 
 // AUTH-19: an inherited socket.
 func TestCheckListener(t *testing.T) {
@@ -205,8 +186,8 @@ func TestCheckListener(t *testing.T) {
 
 // FuzzBindAddress: what Check takes for loopback really listens on loopback.
 func FuzzBindAddress(f *testing.F) {
-	for _, s := range []string{"127.0.0.1:0", "[::1]:0", "localhost:0", "0.0.0.0:0", "127.1:0", "[::ffff:127.0.0.1]:0", "2130706433:0", "[::1%lo]:0", "*:0"} {
-		f.Add("tcp", s)
+	for _, cols := range tsv(f, "bind.tsv") {
+		f.Add(cols[0], unquoted(f, cols[1]))
 	}
 	policy := authmin.BindPolicy{Resolve: fixed(map[string]string{"localhost": "127.0.0.1"})}
 	f.Fuzz(func(t *testing.T, network, addr string) {

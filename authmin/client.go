@@ -68,7 +68,7 @@ func (t *Transport) admit(r *http.Request) (Token, error) {
 	switch {
 	case t.Token == nil || len(t.Hosts) == 0:
 		return Token{}, errors.New("authmin: Transport needs Token and Hosts")
-	case len(r.Header.Values("Authorization")) > 0:
+	case carriesToken(r.Header):
 		return Token{}, errors.New("authmin: the request carries its own Authorization")
 	case !t.listed(r.URL):
 		return Token{}, ErrHostNotListed
@@ -83,6 +83,16 @@ func (t *Transport) admit(r *http.Request) (Token, error) {
 		return Token{}, ErrMissing
 	}
 	return token, nil
+}
+
+// carriesToken reports whether the caller set Authorization, in any spelling.
+func carriesToken(h http.Header) bool {
+	for name := range h {
+		if strings.EqualFold(name, "Authorization") {
+			return true
+		}
+	}
+	return false
 }
 
 // send sends a copy of r. The response points to r itself, so that whoever

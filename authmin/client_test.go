@@ -111,13 +111,15 @@ func TestTransportRefuses(t *testing.T) {
 	bad := errors.New("file gone")
 	good := staticToken(parsed(t, "abc"))
 	for name, c := range map[string]struct {
-		tr   authmin.Transport
-		own  string
-		want error
+		tr           authmin.Transport
+		spelled, own string
+		want         error
+		says         string
 	}{
-		"no hosts":  {tr: authmin.Transport{Token: good}},
-		"no func":   {tr: authmin.Transport{Hosts: []string{"a.example"}}},
-		"own field": {tr: authmin.Transport{Token: good, Hosts: []string{"a.example"}}, own: "Bearer mine"},
+		"no hosts":  {tr: authmin.Transport{Token: good}, says: "needs Token and Hosts"},
+		"no func":   {tr: authmin.Transport{Hosts: []string{"a.example"}}, says: "needs Token and Hosts"},
+		"own field": {tr: authmin.Transport{Token: good, Hosts: []string{"a.example"}}, spelled: "Authorization", own: "Bearer mine"},
+		"odd field": {tr: authmin.Transport{Token: good, Hosts: []string{"a.example"}}, spelled: "authorization", own: "Bearer mine"},
 		"no token":  {tr: authmin.Transport{Token: staticToken(authmin.Token{}), Hosts: []string{"a.example"}}, want: authmin.ErrMissing},
 		"failing":   {tr: authmin.Transport{Token: func(context.Context) (authmin.Token, error) { return authmin.Token{}, bad }, Hosts: []string{"a.example"}}, want: bad},
 	} {
@@ -126,13 +128,13 @@ func TestTransportRefuses(t *testing.T) {
 		closed := false
 		r := request(t, http.MethodPost, "https://a.example/", closing{strings.NewReader("b"), &closed})
 		if c.own != "" {
-			r.Header.Set("Authorization", c.own)
+			r.Header[c.spelled] = []string{c.own}
 		}
 		resp, err := c.tr.RoundTrip(r)
 		if resp != nil {
 			resp.Body.Close()
 		}
-		if err == nil || c.want != nil && !errors.Is(err, c.want) || !closed || len(rt.seen) > 0 || strings.Contains(err.Error(), "mine") {
+		if err == nil || c.want != nil && !errors.Is(err, c.want) || !closed || len(rt.seen) > 0 || strings.Contains(err.Error(), "mine") || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, body closed %v, sent %v", name, err, closed, rt.seen)
 		}
 	}
@@ -185,6 +187,46 @@ func TestTransportRetries(t *testing.T) {
 		}
 	}
 }
+
+// countingBody is an answer that goes on and on.
+type countingBody struct {
+	read   int
+	closed bool
+}
+
+func (b *countingBody) Read(p []byte) (int, error) { b.read += len(p); return len(p), nil }
+func (b *countingBody) Close() error               { b.closed = true; return nil }
+
+// AUTH-41: before the repetition the first answer is read, so that its connection
+// can be used again, but not beyond 64 KiB, and closed.
+func TestTransportDrains(t *testing.T) {
+	first, asked := new(countingBody), 0
+	base := roundTripFunc(func(r *http.Request) (*http.Response, error) {
+		if asked == 1 {
+			return &http.Response{StatusCode: http.StatusUnauthorized, Body: first, Request: r}, nil
+		}
+		if !first.closed {
+			t.Error("the request is repeated before the first answer is closed")
+		}
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+	})
+	tr := &authmin.Transport{Base: base, Hosts: []string{"a.example"}, Token: func(context.Context) (authmin.Token, error) {
+		asked++
+		return authmin.ParseToken(fmt.Sprint("token", asked))
+	}}
+	resp, err := tr.RoundTrip(request(t, http.MethodGet, "https://a.example/", http.NoBody))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp, err)
+	}
+	resp.Body.Close()
+	if first.read < 1 || first.read > 64<<10 || !first.closed {
+		t.Errorf("read %d bytes of the first answer, closed %v", first.read, first.closed)
+	}
+}
+
+type roundTripFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // AUTH-40: a RoundTripper that adds the field on every hop hands it to whoever
 // redirects. This one looks at every hop.

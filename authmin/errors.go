@@ -6,8 +6,8 @@ import "errors"
 var (
 	// ErrMissing says that no bearer token was presented.
 	ErrMissing = errors.New("authmin: no bearer token")
-	// ErrMalformed says that a token or its field breaks the grammar, or that
-	// there is more than one.
+	// ErrMalformed says that a token, its field or a key file breaks the
+	// grammar, or that a request has more than one token.
 	ErrMalformed = errors.New("authmin: malformed bearer token")
 	// ErrRejected says that a well-formed token is not a live one. A Verifier
 	// wraps it to say "wrong token"; any other error means "cannot decide".

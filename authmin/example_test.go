@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"time"
 
 	"github.com/llorch/llorch/authmin"
 )
@@ -82,6 +83,82 @@ func ExampleKeySet_Replace() {
 	}
 	fmt.Println(keys.Replace(), keys.Len()) // an emptied secret file changes nothing
 	// Output: authmin: no keys 1
+}
+
+func ExampleParseKeys() {
+	keys, err := authmin.ParseKeys([]byte(`# who may call
+llorch_AAAABBBBCCCCDDDDEEEEFFFFGGGGHHHH
+web llorch_IIIIJJJJKKKKLLLLMMMMNNNNOOOOPPPP 2030-01-01T00:00:00Z tags=tenant.acme
+`), "api")
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, k := range keys {
+		fmt.Println(k.Name, k.Token, k.NotAfter.IsZero(), k.Tags)
+	}
+	_, err = authmin.ParseKeys([]byte("# who may call\nweb  secret\n"), "api")
+	fmt.Println(err)
+	// Output:
+	// api [token 0d89d3] true []
+	// web [token 18f20d] false [tenant.acme]
+	// authmin: key file, line 2: it begins or ends with a space, or holds two in a row
+}
+
+func ExampleKeySet_Rotate() {
+	first, next := authmin.Generate("demo"), authmin.Generate("demo")
+	keys, err := authmin.NewKeySet(authmin.Key{Name: "laptop", Token: first})
+	if err != nil {
+		log.Fatal(err)
+	}
+	old, added, err := keys.Rotate("laptop", next, time.Hour)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(old.Name, "ends within the hour:", time.Until(old.NotAfter) <= time.Hour)
+	fmt.Println(added.Name, "has no end:", added.NotAfter.IsZero())
+	for _, tok := range []authmin.Token{first, next} {
+		_, err := keys.Verify(context.Background(), tok)
+		fmt.Println("live:", err == nil)
+	}
+	// Output:
+	// laptop ends within the hour: true
+	// laptop has no end: true
+	// live: true
+	// live: true
+}
+
+// A node may call the service from the same machine without a token, but not
+// register itself.
+func ExampleGate_WrapStrict() {
+	keys, err := authmin.NewKeySet(authmin.Key{Name: "node", Token: authmin.Generate("demo")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	gate, err := authmin.New(authmin.Config{Keys: keys, LoopbackOptional: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	done := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	mux := http.NewServeMux()
+	mux.Handle("GET /v2/nodes", gate.Wrap(done))
+	mux.Handle("POST /v2/nodes", gate.WrapStrict(done))
+	srv := httptest.NewServer(mux)
+	defer srv.Close()
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		r, err := http.NewRequest(method, srv.URL+"/v2/nodes", http.NoBody)
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp.Body.Close()
+		fmt.Println(method, resp.StatusCode)
+	}
+	// Output:
+	// GET 200
+	// POST 401
 }
 
 func ExampleGate_Authorize() {

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Config describes a [Gate]. The zero Config is refused: either Keys or
@@ -151,65 +151,65 @@ func overlapsLoopback(p netip.Prefix) bool {
 // Wrap lets requests that pass reach next, with their [Principal] in the
 // context and without Authorization and Proxy-Authorization, and answers the
 // others. The caller's request is not modified.
-func (g *Gate) Wrap(next http.Handler) http.Handler {
+func (g *Gate) Wrap(next http.Handler) http.Handler { return g.wrap(next, false) }
+
+// WrapStrict is as Wrap, but LoopbackOptional counts only while Config.Keys is
+// nil: as soon as there are keys, everybody needs one. It is meant for
+// endpoints that change who is trusted, such as the registration of nodes.
+func (g *Gate) WrapStrict(next http.Handler) http.Handler { return g.wrap(next, true) }
+
+func (g *Gate) wrap(next http.Handler, strict bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, err := g.authorize(r, knownCorrelationID(w.Header().Get("X-Correlation-Id")))
-		if err != nil {
-			aw := &answerWriter{ResponseWriter: w, refusal: err, head: r.Method == http.MethodHead}
-			g.answer(aw, withoutSecrets(r.Context(), r), err)
-			aw.WriteHeader(err.Status)
+		p, refusal := g.authorize(r, strict, w.Header())
+		if refusal != nil {
+			aw := &answerWriter{ResponseWriter: w, refusal: refusal, head: r.Method == http.MethodHead}
+			g.answer(aw, withoutSecrets(r.Context(), r), refusal)
+			aw.WriteHeader(refusal.Status)
 			return
 		}
 		next.ServeHTTP(w, withoutSecrets(WithPrincipal(r.Context(), p), r))
 	})
 }
 
-// Authorize is the decision alone, for packages that take such a function. The
-// error is a *Refusal. The events it causes carry no correlation id.
+// Authorize is the decision of Wrap alone, for packages that take such a
+// function. The error is a *Refusal. The events it causes carry no correlation
+// id.
 func (g *Gate) Authorize(r *http.Request) (Principal, error) {
-	p, err := g.authorize(r, "")
-	if err != nil {
-		return Principal{}, err
+	p, refusal := g.authorize(r, false, nil)
+	if refusal != nil {
+		return Principal{}, refusal
 	}
 	return p, nil
 }
 
-// authorize decides and reports.
-func (g *Gate) authorize(r *http.Request, correlationID string) (Principal, *Refusal) {
+// authorize decides and reports. response holds the fields that are set so far.
+func (g *Gate) authorize(r *http.Request, strict bool, response http.Header) (Principal, *Refusal) {
 	peer := peerAddr(r)
-	p, refusal := g.decide(r, peer)
+	p, refusal := g.decide(r, peer, strict)
 	p.Client = g.clientAddr(r, peer)
-	e := Event{
-		At: time.Now(), Principal: p, Client: p.Client, CorrelationID: correlationID,
-		Method: quoteMax(r.Method, 32), Path: quoteMax(r.URL.Path, maxShownPath),
-	}
-	if refusal != nil {
-		e.Reason, e.AuthCode = refusal.Reason, refusal.AuthCode
-	}
-	g.report(r.Context(), e)
+	g.report(r, p, refusal, response)
 	return p, refusal
 }
 
 // decide applies the rules in their normative order. Beside a refusal the
 // principal is only what may be logged.
-func (g *Gate) decide(r *http.Request, peer netip.Addr) (Principal, *Refusal) {
-	local := localAddr(r)
-	if !g.hostAllowed(r, local) {
+func (g *Gate) decide(r *http.Request, peer netip.Addr, strict bool) (Principal, *Refusal) {
+	here := localAddr(r)
+	if !g.hostAllowed(r, here) {
 		return Principal{}, refusalHost()
 	}
-	strict := strictlyLocal(r, peer, local)
-	if openPath(r, g.open) || strict && openPath(r, g.openLocal) {
+	if openPath(r, g.open) || openPath(r, g.openLocal) && strictlyLocal(r, peer, here) {
 		return Principal{}, nil
 	}
 	if g.keys == nil {
-		if !strict {
+		if !strictlyLocal(r, peer, here) {
 			return Principal{}, refusalNotLocal()
 		}
 		return g.admitLocal(r)
 	}
 	token, err := FromRequest(r)
 	switch {
-	case errors.Is(err, ErrMissing) && g.loopback && strict:
+	case errors.Is(err, ErrMissing) && g.loopback && !strict && strictlyLocal(r, peer, here):
 		return g.admitLocal(r)
 	case errors.Is(err, ErrMissing):
 		return Principal{}, refusalFor(ErrMissing, err, g.realm)
@@ -249,11 +249,9 @@ func rejectedFP6(t Token) string {
 // carry credentials.
 func withoutSecrets(ctx context.Context, r *http.Request) *http.Request {
 	out := r.WithContext(ctx)
-	out.Header = make(http.Header, len(r.Header))
-	for name, values := range r.Header {
-		if !strings.EqualFold(name, "Authorization") && !strings.EqualFold(name, "Proxy-Authorization") {
-			out.Header[name] = values
-		}
-	}
+	out.Header = maps.Clone(r.Header)
+	maps.DeleteFunc(out.Header, func(name string, _ []string) bool {
+		return strings.EqualFold(name, "Authorization") || strings.EqualFold(name, "Proxy-Authorization")
+	})
 	return out
 }

@@ -1,8 +1,8 @@
 package authmin
 
 import (
-	"context"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	failureWindow = time.Minute
-	failuresShown = 10 // per failureWindow; the rest is counted
-	maxShownPath  = 256
+	failureWindow  = time.Minute
+	failuresShown  = 10 // per failureWindow; the rest is counted
+	maxShownPath   = 256
+	maxShownMethod = 32
 )
 
 // Event is one decision of a [Gate].
@@ -57,29 +58,44 @@ func (l *limiter) take(now time.Time, failed bool) (emit bool, suppressed int) {
 	return true, suppressed
 }
 
-// report tells the observer and the log about a decision.
-func (g *Gate) report(ctx context.Context, e Event) {
-	emit, suppressed := g.limiter.take(e.At, e.Reason != "")
+// report tells the observer and the log about a decision. It writes the event
+// only if somebody looks at it.
+func (g *Gate) report(r *http.Request, p Principal, refusal *Refusal, response http.Header) {
+	now := time.Now()
+	emit, suppressed := g.limiter.take(now, refusal != nil)
 	if !emit {
 		return
 	}
-	e.Suppressed = suppressed
+	level, msg := slog.LevelDebug, "auth_success"
+	switch {
+	case refusal != nil && refusal.Reason == reasonDown:
+		level, msg = slog.LevelError, "auth_verifier_down"
+	case refusal != nil:
+		level, msg = slog.LevelWarn, "auth_failed"
+	case suppressed > 0:
+		level = slog.LevelWarn // so that the count is not lost with the debug records
+	}
+	ctx := r.Context()
+	logged := g.logger.Enabled(ctx, level)
+	if !logged && g.observe == nil {
+		return
+	}
+	e := Event{
+		At: now, Principal: p, Client: p.Client, Suppressed: suppressed, CorrelationID: knownCorrelationID(response.Get("X-Correlation-Id")),
+		Method: quoteMax(r.Method, maxShownMethod), Path: quoteMax(r.URL.Path, maxShownPath),
+	}
+	if refusal != nil {
+		e.Reason, e.AuthCode = refusal.Reason, refusal.AuthCode
+	}
 	if g.observe != nil {
 		g.observe(ctx, e)
 	}
-	level, msg := slog.LevelDebug, "auth_success"
-	switch {
-	case e.Reason == reasonDown:
-		level, msg = slog.LevelError, "auth_verifier_down"
-	case e.Reason != "":
-		level, msg = slog.LevelWarn, "auth_failed"
-	case e.Suppressed > 0:
-		level = slog.LevelWarn // so that the count is not lost with the debug records
+	if logged {
+		g.logger.LogAttrs(ctx, level, msg,
+			slog.String("identity", e.Principal.String()), slog.Int("auth_code", e.AuthCode), slog.String("reason", e.Reason),
+			slog.String("client", clientText(e.Client)), slog.String("method", e.Method), slog.String("path", e.Path),
+			slog.String("correlation_id", e.CorrelationID), slog.Int("suppressed", e.Suppressed))
 	}
-	g.logger.LogAttrs(ctx, level, msg,
-		slog.String("identity", e.Principal.String()), slog.Int("auth_code", e.AuthCode), slog.String("reason", e.Reason),
-		slog.String("client", clientText(e.Client)), slog.String("method", e.Method), slog.String("path", e.Path),
-		slog.String("correlation_id", e.CorrelationID), slog.Int("suppressed", e.Suppressed))
 }
 
 func clientText(a netip.Addr) string {

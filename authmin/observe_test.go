@@ -115,12 +115,39 @@ func TestEvent(t *testing.T) {
 	if e.Principal.FP6 != "" || e.Principal.String() != "anonymous" {
 		t.Errorf("a short token, perhaps a password, is labelled: %+v", e.Principal)
 	}
+	if serve(call{header: bearerHeader(strangerToken[:32])}, ""); e.Principal.FP6 != authmin.FP6(strangerToken[:32]) {
+		t.Errorf("a rejected token of 32 bytes has no label: %+v", e.Principal)
+	}
+	if serve(call{target: "/" + strings.Repeat("a", 256)}, ""); e.Path != "/"+strings.Repeat("a", 255) {
+		t.Errorf("path = %d bytes", len(e.Path))
+	}
 	serve(call{target: "/" + strings.Repeat("%C3%A9", 300)}, "")
 	if len(e.Path) != 256 || !strings.HasPrefix(e.Path, `/\u00e9\u00e9`) {
 		t.Errorf("path = %d bytes %q", len(e.Path), e.Path)
 	}
 }
 
+// AUTH-21: the gate makes no correlation id, neither on the answer nor in events,
+// and believes only one of the suite's form.
+func TestGateMakesNoCorrelationID(t *testing.T) {
+	var e authmin.Event
+	gate := newGate(t, authmin.Config{LoopbackOptional: true, Observe: func(_ context.Context, got authmin.Event) { e = got }})
+	h := gate.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for _, c := range []call{{}, {host: "evil.example"}, {header: http.Header{"X-Correlation-Id": {"from-the-client"}}}} {
+		for _, set := range []string{"", "a b", strings.Repeat("a", 65)} {
+			w := httptest.NewRecorder()
+			if set != "" {
+				w.Header().Set("X-Correlation-Id", set)
+			}
+			h.ServeHTTP(w, c.request(t))
+			if got := w.Header().Get("X-Correlation-Id"); got != set || e.CorrelationID != "" || e.At.IsZero() {
+				t.Errorf("with %q set outside: %q on the answer, event %+v", set, got, e)
+			}
+		}
+	}
+}
+
+// AUTH-37
 func TestVerifierDownIsLogged(t *testing.T) {
 	var out bytes.Buffer
 	gate := newGate(t, authmin.Config{Keys: failing{http.ErrServerClosed}, Logger: slog.New(slog.NewTextHandler(&out, nil))})
@@ -138,7 +165,7 @@ func TestClientAddress(t *testing.T) {
 		fields []string
 		want   string
 	}{
-		{"10.1.1.1:5", []string{"1.1.1.1, 2.2.2.2"}, "2.2.2.2"},
+		{"10.1.1.1:5", []string{"1.1.1.1, 3.3.3.3, 2.2.2.2"}, "2.2.2.2"},
 		{"10.1.1.1:5", []string{"1.1.1.1", "3.3.3.3 ,  4.4.4.4 "}, "4.4.4.4"},
 		{"[fd00::1]:5", []string{"2001:db8::1"}, "2001:db8::1"},
 		{"[::ffff:10.1.1.1]:5", []string{"1.1.1.1"}, "1.1.1.1"},

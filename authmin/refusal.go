@@ -19,7 +19,7 @@ type Refusal struct {
 	Hint       string        // what the caller can do
 	Challenge  string        // WWW-Authenticate value; "" = none
 	RetryAfter time.Duration // 0 = retrying does not help
-	cause      error
+	cause      func() error  // behind a function, because a Verifier's text must not be printed with the rest
 }
 
 // Error returns the message.
@@ -28,8 +28,17 @@ func (r *Refusal) Error() string { return "authmin: " + r.Message }
 // HTTPStatus returns Status.
 func (r *Refusal) HTTPStatus() int { return r.Status }
 
-// Unwrap returns the cause. Its text may come from a Verifier.
-func (r *Refusal) Unwrap() error { return r.cause }
+// Unwrap returns the cause, nil if there is none. Its text may come from a
+// Verifier.
+func (r *Refusal) Unwrap() error {
+	if r.cause == nil {
+		return nil
+	}
+	return r.cause()
+}
+
+// because returns what Refusal.cause holds.
+func because(err error) func() error { return func() error { return err } }
 
 // Reasons, a closed set.
 const (
@@ -45,7 +54,7 @@ const (
 // ErrMissing, ErrMalformed, ErrRejected, or nil if the verifier cannot decide.
 func refusalFor(class, cause error, realm string) *Refusal {
 	challenge := `Bearer realm="` + realm + `"`
-	r := &Refusal{Status: http.StatusUnauthorized, Code: "UNAUTHENTICATED", cause: cause}
+	r := &Refusal{Status: http.StatusUnauthorized, Code: "UNAUTHENTICATED", cause: because(cause)}
 	switch class {
 	case ErrMissing:
 		r.Reason, r.AuthCode, r.Challenge = reasonMissing, 40101, challenge
@@ -66,21 +75,21 @@ func refusalFor(class, cause error, realm string) *Refusal {
 func refusalNotLocal() *Refusal {
 	return &Refusal{
 		Status: http.StatusForbidden, Code: "FORBIDDEN", Reason: reasonNotLocal, AuthCode: 40301, Message: "Only local requests are served without a token.",
-		Hint: "Connect from the same machine without a proxy, or let the operator configure a token.", cause: ErrNoKeys,
+		Hint: "Connect from the same machine without a proxy, or let the operator configure a token.", cause: because(ErrNoKeys),
 	}
 }
 
 func refusalCrossOrigin(cause error) *Refusal {
 	return &Refusal{
 		Status: http.StatusForbidden, Code: "FORBIDDEN", Reason: reasonCrossOrigin, AuthCode: 40303, Message: "Cross-origin requests need a token.",
-		Hint: "Send a token, or call from a page of the same origin.", cause: cause,
+		Hint: "Send a token, or call from a page of the same origin.", cause: because(cause),
 	}
 }
 
 func refusalHost() *Refusal {
 	return &Refusal{
 		Status: http.StatusMisdirectedRequest, Code: "FORBIDDEN", Reason: reasonHost, AuthCode: 42101, Message: "This host name is not served here.",
-		Hint: "Use localhost or an IP address, or let the operator allow the name.", cause: ErrHostNotListed,
+		Hint: "Use localhost or an IP address, or let the operator allow the name.", cause: because(ErrHostNotListed),
 	}
 }
 

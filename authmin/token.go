@@ -18,7 +18,7 @@ const maxToken = 8192
 // Token is a presented or configured bearer token. It is held behind a
 // function, so that printing by reflection shows an address, and it does not
 // compare with ==; use [Token.Equal]. The zero Token is none and equals nothing.
-type Token struct{ reveal func() []byte } // bytes, so that hashing them allocates nothing
+type Token struct{ reveal func() string }
 
 // Generate returns a new token of 260 random bits: prefix, "_" and 52 letters
 // and digits. The prefix tells people and scanners what leaked. It panics if
@@ -45,17 +45,14 @@ func ParseToken(s string) (Token, error) {
 	return newToken(s), nil
 }
 
-func newToken(s string) Token {
-	raw := []byte(s)
-	return Token{reveal: func() []byte { return raw }}
-}
+func newToken(s string) Token { return Token{reveal: func() string { return s }} }
 
 // Reveal returns the token, "" for the zero Token. It is the only way out.
 func (t Token) Reveal() string {
 	if t.reveal == nil {
 		return ""
 	}
-	return string(t.reveal())
+	return t.reveal()
 }
 
 // IsZero reports whether t is none.
@@ -68,12 +65,15 @@ func (t Token) Equal(u Token) bool {
 	return equalDigest(&a, &b) == 1 && !t.IsZero() && !u.IsZero()
 }
 
-// digest returns the SHA-256 of the token.
+// digest returns the SHA-256 of the token, that of nothing for the zero Token,
+// and makes no garbage of a token unless it is uncommonly long.
 func (t Token) digest() [sha256.Size]byte {
-	if t.IsZero() {
-		return sha256.Sum256(nil)
+	var buf [128]byte
+	s := t.Reveal()
+	if len(s) > len(buf) {
+		return sha256.Sum256([]byte(s))
 	}
-	return sha256.Sum256(t.reveal())
+	return sha256.Sum256(buf[:copy(buf[:], s)])
 }
 
 // equalDigest is the one place where secrets are compared. It returns 1 or 0.
@@ -106,7 +106,7 @@ func (t Token) MarshalJSON() ([]byte, error) { return []byte(`"` + t.String() + 
 // FP6 returns the first six lower-case hexadecimal digits of the SHA-256 of s,
 // a label under which a token appears in logs. s may be any bytes.
 func FP6(s string) string {
-	sum := sha256.Sum256([]byte(s))
+	sum := newToken(s).digest()
 	return fp6Digest(&sum)
 }
 

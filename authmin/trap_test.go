@@ -1,18 +1,11 @@
 package authmin_test
 
 import (
-	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,19 +14,22 @@ import (
 
 // hyperium/headers#141, owncast#3376
 func TestTrap_LowerCaseScheme(t *testing.T) {
-	if tok, err := authmin.ParseBearer("bearer abc"); tok.Reveal() != "abc" {
-		t.Errorf("ParseBearer = %v", err)
+	for _, scheme := range []string{"bearer", "BEARER", "beArer"} {
+		if tok, err := authmin.ParseBearer(scheme + " abc"); tok.Reveal() != "abc" {
+			t.Errorf("ParseBearer(%s abc) = %v", scheme, err)
+		}
 	}
 }
 
-// Only the second word of the field was looked at.
+// Kubernetes' bearertoken: only the second word of the field was looked at.
 func TestTrap_ExtraParts(t *testing.T) {
 	if _, err := authmin.ParseBearer("Bearer abc def"); !errors.Is(err, authmin.ErrMalformed) {
 		t.Errorf("ParseBearer = %v", err)
 	}
 }
 
-// An empty secret authenticates an empty header.
+// golang-rest-api-template#92, switchboard-go#1: an empty secret authenticates
+// an empty header.
 func TestTrap_EmptyConfiguredToken(t *testing.T) {
 	for _, k := range []authmin.Key{{Name: "a"}, {Name: "a", Digest: sha256.Sum256(nil)}} {
 		if _, err := authmin.NewKeySet(k); err == nil {
@@ -52,18 +48,40 @@ func TestTrap_EmptyConfiguredToken(t *testing.T) {
 	}
 }
 
-// ConstantTimeCompare returns at once on unequal length, a loop at the match:
-// here both sides are digests and all are compared.
+// tinkerdown#181, AnchorNet#122: ConstantTimeCompare returns at once on unequal
+// length, so the length of a secret can be measured. Here only digests meet: the
+// types of the scan allow nothing else, and a set has no place for a token.
 func TestTrap_LengthLeak(t *testing.T) {
-	keys := keySet(t, authmin.Key{Name: "long", Token: parsed(t, strings.Repeat("abcdefgh", 8)+"XYZ-9")})
-	for _, guess := range []string{"a", strings.Repeat("abcdefgh", 8), strings.Repeat("abcdefgh", 8) + "XYZ-8"} {
+	var _ func(*[sha256.Size]byte, [][sha256.Size]byte) (int, int) = authmin.Scan // compiles with digests only
+	long := strings.Repeat("abcdefgh", 8)
+	keys := keySet(t, authmin.Key{Name: "long", Token: parsed(t, long+"XYZ-9")})
+	if dump := fmt.Sprintf("%#v", authmin.Table(keys)); strings.Contains(dump, long) || strings.Contains(dump, "[token ") {
+		t.Error("a set keeps tokens")
+	}
+	for _, guess := range []string{"a", long, long + "XYZ-8", long + "XYZ-99"} {
 		if _, err := keys.Verify(t.Context(), parsed(t, guess)); !errors.Is(err, authmin.ErrRejected) {
 			t.Errorf("Verify(%s) = %v", guess, err)
 		}
 	}
 }
 
-// A page makes its own name resolve to 127.0.0.1 and calls the local service.
+// gosoline#1387: the loop over the keys stops at the match, so its place can be
+// measured. Here the first match costs as many comparisons as the last and none.
+func TestTrap_KeyPositionLeak(t *testing.T) {
+	digests := make([][sha256.Size]byte, 100)
+	for i := range digests {
+		digests[i] = sha256.Sum256([]byte{byte(i)})
+	}
+	absent := sha256.Sum256(nil)
+	for at, want := range map[int]*[sha256.Size]byte{0: &digests[0], 50: &digests[50], 99: &digests[99], -1: &absent} {
+		if found, compared := authmin.Scan(want, digests); found != at || compared != len(digests) {
+			t.Errorf("Scan = %d after %d comparisons, want %d after %d", found, compared, at, len(digests))
+		}
+	}
+}
+
+// modelcontextprotocol/go-sdk#760: a page makes its own name resolve to
+// 127.0.0.1 and calls the local service.
 func TestTrap_DNSRebinding(t *testing.T) {
 	gate := newGate(t, authmin.Config{LoopbackOptional: true})
 	if got := decide(t, gate, call{host: "rebind.evil.example:8080"}); got != "42101" {
@@ -71,6 +89,7 @@ func TestTrap_DNSRebinding(t *testing.T) {
 	}
 }
 
+// gptme#3324: the default address listened on every interface.
 func TestTrap_WildcardBind(t *testing.T) {
 	for _, addr := range []string{":8080", "0.0.0.0:8080", "[::]:8080", "*:8080"} {
 		if err := (authmin.BindPolicy{}).Check(t.Context(), "tcp", addr, false); !errors.Is(err, authmin.ErrBindRefused) {
@@ -133,117 +152,5 @@ func TestTrap_OpenPathTricks(t *testing.T) {
 		if resp.StatusCode != want {
 			t.Errorf("%s = %d, want %d", path, resp.StatusCode, want)
 		}
-	}
-}
-
-// talkative says too much.
-type talkative struct{}
-
-func (talkative) Verify(_ context.Context, t authmin.Token) (authmin.Principal, error) {
-	return authmin.Principal{}, fmt.Errorf("backend says no to %s", t.Reveal())
-}
-
-// TestNoLeak drives all outcomes with a canary token and searches every output.
-func TestNoLeak(t *testing.T) {
-	var out bytes.Buffer
-	opts := &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}
-	observe := func(_ context.Context, e authmin.Event) { fmt.Fprintf(&out, "%+v\n", e) }
-	own := keySet(t, authmin.Key{Name: "own", Token: parsed(t, canary)})
-	other := keySet(t, authmin.Key{Name: "other", Token: authmin.Generate("x")})
-	for _, logger := range []*slog.Logger{slog.New(slog.NewTextHandler(&out, opts)), slog.New(slog.NewJSONHandler(&out, opts))} {
-		for _, cfg := range []authmin.Config{{Keys: own}, {Keys: other, LoopbackOptional: true}, {LoopbackOptional: true}, {Keys: talkative{}}, {Keys: failing{authmin.ErrExpired}}} {
-			cfg.Logger, cfg.Observe = logger, observe
-			gate := newGate(t, cfg)
-			h := gate.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				fmt.Fprintf(w, "%v %v", r.Header, r.Context())
-				panic(fmt.Sprintf("handler of %+v", r.Header))
-			}))
-			for _, field := range []string{"Bearer " + canary, "Bearer " + canary + " x", "bearer  " + canary, "Basic " + canary} {
-				for _, c := range []call{{}, {host: "evil.example"}, {remote: "192.0.2.1:1", local: publicAddr}, {target: "/health"}, {method: http.MethodPost, header: http.Header{"Sec-Fetch-Site": {"cross-site"}}}} {
-					r := c.request(t)
-					r.Header.Set("Authorization", field)
-					r.Header.Set("Proxy-Authorization", field)
-					w := httptest.NewRecorder()
-					func() {
-						defer func() {
-							if v := recover(); v != nil {
-								fmt.Fprintln(&out, v)
-							}
-						}()
-						h.ServeHTTP(w, r)
-					}()
-					fmt.Fprintln(&out, w.Header(), w.Body)
-					p, err := gate.Authorize(r)
-					fmt.Fprintf(&out, "%+v %v\n", p, err)
-				}
-			}
-			fmt.Fprintf(&out, "%+v %#v\n", gate, gate)
-		}
-	}
-	fmt.Fprintf(&out, "%+v %#v\n", own, own)
-	if out.Len() < 10_000 || leaks(out.String()) {
-		t.Errorf("of %d bytes of output some show the token", out.Len())
-	}
-}
-
-// TestSourceHasNoTokenCompare: token bytes and digests are compared nowhere but
-// in equalDigest.
-func TestSourceHasNoTokenCompare(t *testing.T) {
-	files, err := filepath.Glob("*.go")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no source: %v", err)
-	}
-	secret := func(n ast.Node) bool { // mentions what holds token bytes
-		found := false
-		ast.Inspect(n, func(n ast.Node) bool {
-			if call, ok := n.(*ast.CallExpr); ok {
-				if sel, ok := call.Fun.(*ast.SelectorExpr); ok && (sel.Sel.Name == "Reveal" || sel.Sel.Name == "reveal" || sel.Sel.Name == "digest") {
-					found = true
-				}
-				if fn, ok := call.Fun.(*ast.Ident); ok && fn.Name == "len" {
-					return false // a length is no content
-				}
-			}
-			return true
-		})
-		return found
-	}
-	compares := 0
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		fset := token.NewFileSet()
-		file, err := parser.ParseFile(fset, name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.BinaryExpr:
-				if (n.Op == token.EQL || n.Op == token.NEQ) && (secret(n.X) || secret(n.Y)) {
-					t.Errorf("%s compares a secret with %s", fset.Position(n.Pos()), n.Op)
-				}
-			case *ast.CallExpr:
-				sel, ok := n.Fun.(*ast.SelectorExpr)
-				if !ok {
-					return true
-				}
-				switch sel.Sel.Name {
-				case "Equal", "Compare", "EqualFold", "HasPrefix", "Contains":
-					for _, arg := range n.Args {
-						if secret(arg) {
-							t.Errorf("%s compares a secret by %s", fset.Position(n.Pos()), sel.Sel.Name)
-						}
-					}
-				case "ConstantTimeCompare":
-					compares++
-				}
-			}
-			return true
-		})
-	}
-	if compares != 1 {
-		t.Errorf("ConstantTimeCompare is called in %d places, want 1", compares)
 	}
 }

@@ -1,6 +1,7 @@
-// Package timing tests whether two classes of inputs can be told apart by the
-// time that a function takes: Welch's t-test on samples taken in random order,
-// so that drift of the machine falls on both classes alike.
+// Package timing tests whether classes of inputs can be told apart by the time
+// that a function takes. Samples are taken in random order, so that drift of the
+// machine falls on all classes alike. MaxT is the thorough test, Spread the quick
+// one.
 package timing
 
 import (
@@ -21,17 +22,10 @@ const Batch = 16
 func MaxT(a, b func(), samples int, seed uint64) float64 {
 	rng := rand.New(rand.NewPCG(seed, seed))
 	times := [2][]float64{}
+	calls := [2]func(){a, b}
 	for range samples {
 		class := rng.IntN(2)
-		call := a
-		if class == 1 {
-			call = b
-		}
-		start := time.Now()
-		for range Batch {
-			call()
-		}
-		times[class] = append(times[class], float64(time.Since(start)))
+		times[class] = append(times[class], sample(calls[class]))
 	}
 	both := slices.Sorted(slices.Values(slices.Concat(times[0], times[1])))
 	if len(both) == 0 {
@@ -46,6 +40,38 @@ func MaxT(a, b func(), samples int, seed uint64) float64 {
 		worst = max(worst, math.Abs(Welch(below(times[0]), below(times[1]))))
 	}
 	return worst
+}
+
+// sample returns the nanoseconds that a batch of calls takes.
+func sample(call func()) float64 {
+	start := time.Now()
+	for range Batch {
+		call()
+	}
+	return float64(time.Since(start))
+}
+
+// Spread measures all functions, samples times each, in rounds whose order seed
+// decides, and returns by how much the largest median of a function is above the
+// smallest: 0.1 means 10 %. A median does not care about interruptions.
+func Spread(samples int, seed uint64, calls ...func()) float64 {
+	rng := rand.New(rand.NewPCG(seed, seed))
+	times := make([][]float64, len(calls))
+	for range samples {
+		for _, class := range rng.Perm(len(calls)) {
+			times[class] = append(times[class], sample(calls[class]))
+		}
+	}
+	low, high := math.Inf(1), 0.0
+	for _, s := range times {
+		if len(s) == 0 {
+			return 0
+		}
+		slices.Sort(s)
+		median := s[len(s)/2]
+		low, high = min(low, median), max(high, median)
+	}
+	return high/max(low, 1) - 1
 }
 
 // Welch returns the t statistic of two samples with unequal variances, 0 if

@@ -20,20 +20,42 @@ func TestWelch(t *testing.T) {
 	}
 }
 
-// A function that does a thousand times more work is found out.
-func TestMaxTFindsDifference(t *testing.T) {
+// spin returns a function that does n small things.
+func spin(n int) func() {
 	sink := 0
-	spin := func(n int) func() {
-		return func() {
-			for i := range n {
-				sink += i & sink
-			}
+	return func() {
+		for i := range n {
+			sink += i & sink
 		}
 	}
+}
+
+// A function that does a thousand times more work is found out.
+func TestMaxTFindsDifference(t *testing.T) {
 	if got := timing.MaxT(spin(10), spin(10_000), 400, 1); got < 10 {
 		t.Errorf("MaxT of unequal functions = %v, want above 10", got)
 	}
-	if timing.MaxT(spin(1), spin(1), 0, 1) != 0 || sink != 0 {
-		t.Error("MaxT without samples is not 0")
+	if got := timing.MaxT(spin(1), spin(1), 0, 1); got != 0 {
+		t.Errorf("MaxT without samples = %v, want 0", got)
+	}
+}
+
+func TestSpreadFindsDifference(t *testing.T) {
+	if got := timing.Spread(200, 1, spin(10_000), spin(10_000), spin(20_000)); got < 0.5 {
+		t.Errorf("Spread with one function that does twice as much = %v, want about 1", got)
+	}
+	if a, b := timing.Spread(0, 1, spin(1)), timing.Spread(10, 1); a != 0 || b > 0 {
+		t.Errorf("Spread of nothing = %v, %v", a, b)
+	}
+}
+
+// The seed decides the order, so that a run can be repeated.
+func TestOrderIsSeeded(t *testing.T) {
+	order := func(seed uint64) (out string) {
+		timing.Spread(20, seed, func() { out += "a" }, func() { out += "b" }, func() { out += "c" })
+		return out
+	}
+	if a, b := order(1), order(1); a != b || a == order(2) || len(a) != 3*20*timing.Batch {
+		t.Errorf("the order is not that of the seed, or has %d calls", len(a))
 	}
 }
