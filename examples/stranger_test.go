@@ -185,6 +185,7 @@ func main() {
 // the small modules, which it gets from a module proxy like any other. Nothing
 // but that one module and the standard library is linked.
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	loadWorkspace(t)
 	whole(t)
 	env := outsider(t)

@@ -29,6 +29,7 @@ func replaceFile(t *testing.T, path, content string, mode os.FileMode) {
 // one shown, then the old one gone. A damaged file changes nothing (AUTH-13,
 // AUTH-15, SCR-27, SCR-28, CFG-6).
 func TestTokensAreExchanged(t *testing.T) {
+	t.Parallel()
 	front, back := tokenFile(t), tokenFile(t)
 	o := controlPlane(t, t.TempDir(), "LLORCH_API_TOKEN_FILE="+front, "ORCHESTRATORD_NODE_TIMEOUT_SECS=3", "ORCHESTRATORD_HEARTBEAT_INTERVAL_SECS=1")
 	n := nodeDaemon(t, t.TempDir(), o.url, back)
@@ -79,6 +80,7 @@ func TestTokensAreExchanged(t *testing.T) {
 // TestNodesAlwaysNeedTheToken: where a token is set, a local caller who needs
 // none for tasks needs it to act as a node (AUTH-26).
 func TestNodesAlwaysNeedTheToken(t *testing.T) {
+	t.Parallel()
 	o := controlPlane(t, t.TempDir(), "LLORCH_API_TOKEN_FILE="+tokenFile(t), "AUTH_OPTIONAL=true")
 	for _, c := range []struct {
 		method, path string

@@ -37,6 +37,23 @@ type pulse struct {
 	sent     time.Time // when the last attempt began
 	mono     time.Time // the last look at both clocks
 	wall     time.Time
+	told     time.Time // when the log last heard of beats that fail; zero = they do not
+}
+
+// tellAgain is how often the log hears that beats still fail.
+const tellAgain = 5 * time.Minute
+
+// tell logs that beats began to fail, still do, or are taken again (err nil).
+func (a *Agent) tell(ctx context.Context, p *pulse, err error) {
+	switch now := time.Now(); {
+	case err == nil && !p.told.IsZero():
+		p.told = time.Time{}
+		a.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "heartbeats are accepted again")
+	case err != nil && (p.told.IsZero() || now.Sub(p.told) >= tellAgain):
+		p.told = now
+		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "heartbeats fail; the node will be offline until they are accepted",
+			slog.String("result", outcomeOf(err)), slog.Any("error", err))
+	}
 }
 
 // beat sends beats under one grant. It returns true if the node has to register
@@ -102,6 +119,7 @@ func (a *Agent) attempt(ctx context.Context, p *pulse) (again bool, err error) {
 	if err != nil {
 		return a.failed(ctx, p, err)
 	}
+	a.tell(ctx, p, nil)
 	p.interval = clampInterval(reply.NextHeartbeatMS)
 	p.due = p.sent.Add(p.interval)
 	a.events.acknowledge(b.Events)
@@ -174,6 +192,7 @@ func (a *Agent) failed(ctx context.Context, p *pulse, err error) (again bool, _ 
 		}
 	default:
 		p.due = now.Add(retryGap(p.interval))
+		a.tell(ctx, p, err)
 	}
 	return false, nil
 }

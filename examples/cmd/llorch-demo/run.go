@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/llorch/llorch/examples/internal/assemble"
@@ -125,7 +126,7 @@ func demo(ctx context.Context, o *options, stdout, stderr io.Writer) (err error)
 	if err != nil {
 		return err
 	}
-	ctx, stop := assemble.Signals(ctx, app.Hurry)
+	ctx, stop := assemble.Signals(ctx, app.Hurry, syscall.SIGHUP) // the terminal was closed
 	defer stop()
 	go welcome(ctx, app, stdout)
 	return app.Run(ctx)

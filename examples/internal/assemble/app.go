@@ -23,7 +23,8 @@ type App struct {
 	stages   []stage // in the order of starting
 	closers  []closer
 	models   func() []string
-	hurry    func() // ends the drain early; nil if there is none
+	hurry    func()                // ends the drain early; nil if there is none
+	reload   func(context.Context) // looks again at what may change; nil if nothing may
 }
 
 // stage is a long-running part. Stages stop in the reverse order of starting,
@@ -131,10 +132,12 @@ func (a *App) Hurry() {
 func (a *App) shutdown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
-	if err := a.server.Shutdown(ctx); err != nil {
-		return errors.Join(err, a.server.Close())
+	err := a.server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		a.log.Warn("Connections that did not end were cut.", slog.String("event", "connections_cut"))
+		return a.server.Close()
 	}
-	return nil
+	return err
 }
 
 // Close releases what was opened, the last one first. Run calls it; call it

@@ -63,7 +63,7 @@ func (f Front) open(ctx context.Context, a *App, p server.Parts) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	f.Tokens.stage(a)
+	f.Tokens.attach(a)
 	a.server, a.listener, a.Addr = srv, ln, ln.Addr().String()
 	a.onClose("listener", func(context.Context) error {
 		if err := ln.Close(); !errors.Is(err, net.ErrClosed) {

@@ -108,8 +108,11 @@ separated by commas in flags and variables, arrays of strings in the file.
 - An empty variable counts as unset. A variable that begins with ORCHESTRATORD_, ORCHD_, POOL_MANAGERD_ or
   LLORCH_ and is not listed here is a fault; the ones that Kubernetes injects for services are skipped.
 - A secret is never a flag's or key's value. Each secret X may come as X, as X_FILE (the absolute path of a file
-  with mode 0600), by the flag and key that name such a file, or as a credential of systemd, whose name is X in
-  lower case with dashes. Files in mounted volumes may be readable by a group; the log warns if by more.
+  with mode 0600), by the flag and key that name such a file, or as the credential ` + "`llorch-api-token`" + ` of systemd,
+  which wins over X itself. Files in mounted volumes may be readable by a group; the log warns if by more.
+- A file of tokens holds the tokens with commas between, or one on each line, or lines "NAME TOKEN" and "NAME TOKEN END",
+  END as in 2030-01-31T00:00:00Z; lines that begin with # are skipped. The first one is shown to other programs. A NAME
+  owns the tasks that are submitted with it; tokens without one have the same owner.
 - Tokens follow their file while the program runs: every 5 seconds, and at once on SIGHUP.
 - ` + "`--check-config`" + ` prints every value with its source and starts nothing; ` + "`--json`" + ` prints it for programs.
 - STATE stands for the value of state_dir.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/orchestrator/worker/workertest"
+	"github.com/llorch/llorch/secrets"
 )
 
 // Exit codes, from the table that all programs share.
@@ -48,7 +49,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	cfg, err := o.config()
 	if err != nil {
-		return complain(exitConfig, err)
+		return complain(faultCode(err), err)
 	}
 	if len(cfg.Keys) == 0 && !loopback(o.host) {
 		return complain(exitPolicy, errors.New("an address that others can reach needs --api-key-file"))
@@ -113,6 +114,17 @@ func wait(ctx, life context.Context, e *workertest.Engine, drain time.Duration) 
 		return end.code
 	}
 	return exitFailed
+}
+
+// faultCode is the exit code for a configuration that cannot be used.
+func faultCode(err error) int {
+	switch {
+	case errors.Is(err, secrets.ErrPermission):
+		return exitPolicy
+	case errors.Is(err, secrets.ErrNotFound):
+		return exitUnavailable
+	}
+	return exitConfig
 }
 
 func loopback(host string) bool {

@@ -42,6 +42,7 @@ func status(w http.ResponseWriter, code int, word string) {
 func internal() *taskapi.Error { return taskapi.NewError(taskapi.Internal) }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
+	leave(w, r)
 	answer(w, r, taskapi.NewError(taskapi.NotFound))
 }
 
@@ -65,6 +66,7 @@ func refuse(w http.ResponseWriter, r *http.Request, f *authmin.Refusal) {
 	if f.Hint != "" {
 		e = e.With("hint", f.Hint)
 	}
+	leave(w, r)
 	body(w, r, e)
 }
 
@@ -82,8 +84,11 @@ func refusalCode(f *authmin.Refusal) taskapi.Code {
 
 // outOfTime answers a deadline that is malformed or over.
 func outOfTime(w http.ResponseWriter, r *http.Request, _ int, err error) {
+	leave(w, r)
 	if f, ok := errors.AsType[*deadline.FormatError](err); ok {
-		answer(w, r, taskapi.InvalidField(f.Source, f.Reason))
+		e := taskapi.InvalidField(f.Source, f.Reason)
+		e.Message = "The deadline in " + f.Source + " is malformed: " + f.Reason + "." // OpenAI's shape has no details
+		answer(w, r, e)
 		return
 	}
 	e := taskapi.NewError(taskapi.DeadlineUnmet)

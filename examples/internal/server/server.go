@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"log"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -38,35 +39,40 @@ func New(c Config, routes []Route) (*http.Server, error) {
 		Keys: keys, LoopbackOptional: c.LoopbackOptional, Open: paths(routes, Open), OpenLocal: []string{},
 		AllowedHosts: c.AllowedHosts, Answer: refuse, Logger: c.Narrator.Logger(),
 	})
-	budget, budgetErr := deadline.New(deadline.Config{Answer: outOfTime})
+	budget, budgetErr := deadline.New(deadline.Config{Answer: outOfTime, Max: -1}) // whoever serves the route has its own cap
 	if err := errors.Join(gateErr, budgetErr); err != nil {
 		return nil, err
 	}
 	h := recovered(c.Narrator.Logger(), guarded(gate, mux(routes), routes, budget))
+	h = bounded(h)
 	h = narration.Middleware(c.Narrator, narration.HTTPConfig{Skip: routine, ClientIP: true})(h)
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytes,
-		ErrorLog: slog.NewLogLogger(c.Narrator.Handler(), slog.LevelDebug),
+		ErrorLog: log.New(&serverLog{log: c.Narrator.Logger()}, "", 0), DisableGeneralOptionsHandler: true,
 	}, nil
 }
 
 // guarded puts the gate before the mux, so that paths that do not exist are asked
 // for a token too.
 func guarded(gate *authmin.Gate, m *http.ServeMux, routes []Route, budget *deadline.Middleware) http.Handler {
-	strict := make(map[string]bool)
+	strict := make(map[string]bool) // whole paths: wrong methods lead to the same handler
 	for _, r := range routes {
 		if r.Auth == Strict {
-			strict[r.Method+" "+r.Path] = true
+			strict[r.Path] = true
 		}
 	}
 	timed := budget.Wrap(m)
-	usual, closed := gate.Wrap(timed), gate.WrapStrict(timed)
+	usual, closed, lost := gate.Wrap(timed), gate.WrapStrict(timed), gate.Wrap(http.HandlerFunc(notFound))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := m.Handler(r); strict[r.Method+" "+pattern] {
+		_, pattern := m.Handler(r)
+		switch {
+		case pattern == "": // not even a path, as in CONNECT
+			lost.ServeHTTP(w, r)
+		case strict[pattern] && r.Method != http.MethodGet && r.Method != http.MethodHead:
 			closed.ServeHTTP(w, r)
-			return
+		default:
+			usual.ServeHTTP(w, r)
 		}
-		usual.ServeHTTP(w, r)
 	})
 }
 
