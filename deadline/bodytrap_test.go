@@ -180,6 +180,25 @@ func TestTrap_MergeAfterBody(t *testing.T) {
 	}
 }
 
+// DL-15: the same where what the handler left of a long body was short enough
+// for net/http to discard it before the header.
+func TestTrap_MergeAfterLongBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var state error
+		client := serve(t, wrap(t, deadline.Config{}, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.CopyN(io.Discard, r.Body, 100_000)
+			w.(http.Flusher).Flush()
+			_, cancel, err := deadline.MergeRelative(r.Context(), 500)
+			defer cancel()
+			time.Sleep(time.Second)
+			state = errors.Join(err, r.Context().Err())
+		}))
+		if call(t, client, strings.NewReader(strings.Repeat("x", 300_000)), "X-Request-Timeout-Ms", "9000"); state != nil {
+			t.Errorf("the request's own context says %v", state)
+		}
+	})
+}
+
 // DL-15: work that goes on after its handler may still tighten its own context,
 // but the connection is serving somebody else by then.
 func TestTrap_MergeAfterReturn(t *testing.T) {

@@ -68,6 +68,8 @@ func TestConnectionDeadlines(t *testing.T) {
 		"WriteGrace off body": {cfg: deadline.Config{WriteGrace: -1}, stated: "1000", body: "x", handler: read, want: []string{"read 1.05s", "read none"}},
 		"Default":             {cfg: deadline.Config{Default: 5 * time.Second}, handler: read, want: []string{"write 6s"}},
 		"refused":             {stated: "0", handler: read, want: nil},
+		"refused, body":       {stated: "0", body: "x", handler: read, want: []string{"read 50ms"}},
+		"malformed, body":     {stated: "-1", body: "x", handler: read, want: []string{"read 50ms"}},
 		"written": {stated: "1000", handler: func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, "x")
 			hang(w, r)

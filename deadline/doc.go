@@ -34,5 +34,11 @@
 // Go cannot stop code that ignores its context. A handler that returns more
 // than 100 ms after its deadline is reported through [Hooks].Late.
 //
+// # Work that outlives its request
+//
+// [context.WithoutCancel] keeps values, and so the deadline: [Transport] and
+// [Require] refuse with it, [With] ends at once. Such work starts from a context
+// of its own.
+//
 // Everything here may be used from several goroutines at once.
 package deadline

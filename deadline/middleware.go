@@ -28,7 +28,8 @@ type Config struct {
 	// Min is what must be left on arrival, or the answer is 504 at once. 0 = 1 ms.
 	Min time.Duration
 	// WriteGrace is how long after the deadline the connection still takes
-	// bytes. 0 = 1 s, -1 = the connection's write deadline is left alone.
+	// bytes; over HTTP/2 only of an answer that has begun. 0 = 1 s, -1 = the
+	// connection's write deadline is left alone.
 	WriteGrace time.Duration
 	// Answer writes status and body of a refusal: 400 with a *FormatError or 504
 	// with an *Exceeded. The response headers that this package owes are set
@@ -84,19 +85,23 @@ func (m *Middleware) Wrap(next http.Handler) http.Handler {
 
 func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	now := time.Now()
+	body := bodyOf(w, r, now)
 	d, err := FromHeader(r.Header, now)
 	if bad, ok := errors.AsType[*FormatError](err); ok {
 		m.cfg.Hooks.malformed(bad)
+		body.forgo(w.Header())
 		m.answer(w, r, http.StatusBadRequest, bad)
 		return
 	}
 	d = m.clamp(d, now)
 	if !d.IsZero() && d.budget < m.cfg.Min {
+		body.forgo(w.Header())
 		m.refuse(w, r, &Exceeded{Stage: StageArrival, Budget: d.budget, At: d.at})
 		return
 	}
-	ex := &exchange{m: m, arrival: now, rw: responseWriter{ResponseWriter: w}}
-	ex.scope.req = ex
+	ex := &exchange{m: m, arrival: now, rw: responseWriter{ResponseWriter: w, body: body}}
+	ex.rw.ex, ex.scope.req, ex.begun = ex, ex, r.ProtoMajor == 1
+	defer ex.done() // also after a panic
 	ctx := context.Context(&ex.scope)
 	bounded := ex.scope.enter(r.Context(), d)
 	if bounded {
@@ -105,9 +110,11 @@ func (m *Middleware) serve(w http.ResponseWriter, r *http.Request, next http.Han
 		defer cancel()
 	}
 	inner := r.WithContext(ctx)
-	if r.Body != nil && r.Body != http.NoBody {
-		ex.rw.body = &requestBody{ReadCloser: r.Body, rc: http.NewResponseController(w), http1: r.ProtoMajor == 1}
-		inner.Body = ex.rw.body
+	defer func() { // the server removes the form's files
+		r.MultipartForm, r.Pattern = inner.MultipartForm, inner.Pattern
+	}()
+	if body != nil {
+		inner.Body = body
 	}
 	if bounded {
 		ex.bound(ex.scope.d.at)
@@ -139,6 +146,7 @@ type exchange struct {
 
 	mu       sync.Mutex // MergeRelative may be called on any goroutine
 	merged   *Deadline  // by the body, earlier than scope's; nil = none
+	begun    bool       // HTTP/1, or the status is fixed
 	returned bool       // the handler has; the connection is the server's again
 }
 
@@ -172,6 +180,26 @@ func (ex *exchange) inForceLocked() Deadline {
 // write is released. A server that cannot do it is left as it is.
 func (ex *exchange) bound(at time.Time) {
 	ex.rw.body.hold(at.Add(readGrace))
+	if ex.begun {
+		ex.boundWrite(at)
+	}
+}
+
+// begin is called when the status is fixed. Only then an HTTP/2 stream gets its
+// write deadline: one that fires resets the stream, and there would be no 504.
+func (ex *exchange) begin() {
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	if ex.begun {
+		return
+	}
+	ex.begun = true
+	if d := ex.inForceLocked(); !d.IsZero() {
+		ex.boundWrite(d.at)
+	}
+}
+
+func (ex *exchange) boundWrite(at time.Time) {
 	if grace := ex.m.cfg.WriteGrace; grace >= 0 {
 		_ = http.NewResponseController(ex.rw.ResponseWriter).SetWriteDeadline(at.Add(grace))
 	}
@@ -191,28 +219,27 @@ func (ex *exchange) finish(ctx context.Context, r *http.Request, route string) {
 		// The rest of the body may never come: answer first, then discard it.
 		ex.rw.Header().Set("Connection", "close")
 	}
-	e := expiry(ctx, d, left)
+	e := expiry(ctx, d, left, ex.rw.body.cutOff())
 	switch {
 	case e == nil:
 	case ex.rw.started:
 		ex.m.cfg.Hooks.exceeded(e)
 	default:
-		if grace := ex.m.cfg.WriteGrace; grace >= 0 {
-			_ = http.NewResponseController(ex.rw.ResponseWriter).SetWriteDeadline(time.Now().Add(grace))
-		}
+		ex.boundWrite(time.Now())
 		ex.m.refuse(ex.rw.ResponseWriter, r, e)
 	}
 }
 
 // expiry returns why the request's time is over; nil if it is not, or if the
-// client went away first.
-func expiry(ctx context.Context, d Deadline, left time.Duration) *Exceeded {
+// client went away first. cutOff says that a read of the body ended by its read
+// deadline; over HTTP/1 that cancels the context like a client that went away.
+func expiry(ctx context.Context, d Deadline, left time.Duration, cutOff bool) *Exceeded {
 	cause := context.Cause(ctx)
 	if e, ok := errors.AsType[*Exceeded](cause); ok {
 		return e
 	}
 	ended := errors.Is(cause, context.DeadlineExceeded) // by a context around ours
-	if ended || cause == nil && left <= 0 {             // or by the body's deadline_ms
+	if ended || (cause == nil || cutOff) && left <= 0 { // or by the body's deadline_ms
 		return &Exceeded{Stage: StageHandler, Budget: d.budget, At: d.at}
 	}
 	return nil

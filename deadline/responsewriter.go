@@ -12,6 +12,7 @@ import (
 // goroutine uses it, like every ResponseWriter.
 type responseWriter struct {
 	http.ResponseWriter
+	ex      *exchange
 	body    *requestBody // nil: the request has none
 	started bool
 	duplex  bool  // the handler may read the body after it began to answer
@@ -24,7 +25,7 @@ const bufferLen = 2048
 
 // sent tells that the header has left.
 func (w *responseWriter) sent() {
-	if !w.duplex {
+	if !w.duplex && w.body.drained() {
 		w.body.release()
 	}
 }
@@ -32,16 +33,33 @@ func (w *responseWriter) sent() {
 // EnableFullDuplex passes on. With a request body over HTTP/1 it also makes this
 // the connection's last exchange: where a read deadline ends the body after the
 // header has left, net/http goes on with the rest of it as if it were the next
-// request.
+// request. Once the status is fixed it is too late for that, and the read
+// deadline is given up instead.
 func (w *responseWriter) EnableFullDuplex() error {
 	err := http.NewResponseController(w.ResponseWriter).EnableFullDuplex()
 	if err == nil {
 		w.duplex = true
-		if w.body != nil && w.body.http1 {
-			w.Header().Set("Connection", "close")
+		if w.started {
+			w.body.giveUp()
 		}
+		w.closeLast()
 	}
 	return err
+}
+
+// begin is called before the first thing that fixes the status.
+func (w *responseWriter) begin() {
+	if !w.started {
+		w.closeLast() // the handler may have set Connection, as event streams often do
+		w.ex.begin()
+		w.started = true
+	}
+}
+
+func (w *responseWriter) closeLast() {
+	if w.duplex && !w.started && w.body != nil && w.body.http1 {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -50,13 +68,13 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 // WriteHeader passes on; informational answers other than 101 begin nothing.
 func (w *responseWriter) WriteHeader(status int) {
 	if status >= 200 || status == http.StatusSwitchingProtocols {
-		w.started = true
+		w.begin()
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *responseWriter) Write(p []byte) (int, error) {
-	w.started = true
+	w.begin()
 	n, err := w.ResponseWriter.Write(p)
 	if w.written += int64(n); w.written > bufferLen {
 		w.sent()
@@ -69,19 +87,24 @@ func (w *responseWriter) Flush() { _ = w.FlushError() }
 
 // FlushError sends what is there; a flush sends the header too.
 func (w *responseWriter) FlushError() error {
+	w.closeLast()
+	w.ex.begin()
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !errors.Is(err, http.ErrNotSupported) {
-		w.started = true
+		w.begin()
 		w.sent()
 	}
 	return err
 }
 
-// Hijack hands the connection over; nothing may be answered afterwards.
+// Hijack hands the connection over; nothing may be answered on it afterwards, and
+// its deadlines are the handler's.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
 		w.started = true
+		w.ex.done()
+		w.body.abandon()
 	}
 	return c, rw, err
 }

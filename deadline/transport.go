@@ -58,6 +58,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return resp, nil // its body is also a writer and must stay as it is
 	}
+	if resp.Body == nil { // http.Client knows what to do about such a Base
+		cancel()
+		return resp, nil
+	}
 	resp.Body = &body{ReadCloser: resp.Body, cancel: sync.OnceFunc(cancel), explain: func(err error) error {
 		return t.explain(ctx, d, err, r)
 	}}

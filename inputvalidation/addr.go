@@ -15,7 +15,7 @@ const (
 	AddrPrivate            // RFC 1918, 100.64.0.0/10, fc00::/7, fec0::/10
 	AddrLoopback           // 127.0.0.0/8, ::1
 	AddrLinkLocal          // 169.254.0.0/16, fe80::/10
-	AddrMetadata           // the credential services of clouds
+	AddrMetadata           // the services of clouds that give credentials to whoever asks from inside
 	AddrReserved           // nothing that a client should connect to
 )
 
@@ -66,7 +66,7 @@ func ClassifyAddr(a netip.Addr) AddrKind {
 }
 
 // addrRanges lists the special ranges, the more specific first.
-func addrRanges() [26]addrRange {
+func addrRanges() [31]addrRange {
 	v4 := func(a, b, c, d byte, bits int, k AddrKind) addrRange {
 		return addrRange{netip.PrefixFrom(netip.AddrFrom4([4]byte{a, b, c, d}), bits), k}
 	}
@@ -74,7 +74,11 @@ func addrRanges() [26]addrRange {
 		return addrRange{netip.PrefixFrom(netip.AddrFrom16(a), bits), k}
 	}
 	return [...]addrRange{
-		v4(169, 254, 169, 254, 32, AddrMetadata),
+		v4(169, 254, 169, 254, 32, AddrMetadata), // AWS, Azure, Google Cloud and most others
+		v4(169, 254, 170, 2, 32, AddrMetadata),   // AWS ECS, credentials of tasks
+		v4(169, 254, 170, 23, 32, AddrMetadata),  // AWS EKS, credentials of pods
+		v4(168, 63, 129, 16, 32, AddrMetadata),   // Azure, WireServer
+		v4(100, 100, 100, 200, 32, AddrMetadata), // Alibaba Cloud
 		v4(169, 254, 0, 0, 16, AddrLinkLocal),
 		v4(127, 0, 0, 0, 8, AddrLoopback),
 		v4(10, 0, 0, 0, 8, AddrPrivate),
@@ -88,8 +92,9 @@ func addrRanges() [26]addrRange {
 		v4(198, 51, 100, 0, 24, AddrReserved),
 		v4(203, 0, 113, 0, 24, AddrReserved),
 		v4(240, 0, 0, 0, 4, AddrReserved),
-		v6([16]byte{0xfd, 0x00, 0x0e, 0xc2, 14: 0x02, 15: 0x54}, 128, AddrMetadata),
-		v6([16]byte{0xfd, 0x20, 0x00, 0xce, 14: 0x02, 15: 0x54}, 128, AddrMetadata),
+		v6([16]byte{0xfd, 0x00, 0x0e, 0xc2, 14: 0x02, 15: 0x54}, 128, AddrMetadata), // AWS
+		v6([16]byte{0xfd, 0x00, 0x0e, 0xc2, 15: 0x23}, 128, AddrMetadata),           // AWS EKS, credentials of pods
+		v6([16]byte{0xfd, 0x20, 0x00, 0xce, 14: 0x02, 15: 0x54}, 128, AddrMetadata), // Google Cloud
 		v6([16]byte{15: 1}, 128, AddrLoopback),
 		v6([16]byte{}, 96, AddrReserved), // IPv4-compatible, deprecated
 		v6([16]byte{0xfe, 0x80}, 10, AddrLinkLocal),

@@ -25,11 +25,18 @@ func TestClassifyAddrRanges(t *testing.T) {
 	}{
 		{"0.0.0.0", "0.255.255.255", res, 0, pub},
 		{"10.0.0.0", "10.255.255.255", priv, pub, pub},
-		{"100.64.0.0", "100.127.255.255", priv, pub, pub},
+		{"100.64.0.0", "100.100.100.199", priv, pub, meta},
+		{"100.100.100.200", "100.100.100.200", meta, priv, priv}, // Alibaba Cloud
+		{"100.100.100.201", "100.127.255.255", priv, meta, pub},
 		{"127.0.0.0", "127.255.255.255", loop, pub, pub},
 		{"169.254.0.0", "169.254.169.253", link, pub, meta},
 		{"169.254.169.254", "169.254.169.254", meta, link, link},
-		{"169.254.169.255", "169.254.255.255", link, meta, pub},
+		{"169.254.169.255", "169.254.170.1", link, meta, meta},
+		{"169.254.170.2", "169.254.170.2", meta, link, link}, // AWS ECS
+		{"169.254.170.3", "169.254.170.22", link, meta, meta},
+		{"169.254.170.23", "169.254.170.23", meta, link, link}, // AWS EKS
+		{"169.254.170.24", "169.254.255.255", link, meta, pub},
+		{"168.63.129.16", "168.63.129.16", meta, pub, pub}, // Azure
 		{"172.16.0.0", "172.31.255.255", priv, pub, pub},
 		{"192.0.0.0", "192.0.0.255", res, pub, pub},
 		{"192.0.2.0", "192.0.2.255", res, pub, pub},
@@ -47,7 +54,9 @@ func TestClassifyAddrRanges(t *testing.T) {
 		{"2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff", res, pub, pub},
 		{"2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", res, pub, pub},
 		{"2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff", res, pub, pub},
-		{"fc00::", "fd00:ec2::253", priv, pub, meta},
+		{"fc00::", "fd00:ec2::22", priv, pub, meta},
+		{"fd00:ec2::23", "fd00:ec2::23", meta, priv, priv}, // AWS EKS
+		{"fd00:ec2::24", "fd00:ec2::253", priv, meta, meta},
 		{"fd00:ec2::254", "fd00:ec2::254", meta, priv, priv},
 		{"fd20:ce::254", "fd20:ce::254", meta, priv, priv},
 		{"fd20:ce::255", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", priv, meta, pub},

@@ -27,7 +27,7 @@ func EscapeMax(s string, max int) string {
 	if len(s) <= max && escapeEnd(s, false) == len(s) {
 		return s
 	}
-	out := make([]byte, 0, max+escapedRuneMax)
+	out := make([]byte, 0, min(max, len(s)+len(s)/4)+escapedRuneMax)
 	keep, kept := 0, 0 // output and input bytes before the best cut so far
 	for i := 0; i < len(s); {
 		if len(out)+len(`\+`)+decimalLen(len(s)-i) <= max {

@@ -2,8 +2,10 @@ package inputvalidation_test
 
 import (
 	"bufio"
+	"math"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -148,6 +150,24 @@ func TestEscapeMaxSmallLimits(t *testing.T) {
 		for n := range 40 {
 			for _, unit := range []string{"a", "\\", "\xff", "\u65e5", "\U000e0041"} {
 				escapeMaxLaw(t, strings.Repeat(unit, n), limit)
+			}
+		}
+	}
+}
+
+// VAL-17: what is held is bounded by the text, whatever the limit.
+func TestEscapeMaxHugeLimits(t *testing.T) {
+	for _, limit := range []int{math.MaxInt, math.MaxInt - 1, math.MaxInt - 10, math.MaxInt / 2, 1 << 30} {
+		for _, s := range []string{"\n", "\xff", strings.Repeat("\U000e0041", 1000)} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			got := inputvalidation.EscapeMax(s, limit)
+			runtime.ReadMemStats(&after)
+			if want := inputvalidation.Escape(s); got != want {
+				t.Errorf("EscapeMax(%+.20q, %d) = %+.20q, want %+.20q", s, limit, got, want)
+			}
+			if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+				t.Errorf("EscapeMax(%+.20q, %d) allocates %d bytes", s, limit, n)
 			}
 		}
 	}

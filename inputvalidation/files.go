@@ -29,11 +29,13 @@ type TreeFile struct {
 // ctx. Beside an error only Path is set: to what cannot be read, or to the
 // directory of an entry whose name is no RelPath; it is zero for the directory
 // of the tree itself. A followed link that leads to a directory above it is
-// RuleSymlink. The listing opens no files; at most MaxDepth directories are
+// RuleSymlink; one that leads to a directory listed already, by
+// whatever way, is left out: each directory is listed once, under the path that
+// comes first. The listing opens no files; at most MaxDepth directories are
 // open at a time, also while the caller's loop body runs.
 func (t *Tree) Files(ctx context.Context) iter.Seq2[TreeFile, error] {
 	return func(yield func(TreeFile, error) bool) {
-		w := walk{tree: t, yield: yield, left: t.cfg.MaxEntries, above: []fs.FileInfo{t.self}}
+		w := walk{t, yield, t.cfg.MaxEntries, []fs.FileInfo{t.self}, map[[2]uint64][]fs.FileInfo{}}
 		w.directory(ctx, t.root, "")
 	}
 }
@@ -44,6 +46,10 @@ type walk struct {
 	yield func(TreeFile, error) bool
 	left  int           // entries that may still be looked at
 	above []fs.FileInfo // the directories on the way down, the innermost last
+	// listed holds, by fileKey, the directories that were listed, where links
+	// could lead to them again; links in each to the next would otherwise
+	// multiply the ways.
+	listed map[[2]uint64][]fs.FileInfo
 }
 
 // fail yields an error about path and reports whether the walk goes on after it.
@@ -120,12 +126,17 @@ func (w *walk) entry(ctx context.Context, dir *os.Root, parent, name string) boo
 		return true
 	case slices.ContainsFunc(w.above, func(up fs.FileInfo) bool { return os.SameFile(up, fi) }):
 		return w.fail(path, refuse("path", RuleSymlink), true)
+	case slices.ContainsFunc(w.listed[fileKey(fi)], func(old fs.FileInfo) bool { return os.SameFile(old, fi) }):
+		return true
 	case len(w.above) == w.tree.cfg.MaxDepth:
 		return w.fail(path, &Error{Field: "path", Rule: RuleDepth, Offset: -1, Limit: len(w.above), Actual: -1}, false)
 	default:
 		var next *os.Root
 		if next, err = w.tree.enter(dir, path, name); err == nil {
 			defer next.Close()
+			if key := fileKey(fi); w.tree.cfg.FollowWithin {
+				w.listed[key] = append(w.listed[key], fi)
+			}
 			w.above = append(w.above, fi)
 			defer func() { w.above = w.above[:len(w.above)-1] }()
 			return w.directory(ctx, next, path)

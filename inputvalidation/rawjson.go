@@ -25,6 +25,10 @@ const (
 // 10,000 member names in open objects (RuleTooLong). maxBytes 0 means 8 MiB;
 // below 0 is RuleBounds. What passes is exactly one valid JSON value. Beside
 // the names of open objects it needs a few KiB, whatever the size of raw.
+//
+// Names are compared exactly: objects whose names are data, such as a schema's,
+// may hold "id" and "ID". encoding/json folds case when it fills a struct, so
+// who decides by a member and passes raw on compares names itself.
 func CheckJSON(field string, raw []byte, maxBytes int) error {
 	if maxBytes == 0 {
 		maxBytes = 8 << 20

@@ -107,7 +107,7 @@ func TestTreeFollowsUp(t *testing.T) {
 	must(t, sub.WriteFile(relPath(t, "4"), nil, 0o600))
 	must(t, sub.Close())
 	wantList(t, "Files", tree.Files(t.Context()),
-		"blobs/2 3", "blobs/3 0", "blobs/new/er/4 0", "snap/v1/all/2 3", "snap/v1/all/3 0", "snap/v1/all/new/er/4 0")
+		"blobs/2 3", "blobs/3 0", "blobs/new/er/4 0")
 }
 
 // What Sub makes belongs to its owner alone.

@@ -26,7 +26,7 @@ type TreeConfig struct {
 	MaxDepth int
 	// MaxEntries bounds the directory entries of every kind that one
 	// [Tree.Files] looks at, 1 or more; 0 = 1,000,000. Their names are what
-	// Files holds in memory.
+	// Files holds in memory, and with FollowWithin which directories it listed.
 	MaxEntries int
 }
 
@@ -103,7 +103,8 @@ func newTree(field string, root *os.Root, cfg TreeConfig) (*Tree, error) {
 // Sub returns the directory p as a Tree with the same rules, which has its own
 // handle and Close; for it, what is beside p is outside. Another kind of file is
 // RuleNotRegular, a link RuleSymlink. With create, missing directories are made,
-// with the permissions 0700 before the umask; they are durable when Sub returns.
+// with the permissions 0700 before the umask; they are durable when Sub returns;
+// none is made with a name ".tmp-<16 hex>", which is RuleSyntax.
 func (t *Tree) Sub(p RelPath, create bool) (*Tree, error) {
 	if err := t.ready(p); err != nil {
 		return nil, err
@@ -124,7 +125,9 @@ func (t *Tree) Close() error {
 }
 
 // Open opens a regular file for reading and returns its description as of the
-// opening. Nothing else is opened even for a moment, so a FIFO cannot block it.
+// opening. What stands there is looked at first, so nothing else is opened. What
+// another process puts in its place just then may be opened without blocking,
+// and is closed unread.
 func (t *Tree) Open(p RelPath) (*os.File, fs.FileInfo, error) {
 	var f *os.File
 	var fi fs.FileInfo
@@ -295,7 +298,7 @@ func (t *Tree) checkDir(fi fs.FileInfo) error {
 		return refuse("path", RuleSymlink)
 	case !fi.IsDir():
 		return refuse("path", RuleNotRegular)
-	case !t.cfg.CrossDevice && deviceOf(fi) != deviceOf(t.self):
+	case !t.cfg.CrossDevice && fileKey(fi)[0] != fileKey(t.self)[0]:
 		return refuse("path", RuleOutside)
 	}
 	return nil

@@ -10,9 +10,10 @@ import (
 // openNonblock is not needed: there are no FIFOs in the file system.
 const openNonblock = 0
 
-// deviceOf returns the same number for every file: a mounted volume shows as a
-// reparse point, which counts as a link.
-func deviceOf(fs.FileInfo) uint64 { return 0 }
+// fileKey returns the same first number for every file, because a mounted
+// volume shows as a reparse point, which counts as a link; the second is one
+// that few files share.
+func fileKey(fi fs.FileInfo) [2]uint64 { return [...]uint64{0, uint64(fi.ModTime().UnixNano())} }
 
 // syncDir does nothing: directories cannot be synced here, the file system
 // orders renames in its own journal.

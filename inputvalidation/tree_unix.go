@@ -11,12 +11,13 @@ import (
 // openNonblock keeps a FIFO that was put in the place of a file from blocking.
 const openNonblock = syscall.O_NONBLOCK
 
-// deviceOf returns the number of the file system that holds fi.
-func deviceOf(fi fs.FileInfo) uint64 {
+// fileKey returns the numbers of the file system that holds fi, and of the file
+// in it.
+func fileKey(fi fs.FileInfo) (key [2]uint64) {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Dev)
+		key = [...]uint64{uint64(st.Dev), uint64(st.Ino)}
 	}
-	return 0
+	return key
 }
 
 // syncDir makes renames inside dir durable.

@@ -12,13 +12,11 @@ import (
 // Create creates a new file for reading and writing. Anything that exists
 // there, a dangling symbolic link included, is an error that matches
 // fs.ErrExist. perm is 0..0777 before the process's umask, else RuleBounds. The
-// directory that will hold the file must exist.
+// directory that will hold the file must exist. A name ".tmp-<16 hex>", which
+// [Tree.Files] leaves out, is RuleSyntax.
 func (t *Tree) Create(p RelPath, perm fs.FileMode) (*os.File, error) {
-	if perm&^fs.ModePerm != 0 {
-		return nil, refuse("path", RuleBounds)
-	}
 	var f *os.File
-	err := t.inParent(p, func(dir *os.Root, base string) error {
+	err := t.inNewParent(p, perm, func(dir *os.Root, base string) error {
 		var err error
 		f, err = dir.OpenFile(base, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 		return treeError("path", err)
@@ -31,16 +29,25 @@ func (t *Tree) Create(p RelPath, perm fs.FileMode) (*os.File, error) {
 // a crash, and when WriteFile returns nil the new one has reached the disk.
 // After an error the old content stands, or the new one if only the last sync
 // failed. It writes a file ".tmp-<16 hex>" in the same directory, which a crash
-// may leave behind. perm is 0..0777 before the umask, else RuleBounds; a
+// may leave behind; such a name for p itself is RuleSyntax. perm is 0..0777 before the umask, else RuleBounds; a
 // replaced file's own permissions and owner are not kept. Concurrent writers
 // of one path do not mix; the last rename wins.
 func (t *Tree) WriteFile(p RelPath, data []byte, perm fs.FileMode) error {
-	if perm&^fs.ModePerm != 0 {
-		return refuse("path", RuleBounds)
-	}
-	return t.inParent(p, func(dir *os.Root, base string) error {
+	return t.inNewParent(p, perm, func(dir *os.Root, base string) error {
 		return treeError("path", replaceFile(rootDir{dir}, base, data, perm))
 	})
+}
+
+// inNewParent is inParent for a file that is to be made with the permissions
+// perm. It refuses a name that Files would not list.
+func (t *Tree) inNewParent(p RelPath, perm fs.FileMode, do func(dir *os.Root, base string) error) error {
+	switch {
+	case perm&^fs.ModePerm != 0:
+		return refuse("path", RuleBounds)
+	case isTempName(p.Base()) && !t.closed.Load():
+		return refuse("path", RuleSyntax)
+	}
+	return t.inParent(p, do)
 }
 
 // Remove removes a regular file. The removal is not synced: after a crash the
@@ -65,6 +72,9 @@ func makeDir(dir interface {
 	Sync() error
 }, name string,
 ) error {
+	if isTempName(name) {
+		return refuse("path", RuleSyntax)
+	}
 	if err := dir.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return treeError("path", err)
 	}

@@ -174,6 +174,38 @@ func TestWriteFileKinds(t *testing.T) {
 	wantRule(t, "WriteFile(link-dir-out/x)", within.WriteFile(relPath(t, "link-dir-out/x"), nil, 0o600), inputvalidation.RuleOutside)
 }
 
+// VAL-30: what is written is listed: the names of temporary files are refused
+// where something new would get one. Left ones can be read and removed.
+func TestTempNamesAreRefused(t *testing.T) {
+	root := layout(t)
+	plant(t, root, ".tmp-00000000000000ff")
+	tree := openTree(t, root, inputvalidation.TreeConfig{})
+	before := shown(tree.Files(t.Context()))
+	for _, name := range []string{".tmp-0123456789abcdef", "d/.tmp-ffffffffffffffff", ".tmp-00000000000000ff"} {
+		p := relPath(t, name)
+		_, err := tree.Create(p, 0o600)
+		wantRule(t, "Create("+name+")", err, inputvalidation.RuleSyntax)
+		wantRule(t, "WriteFile("+name+")", tree.WriteFile(p, []byte("x"), 0o600), inputvalidation.RuleSyntax)
+	}
+	for _, name := range []string{".tmp-0123456789abcdef", "d/.tmp-0123456789abcdef/e"} {
+		_, err := tree.Sub(relPath(t, name), true)
+		wantRule(t, "Sub("+name+")", err, inputvalidation.RuleSyntax)
+	}
+	wantList(t, "Files afterwards", tree.Files(t.Context()), before...)
+	left := relPath(t, ".tmp-00000000000000ff")
+	if got, err := tree.ReadFile(left, 10); len(got) != 0 || err != nil {
+		t.Errorf("ReadFile = %q, %v", got, err)
+	}
+	must(t, tree.Remove(left))
+	for _, name := range []string{".tmp-0123456789abcdeF", ".tmp-0123456789abcde", ".tmp-0123456789abcdef0", "tmp-0123456789abcdef"} {
+		must(t, tree.WriteFile(relPath(t, name), nil, 0o600))
+	}
+	must(t, tree.Close())
+	if _, err := tree.Create(left, 0o600); !errors.Is(err, fs.ErrClosed) { // VAL-31
+		t.Errorf("Create after Close = %v, want fs.ErrClosed", err)
+	}
+}
+
 // childDir names the directory that a killed child process writes in.
 const childDir = "INPUTVALIDATION_TEST_CHILD_DIR"
 

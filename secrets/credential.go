@@ -38,9 +38,7 @@ func credentialsDir(lookup func(string) (string, bool)) (string, error) {
 		return "", fault("load", ErrPermission, "$CREDENTIALS_DIRECTORY is not absolute and clean")
 	}
 	if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() {
-		e := fault("load", ErrPermission, "$CREDENTIALS_DIRECTORY is no directory, or a link")
-		e.Path = dir
-		return "", e
+		return "", fault("load", ErrPermission, "$CREDENTIALS_DIRECTORY is no directory, or a link").at(dir)
 	}
 	return dir, nil
 }

@@ -17,8 +17,12 @@
 //	NAME               the secret itself, with a warning
 //
 // Only absence moves on to the next place. Whatever is present but unreadable,
-// badly owned or malformed is the final error. NAME and NAME_FILE together are
-// [ErrAmbiguous].
+// badly owned or malformed is the final error, and so are a missing Rules.Root and a
+// link that leads nowhere. NAME and NAME_FILE together are [ErrAmbiguous].
+//
+// A variable NAME is taken once: the first load unsets it and the Source keeps the
+// value for later loads. Another Source finds nothing there. A Config with a
+// LookupEnv but no Unsetenv unsets nothing.
 //
 // # What a file must look like
 //
@@ -37,19 +41,21 @@
 // platforms do; all others are private. A link counts only if its owner could own
 // the file. Mode 0440 beneath $CREDENTIALS_DIRECTORY is normal and gives no
 // Warning. A load reads one generation of a volume: ..data is opened once, and
-// the file through that handle. Systems without owners and modes always give a
+// the file through that handle. The directories on the way of any other link are
+// not judged. A directory must be readable, not only searchable. Systems without owners and modes always give a
 // Warning instead.
 //
 // # What Go can and cannot wipe
 //
 // Wiped by this package: payloads of Secrets and Keys (on Destroy, or when the
-// garbage collector finds them dropped), read buffers, decode buffers, temporaries
+// garbage collector finds them dropped), read buffers, decode buffers, the output
 // of HKDF. Not wiped:
 //
 //   - strings made by callers, and other copies made inside Use;
 //   - copies in net/http headers, TLS and bufio buffers;
 //   - goroutine stacks moved by growth;
-//   - key schedules inside crypto/aes, and HMAC states, until collected;
+//   - key schedules inside crypto/aes, HMAC states, and the pseudorandom key inside
+//     crypto/hkdf, until collected;
 //   - the page cache, swap, hibernation images, core dumps;
 //   - the environment block: /proc/<pid>/environ keeps the first copy of a variable;
 //   - anything in another process.

@@ -20,13 +20,12 @@ func (c *chain) fromEnv(name, value string, set bool) (Secret, Meta, error) {
 		return Secret{}, Meta{}, fault("load", ErrNotFound, "set "+name+"_FILE")
 	}
 	b := []byte(value)
+	defer clear(b)
 	text, reason := c.cfg.Rules.content(b)
 	if reason != "" {
-		clear(b)
 		return Secret{}, Meta{}, fault("load", ErrFormat, reason)
 	}
 	s := New(text)
-	clear(b)
 	if err := c.cfg.Unsetenv(name); err != nil {
 		s.Destroy()
 		return Secret{}, Meta{}, fault("load", err, "the variable could not be unset")

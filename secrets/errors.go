@@ -33,7 +33,8 @@ type Error struct {
 
 // Error joins operation, name, path and reason.
 func (e *Error) Error() string {
-	text := strings.TrimSpace(e.Op + " secret " + e.Name)
+	// A name right before a colon would read as if its value followed.
+	text := strings.TrimSuffix(fmt.Sprintf("%s secret (%s)", e.Op, e.Name), " ()")
 	if e.Path != "" {
 		text += fmt.Sprintf(" %q", e.Path)
 	}
@@ -47,12 +48,14 @@ func fault(op string, kind error, reason string) *Error {
 	return &Error{Op: op, Reason: reason, Owner: -1, kind: kind}
 }
 
+// at adds the path of a file.
+func (e *Error) at(path string) *Error { e.Path = path; return e }
+
 // system wraps an error of the operating system. Its text would repeat the path,
 // so only the errno is kept. Readers meet errors without one where a handle
 // refuses to be left or a directory is none.
 func system(op, path string, err error) *Error {
-	e := fault(op, err, "input/output error")
-	e.Path = path
+	e := fault(op, err, "input/output error").at(path)
 	no, ok := errors.AsType[syscall.Errno](err)
 	if ok {
 		e.Reason = no.Error()
@@ -61,7 +64,7 @@ func system(op, path string, err error) *Error {
 	case errors.Is(err, fs.ErrNotExist):
 		e.kind, e.Reason = ErrNotFound, "no such file"
 	case errors.Is(err, fs.ErrPermission):
-		e.kind, e.Reason = ErrPermission, "may not be read by this user"
+		e.kind, e.Reason = ErrPermission, "this user may not "+op+" it"
 	case (!ok || no == syscall.ENOTDIR) && op == "read":
 		e.kind, e.Reason = ErrPermission, fmt.Sprintf("there is no safe way to it: %v", errors.Unwrap(err))
 	}

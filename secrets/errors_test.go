@@ -173,7 +173,7 @@ func TestErrorText(t *testing.T) {
 	if e, ok := errors.AsType[*secrets.Error](err); !ok || e.Op != "load" || e.Name != "TOKEN" || e.Path != "/nowhere/token" || e.Owner != -1 || e.Mode != 0 {
 		t.Errorf("%#v", err)
 	}
-	if want := `load secret TOKEN "/nowhere/token": TOKEN_FILE names a file that does not exist`; err.Error() != want {
+	if want := `load secret (TOKEN) "/nowhere/token": TOKEN_FILE names a file that does not exist`; err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -12,25 +12,27 @@ import (
 	"strings"
 )
 
-// defaultMaxBytes bounds files where Rules do not.
-const defaultMaxBytes = 1 << 20
+// Bounds of files where Rules set none, and of those that Rules may set: a file is
+// held in memory as a whole.
+const defaultMaxBytes, maxMaxBytes = 1 << 20, 64 << 20
 
 // Rules say what a file may hold and where it may lie. The zero value is one line
 // of text of at most 1 MiB, anywhere.
 type Rules struct {
-	// MaxBytes bounds the file. 0 = 1 MiB.
+	// MaxBytes bounds the file, at most 64 MiB. 0 = 1 MiB.
 	MaxBytes int64
 	// Binary takes the bytes as they are. Otherwise the file is one line: exactly
 	// one trailing newline is removed, and what copy and paste leaves behind
 	// (blanks around it, control characters, a byte order mark) is [ErrFormat].
 	Binary bool
-	// Root is the absolute path of a directory that the file must lie beneath.
+	// Root is the absolute path of a directory that the file must lie beneath, and
+	// that must be there: else the file is not absent, but [ErrPermission].
 	// "" = anywhere. Credentials always lie beneath $CREDENTIALS_DIRECTORY instead.
 	Root string
 }
 
 func (r Rules) check(op string) error {
-	return errors.Join(wrong(r.MaxBytes < 0, op, "Rules.MaxBytes is negative"),
+	return errors.Join(wrong(r.MaxBytes < 0 || r.MaxBytes > maxMaxBytes, op, "Rules.MaxBytes is not within 0 and 64 MiB"),
 		wrong(r.Root != "" && (!filepath.IsAbs(r.Root) || filepath.Clean(r.Root) != r.Root), op, "Rules.Root is not absolute and clean"))
 }
 
@@ -71,14 +73,15 @@ type reading struct {
 }
 
 func (r reading) refusal(kind error, reason string) *Error {
-	e := fault("read", kind, reason)
-	e.Path = r.path
-	return e
+	return fault("read", kind, reason).at(r.path)
 }
 
 // from reads name beneath root.
 func (r reading) from(root *os.Root, name string) (Secret, Meta, error) {
 	b, m, err := r.bytes(root, name)
+	for i := 1; i < maxTries && errors.Is(err, errReplaced); i++ {
+		b, m, err = r.bytes(root, name)
+	}
 	defer clear(b[:cap(b)])
 	if err != nil {
 		return Secret{}, Meta{}, err
@@ -91,6 +94,9 @@ func (r reading) from(root *os.Root, name string) (Secret, Meta, error) {
 	m.Version = version(s)
 	return s, m, nil
 }
+
+// errReplaced is worth another try: most replace files by renaming.
+var errReplaced = fmt.Errorf("replaced: %w", ErrPermission)
 
 // bytes returns the content; the caller wipes it, also beside an error.
 func (r reading) bytes(root *os.Root, name string) ([]byte, Meta, error) {
@@ -135,7 +141,9 @@ func (r reading) open(root *os.Root, name string) (*os.File, fs.FileInfo, error)
 		if foreign(r.place, found) {
 			return nil, nil, r.refusal(ErrPermission, "a link to it was made by another user")
 		}
-		found, err = root.Stat(name)
+		if found, err = root.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, r.dangling()
+		}
 	}
 	if err != nil {
 		return nil, nil, system("read", r.path, err)
@@ -149,10 +157,11 @@ func (r reading) open(root *os.Root, name string) (*os.File, fs.FileInfo, error)
 	if err != nil {
 		return nil, nil, system("read", r.path, err)
 	}
+	r.step("opened", nil)
 	fi, err := f.Stat()
 	if err != nil || !fi.Mode().IsRegular() || !os.SameFile(found, fi) {
 		_ = f.Close()
-		return nil, nil, r.refusal(ErrPermission, "it was replaced while it was opened")
+		return nil, nil, r.refusal(errReplaced, "it was replaced while it was opened")
 	}
 	return f, fi, nil
 }

@@ -139,8 +139,10 @@ func TestMaxBytes(t *testing.T) {
 	if _, _, err := secrets.ReadFile(t.Context(), put(t, "123456"), secrets.Rules{MaxBytes: 5}); !errors.Is(err, secrets.ErrFormat) {
 		t.Error(err)
 	}
-	if _, _, err := secrets.ReadFile(t.Context(), put(t, "1"), secrets.Rules{MaxBytes: -1}); !errors.Is(err, secrets.ErrFormat) {
-		t.Error(err)
+	for n, want := range map[int64]error{-1: secrets.ErrFormat, 64 << 20: nil, 64<<20 + 1: secrets.ErrFormat, 1 << 62: secrets.ErrFormat} {
+		if _, _, err := secrets.ReadFile(t.Context(), put(t, "1"), secrets.Rules{MaxBytes: n}); !errors.Is(err, want) {
+			t.Errorf("MaxBytes %d: %v", n, err)
+		}
 	}
 	if _, _, err := secrets.ReadFile(t.Context(), put(t, strings.Repeat("a", 1<<20)), secrets.Rules{}); err != nil {
 		t.Error(err)
@@ -180,26 +182,34 @@ func TestTrap_HardLink(t *testing.T) {
 }
 
 // SCR-7, SCR-9: whoever swaps the file between the steps of a read gets an error
-// or the good content loaded, never the other file's: judged and read is one
-// descriptor.
+// or the content of a file that was judged: judged and read is one descriptor, and
+// what took its place is judged for itself.
 func TestTrap_StatThenRead(t *testing.T) {
-	const reason = "it was replaced while it was opened"
-	for name, swap := range map[string]func(path, evil string) error{
-		"link": func(path, evil string) error {
+	for name, c := range map[string]struct {
+		swap   func(path, evil string) error
+		want   error
+		reason string
+	}{
+		"link": {func(path, evil string) error {
 			return errors.Join(os.Remove(path), os.Symlink(filepath.Base(evil), path))
-		},
-		"hard link": func(path, evil string) error { return errors.Join(os.Remove(path), os.Link(evil, path)) },
-		"rename":    func(path, evil string) error { return os.Rename(evil, path) },
-		"FIFO":      func(path, _ string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) },
+		}, secrets.ErrPermission, "symbolic link"},
+		"hard link": {func(path, evil string) error {
+			return errors.Join(os.Chmod(evil, 0o600), os.Remove(path), os.Link(evil, path))
+		}, secrets.ErrPermission, "several hard links"},
+		"rename": {func(path, evil string) error { return os.Rename(evil, path) }, secrets.ErrPermission, "chmod 600"},
+		"FIFO":   {func(path, _ string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) }, secrets.ErrFormat, "FIFO"},
 	} {
 		for _, step := range []string{"found", "judged"} {
 			dir := secretstest.Dir(t, map[string]string{"secret": "GOOD", "evil": "EVIL"})
-			path := filepath.Join(dir, "secret")
+			path, evil := filepath.Join(dir, "secret"), filepath.Join(dir, "evil")
+			if err := os.Chmod(evil, 0o604); err != nil {
+				t.Fatal(err)
+			}
 			swapped := false
 			s, _, err := secrets.ReadFileOn(t.Context(), secrets.Site{Step: func(at string) {
-				if at == step {
+				if at == step && !swapped {
 					swapped = true
-					if err := swap(path, filepath.Join(dir, "evil")); err != nil {
+					if err := c.swap(path, evil); err != nil {
 						t.Error(err)
 					}
 				}
@@ -210,8 +220,30 @@ func TestTrap_StatThenRead(t *testing.T) {
 				t.Errorf("there is no step %s", step)
 			case step == "judged" && (err != nil || !s.Equal([]byte("GOOD"))):
 				t.Errorf("%s after the file was %s: %v", name, step, err)
-			case step == "found" && (e == nil || !errors.Is(err, secrets.ErrPermission) || e.Reason != reason || !s.IsZero()):
+			case step == "found" && (e == nil || !errors.Is(err, c.want) || !strings.Contains(e.Reason, c.reason) || !s.IsZero()):
 				t.Errorf("%s after the file was %s: %v", name, step, err)
+			}
+		}
+	}
+}
+
+// SCR-7, SCR-26: a file that is replaced by renaming while it is opened or read is
+// no fault; one that is replaced again and again is, in the end.
+func TestReplacedByRenaming(t *testing.T) {
+	for step, want := range map[string]string{"found": "new", "opened": "old"} {
+		for times, ok := range map[int]bool{1: true, 15: true, 1000: step == "opened"} {
+			path := put(t, "old")
+			left := times
+			s, _, err := secrets.ReadFileOn(t.Context(), secrets.Site{Step: func(at string) {
+				if at == step && left > 0 {
+					left--
+					if err := errors.Join(os.WriteFile(path+".new", []byte("new"), 0o600), os.Rename(path+".new", path)); err != nil {
+						t.Error(err)
+					}
+				}
+			}}, path, secrets.Rules{})
+			if ok != s.Equal([]byte(want)) || !ok && !errors.Is(err, secrets.ErrPermission) || left == times {
+				t.Errorf("replaced %d times after it was %s: %v", times-left, step, err)
 			}
 		}
 	}

@@ -26,7 +26,7 @@ func judge(p place, uid int, path string, file fs.FileInfo, dirs ...fs.FileInfo)
 		return "", refusal(path, fmt.Sprintf("others may write to it or it may be executed (mode %04o); mount it with defaultMode: 0440", mode), file, -1)
 	case !p.mounted && mode&0o077 != 0:
 		return "", refusal(path, fmt.Sprintf("group or others may use it (mode %04o); chmod 600 %q", mode, path), file, -1)
-	case !p.mounted && own.Nlink != 1:
+	case !p.mounted && own.Nlink > 1: // 0 was replaced after it was opened, and is whole
 		return "", refusal(path, "it has several hard links", file, -1)
 	}
 	for _, dir := range dirs {
@@ -59,7 +59,7 @@ func foreign(p place, link fs.FileInfo) bool {
 }
 
 func refusal(path, reason string, fi fs.FileInfo, owner int) *Error {
-	e := fault("read", ErrPermission, reason)
-	e.Path, e.Mode, e.Owner = path, fi.Mode(), owner
+	e := fault("read", ErrPermission, reason).at(path)
+	e.Mode, e.Owner = fi.Mode(), owner
 	return e
 }

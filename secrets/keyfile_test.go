@@ -1,3 +1,5 @@
+//go:build unix
+
 package secrets_test
 
 import (
@@ -10,7 +12,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/llorch/llorch/secrets"
 	"github.com/llorch/llorch/secrets/secretstest"
@@ -80,11 +84,12 @@ func TestEnsureKeyFileRefuses(t *testing.T) {
 }
 
 // A step that fails, or a crash before it, leaves no key file or a whole one, and
-// the next call succeeds. A key file that was renamed but not yet synced is synced
+// the next call succeeds. A key file that was linked but not yet synced is synced
 // by whoever finds it.
 func TestEnsureKeyFileCrash(t *testing.T) {
 	failure := errors.New("disk full")
-	for _, at := range []string{"create", "write", "sync file", "rename", "sync directory"} {
+	for _, at := range []string{"create", "write", "sync file", "link", "remove", "sync directory"} {
+		linked := at == "remove" || at == "sync directory"
 		for _, crash := range []bool{true, false} {
 			dir := t.TempDir()
 			root := openRoot(t, dir)
@@ -112,12 +117,15 @@ func TestEnsureKeyFileCrash(t *testing.T) {
 				t.Errorf("no step %q: %v", at, err)
 			}
 			text, err := os.ReadFile(filepath.Join(dir, "data.key"))
-			if whole := len(text) == 65; !whole && !errors.Is(err, os.ErrNotExist) || whole != (at == "sync directory") {
+			if whole := len(text) == 65; !whole && !errors.Is(err, os.ErrNotExist) || whole != linked {
 				t.Errorf("%q failed: %d bytes, %v", at, len(text), err)
+			}
+			if left, _ := os.ReadDir(dir); !crash && len(left) > 1 || !crash && !linked && len(left) != 0 {
+				t.Errorf("%q failed and left %v", at, left)
 			}
 			var steps []string
 			k, created, err := secrets.EnsureKeyFileSteps(root, "data.key", func(step string) error { steps = append(steps, step); return nil })
-			if err != nil || created == (at == "sync directory") || len(text) > 0 && string(text[:64]) != keyHex(t, k) {
+			if err != nil || created == linked || len(text) > 0 && string(text[:64]) != keyHex(t, k) {
 				t.Errorf("after %q failed: created %v, %v", at, created, err)
 			}
 			if !slices.Contains(steps, "sync directory") {
@@ -131,6 +139,65 @@ func TestEnsureKeyFileCrash(t *testing.T) {
 	dir := secretstest.Dir(t, map[string]string{"data.key": strings.Repeat("01ab", 16)})
 	if _, _, err := secrets.EnsureKeyFileSteps(openRoot(t, dir), "data.key", func(string) error { return failure }); !errors.Is(err, failure) {
 		t.Errorf("a key file that cannot be made durable: %v", err)
+	}
+}
+
+// SCR-12: a key that appears while another is made is kept, as is what happens to
+// lie beside it, and whatever a racer sweeps away.
+func TestEnsureKeyFileReplacesNothing(t *testing.T) {
+	const backup = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
+	for _, at := range []string{"create", "write", "sync file", "link"} {
+		dir := secretstest.Dir(t, map[string]string{".data.key.new": "a file of the user"})
+		root := openRoot(t, dir)
+		k, created, err := secrets.EnsureKeyFileSteps(root, "data.key", func(step string) error {
+			if step != at {
+				return nil
+			}
+			left, _ := filepath.Glob(filepath.Join(dir, ".data.key.?*.new"))
+			for _, path := range left { // as one who was faster does
+				if err := os.Remove(path); err != nil {
+					t.Error(err)
+				}
+			}
+			return os.WriteFile(filepath.Join(dir, "data.key"), []byte(backup), 0o600)
+		})
+		if err != nil || created || keyHex(t, k)+"\n" != backup {
+			t.Errorf("a key that came before %q: created %v, %v", at, created, err)
+		}
+		text, _ := os.ReadFile(filepath.Join(dir, "data.key"))
+		if left, _ := os.ReadDir(dir); string(text) != backup || len(left) != 2 {
+			t.Errorf("a key that came before %q became %d bytes, beside %v", at, len(text), left)
+		}
+	}
+}
+
+// A key file that is not there yet, or is there, is no matter of who else holds the
+// directory, or a file beside it, locked.
+func TestEnsureKeyFileWaitsForNobody(t *testing.T) {
+	dir := t.TempDir()
+	root := openRoot(t, dir)
+	handle, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer handle.Close()
+	if err := syscall.Flock(int(handle.Fd()), syscall.LOCK_EX); err != nil {
+		t.Skip(err)
+	}
+	for range 2 {
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := secrets.EnsureKeyFile(root, "data.key")
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("it waits for a lock that somebody else holds")
+		}
 	}
 }
 

@@ -64,9 +64,9 @@ func keyLine(line []byte) (uint32, Key, error) {
 	if !ok {
 		return 0, Key{}, fault("parse", ErrFormat, "it does not read like id, one space, key")
 	}
-	id, err := parseID(left)
-	if err != nil {
-		return 0, Key{}, err
+	id, err := strconv.ParseUint(string(left), 10, 32)
+	if err != nil || left[0] == '0' {
+		return 0, Key{}, fault("parse", ErrFormat, "the id is not a number from 1 to 4294967295")
 	}
 	if len(right) == keyLen { // ParseKey would take it for raw bytes
 		return 0, Key{}, fault("parse", ErrFormat, "the key is neither hex nor base64")
@@ -74,16 +74,7 @@ func keyLine(line []byte) (uint32, Key, error) {
 	text := New(bytes.Clone(right))
 	defer text.Destroy()
 	key, err := ParseKey(text)
-	return id, key, err
-}
-
-// parseID reads the decimal id of a key.
-func parseID(b []byte) (uint32, error) {
-	id, err := strconv.ParseUint(string(b), 10, 32)
-	if err != nil || b[0] == '0' {
-		return 0, fault("parse", ErrFormat, "the id is not a number from 1 to 4294967295")
-	}
-	return uint32(id), nil
+	return uint32(id), key, err
 }
 
 // atLine puts the number of the line before the reason of err.

@@ -14,7 +14,7 @@ const (
 	runSecrets = "/run/secrets" // where container engines mount secrets
 	dataLink   = "..data"       // leads to the present generation of a mounted volume
 
-	maxGenerations = 16 // that one load tries to read before it gives up
+	maxTries = 16 // of one load to read what is replaced meanwhile
 )
 
 // site is what a reader knows of the machine.
@@ -24,9 +24,9 @@ type site struct {
 	step   func(name string, b []byte) // called between the steps of a read, with its buffer, for tests
 }
 
-func thisMachine(lookup func(string) (string, bool)) site {
-	return site{run: runSecrets, lookup: lookup, step: func(string, []byte) {}}
-}
+func thisMachine(lookup func(string) (string, bool)) site { return site{runSecrets, lookup, noStep} }
+
+func noStep(string, []byte) {}
 
 // place says by which rules a file is judged: mounted ones, else private ones.
 type place struct {
@@ -51,10 +51,11 @@ func (s site) place(path string) (p place, top string) {
 // asDir behind the name of a directory keeps a FIFO in its place from blocking.
 const asDir = string(filepath.Separator) + "."
 
-// openDir opens the directory of path by way of those tops that are not empty: no
-// link leads out of the outermost, and path lies beneath all of them.
-func openDir(path string, tops ...string) (*os.Root, error) {
-	ways := slices.DeleteFunc(tops, func(dir string) bool { return dir == "" })
+// openDir opens the directory of path by way of limit, which must be there, and
+// top, unless they are empty: no link leads out of the outermost, and path lies
+// beneath both.
+func openDir(path, limit, top string) (*os.Root, error) {
+	ways := slices.DeleteFunc([]string{limit, top}, func(dir string) bool { return dir == "" })
 	slices.SortFunc(ways, func(a, b string) int { return len(a) - len(b) })
 	ways = append(ways, filepath.Dir(path))
 	root, err := os.OpenRoot(ways[0] + asDir)
@@ -64,10 +65,13 @@ func openDir(path string, tops ...string) (*os.Root, error) {
 		root, err = outer.OpenRoot(cmp.Or(rel, "..") + asDir)
 		_ = outer.Close() // was only read
 	}
-	if err != nil {
-		return nil, system("read", path, err)
+	if err == nil {
+		return root, nil
 	}
-	return root, nil
+	if _, gone := os.Stat(limit); limit != "" && gone != nil { // broken, not absent
+		return nil, fault("read", ErrPermission, "the directory Rules.Root, which it must lie beneath, cannot be found").at(path)
+	}
+	return nil, system("read", path, err)
 }
 
 // volumeIn returns what root is if it holds the link of a mounted volume, made by
@@ -90,21 +94,23 @@ func (r reading) fromVolume(root *os.Root, name string) (s Secret, m Meta, err e
 	if err1 != nil || err2 != nil || !ok || foreign(r.place, link) {
 		return r.from(root, name) // it is none of a generation, or refused there
 	}
-	for range maxGenerations { // one that is taken away during the read is none
+	for range maxTries { // a generation that is taken away during the read is none
 		s, m, err = r.fromGeneration(root, inside)
 		if !errors.Is(err, ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
-			break
+			return s, m, err
 		}
 	}
-	return s, m, err
+	return Secret{}, Meta{}, r.dangling()
+}
+
+// dangling refuses a link to nothing: broken, not absent.
+func (r reading) dangling() error {
+	return r.refusal(fs.ErrNotExist, "its link, or the ..data link beside it, leads nowhere")
 }
 
 // fromGeneration opens the generation once; all else goes through that handle.
 func (r reading) fromGeneration(root *os.Root, inside string) (Secret, Meta, error) {
 	gen, err := root.OpenRoot(dataLink + asDir)
-	if errors.Is(err, fs.ErrNotExist) { // broken, not absent
-		return Secret{}, Meta{}, r.refusal(fs.ErrNotExist, "the ..data link of its directory leads nowhere")
-	}
 	if err != nil {
 		return Secret{}, Meta{}, system("read", r.path, err)
 	}

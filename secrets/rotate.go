@@ -6,18 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Every distinct fault is told once and then after so long; what more distinct
-// faults than that come between two good loads are told as one.
+// Every distinct fault is told once in so long; what more distinct faults than that
+// come in it are told as one.
 const (
 	warnAgain  = 10 * time.Minute
 	warnFaults = 32
 )
+
+// leastLimit bounds a load, unless Every is longer.
+const leastLimit = 10 * time.Second
 
 // RotateConfig tunes a [Rotating]. The zero value is right for a server.
 type RotateConfig struct {
@@ -27,17 +32,21 @@ type RotateConfig struct {
 	// Overlap is how long a replaced secret stays usable, at most 24 h. 0 = 60 s.
 	Overlap time.Duration
 	// OnChange is told of changes, on the goroutine of Run; those that come while
-	// it runs, or while Run does not, are told as one. nil = nobody.
+	// it runs, or while Run does not, are told as one, or not at all if they end
+	// where they began. nil = nobody.
 	OnChange func(old, new Meta)
-	// Logger tells of changes and, sparingly, of failures, never of content.
-	// nil = nobody.
+	// Logger tells of changes and of failures, of each distinct one and its end
+	// once in 10 minutes, never of content. nil = nobody.
 	Logger *slog.Logger
 }
 
 // Rotating is a secret that follows its source. It polls and compares content, so
 // it is right for files that are renamed over, written in place, bind-mounted or
 // reached through the links of a mounted volume. What cannot be loaded never
-// replaces what could: the last good value stays and Err says why. A writer that
+// replaces what could: the last good value stays and Err says why. Nor does what a
+// later place of the chain of [NewSource] holds: a file that is gone is a failure,
+// whatever the environment says. A load may take 10 s, or Every if that is longer;
+// a source that heeds no context can block Run. A writer that
 // takes several writes in place can be caught between two of them; rename instead.
 type Rotating struct {
 	src     Source
@@ -49,6 +58,7 @@ type Rotating struct {
 
 	loading chan struct{}        // holds one token while a load runs: an older one must not win
 	warned  map[string]time.Time // by error text; owned by whoever loads
+	loud    bool                 // the present failure was logged; likewise
 
 	mu        sync.Mutex // guards what follows
 	cur, prev *held
@@ -56,8 +66,9 @@ type Rotating struct {
 }
 
 type held struct {
-	s Secret
-	m Meta
+	s   Secret
+	m   Meta
+	own string // the version of s; that of m is the source's
 }
 
 // NewRotating loads the secret name from src, which must succeed, and returns a
@@ -137,7 +148,7 @@ func (r *Rotating) Run(ctx context.Context) error {
 		case <-r.changed:
 			old := r.told
 			r.told, _, _ = r.view()
-			if r.told != old && r.cfg.OnChange != nil {
+			if r.told.own != old.own && r.cfg.OnChange != nil {
 				r.cfg.OnChange(old.m, r.told.m)
 			}
 		}
@@ -161,32 +172,39 @@ func (r *Rotating) Check(ctx context.Context) error {
 		return fmt.Errorf("rotate secret: %w", context.Cause(ctx))
 	}
 	now, err := r.load(context.WithValue(ctx, polling{}, true))
-	if err != nil && ctx.Err() != nil {
-		return err // says nothing about the secret
+	if err != nil && ctx.Err() != nil { // says nothing about the secret
+		return fmt.Errorf("rotate secret: %w", context.Cause(ctx))
 	}
 	cur, prev, was := r.view()
+	same := err == nil && cur.s.EqualSecret(now.s)
+	places := []string{"file", "credential", "env"} // a file that is removed must not bring back what a later one holds
+	if at := slices.Index(places, cur.m.Origin); err == nil && at >= 0 && slices.Index(places, now.m.Origin) > at {
+		err = named(fault("rotate", ErrNotFound, "it is gone from its "+cur.m.Origin+", and what another place holds does not replace it"), r.name)
+	}
+	if now != nil && (same || err != nil) && now.s.open() != cur.s.open() { // else the source keeps it too
+		now.s.Destroy()
+	}
 	switch {
 	case err != nil:
 		r.set(cur, prev, err)
 		r.warn(ctx, err)
 		return err
-	case cur.s.EqualSecret(now.s):
-		if now.s.open() != cur.s.open() { // else the source keeps it too
-			now.s.Destroy()
-		}
+	case same:
 		r.set(cur, prev, nil)
 	default:
 		r.set(now, cur, nil)
 		r.retire(ctx, cur, now.m)
 	}
-	if was != nil {
-		clear(r.warned)
+	if was != nil && r.loud {
+		r.loud = false
 		r.cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "secret can be loaded again", slog.String("name", r.name))
 	}
 	return nil
 }
 
 func (r *Rotating) load(ctx context.Context) (*held, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(r.cfg.Every, leastLimit))
+	defer cancel()
 	s, m, err := r.src.Load(ctx, r.name)
 	if err == nil && s.IsZero() {
 		err = named(fault("rotate", ErrFormat, "it is empty"), r.name)
@@ -194,7 +212,7 @@ func (r *Rotating) load(ctx context.Context) (*held, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &held{s, m}, nil
+	return &held{s, m, version(s)}, nil
 }
 
 // retire tells of a change and ends the old value after Overlap.
@@ -209,14 +227,15 @@ func (r *Rotating) retire(ctx context.Context, old *held, m Meta) {
 
 // warn logs a failure that is news.
 func (r *Rotating) warn(ctx context.Context, err error) {
+	maps.DeleteFunc(r.warned, func(_ string, at time.Time) bool { return time.Since(at) >= warnAgain })
 	text := err.Error()
 	if _, known := r.warned[text]; !known && len(r.warned) >= warnFaults {
 		text = "" // of all the others
 	}
-	if at, known := r.warned[text]; known && time.Since(at) < warnAgain {
+	if _, known := r.warned[text]; known {
 		return
 	}
-	r.warned[text] = time.Now()
+	r.warned[text], r.loud = time.Now(), true
 	r.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "secret was not reloaded; the last good value stays",
 		slog.String("name", r.name), slog.String("error", err.Error()))
 }

@@ -24,6 +24,9 @@ func TestOnChange(t *testing.T) {
 		var r *secrets.Rotating
 		busy := false
 		r = rotating(t, src, secrets.RotateConfig{Every: time.Second, OnChange: func(old, now secrets.Meta) {
+			if old.Version == now.Version {
+				t.Error("told of no change")
+			}
 			if busy {
 				t.Error("OnChange runs twice at once")
 			}
@@ -39,7 +42,7 @@ func TestOnChange(t *testing.T) {
 			}
 			busy = false
 		}}, false)
-		for _, text := range []string{"b", "c"} {
+		for _, text := range []string{"b", "a", "b", "c"} {
 			src.set(text, nil)
 			if err := r.Check(t.Context()); err != nil || len(told) != 0 {
 				t.Fatalf("told %v without Run, %v", told, err)
@@ -53,6 +56,20 @@ func TestOnChange(t *testing.T) {
 			synctest.Wait()
 			src.set(text, nil)
 		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v", err)
+		}
+		for _, text := range []string{"x", "g"} { // there and back again, without Run
+			src.set(text, nil)
+			if err := r.Check(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		ctx, cancel = context.WithCancel(t.Context())
+		go func() { done <- r.Run(ctx) }()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		if got := strings.Join(told, " "); got != "ac cd de eg" {
@@ -95,8 +112,16 @@ func TestCheck(t *testing.T) {
 	cancel()
 	real, _ := source(t, map[string]string{"TOKEN_FILE": put(t, "x")}, secrets.Config{})
 	r = rotating(t, real, secrets.RotateConfig{}, false)
-	if err := r.Check(ended); !errors.Is(err, context.Canceled) || r.Err() != nil {
-		t.Errorf("Check = %v, Err = %v", err, r.Err())
+	why := errors.New("the reason")
+	caused, cancelCause := context.WithCancelCause(t.Context())
+	cancelCause(why)
+	for range 100 { // whichever of its two selects it takes
+		if err := r.Check(ended); !errors.Is(err, context.Canceled) || r.Err() != nil {
+			t.Errorf("Check = %v, Err = %v", err, r.Err())
+		}
+		if err := r.Check(caused); !errors.Is(err, why) || r.Err() != nil {
+			t.Errorf("Check = %v, Err = %v", err, r.Err())
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -269,8 +270,16 @@ func TestLastGoodValueStays(t *testing.T) {
 			t.Errorf("recovery: %v, %s", r.Err(), text)
 		}
 		src.set("good", broken)
-		if w, _, text := logged(10 * time.Second); w != 1 {
-			t.Errorf("broken again after a recovery: %s", text)
+		if w, i, text := logged(10 * time.Second); w+i != 0 || r.Err() == nil {
+			t.Errorf("broken again right after a recovery: %s", text)
+		}
+		src.set("good", nil)
+		if w, i, text := logged(10 * time.Second); w+i != 0 || r.Err() != nil {
+			t.Errorf("recovered from what was not told again: %s", text)
+		}
+		src.set("good", broken)
+		if w, i, text := logged(10 * time.Minute); w != 1 || i != 0 {
+			t.Errorf("broken for ten minutes more: %s", text)
 		}
 		src.set("better", nil)
 		if _, i, text := logged(time.Minute); i != 2 || !strings.Contains(text, "rotated") || !strings.Contains(text, "version=better") || current(r) != "better" {
@@ -295,4 +304,104 @@ func TestFaultsAreBounded(t *testing.T) {
 			t.Errorf("%d warnings of 5000 faults", n)
 		}
 	})
+}
+
+// SCR-27: a source that comes and goes does not flood the log either.
+func TestFlapping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log journal
+		n := 0
+		src := sourceFunc(func() (secrets.Secret, secrets.Meta, error) {
+			if n++; n%2 == 0 {
+				return secrets.Secret{}, secrets.Meta{}, errors.New("down")
+			}
+			return secretOf("a"), secrets.Meta{}, nil
+		})
+		rotating(t, src, secrets.RotateConfig{Every: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&log, nil))}, true)
+		time.Sleep(time.Hour + time.Minute)
+		synctest.Wait()
+		text := log.take()
+		if w, i := strings.Count(text, "level=WARN"), strings.Count(text, "level=INFO"); w != 7 || i != 7 {
+			t.Errorf("%d warnings and %d recoveries in an hour", w, i)
+		}
+	})
+}
+
+// SCR-27: a load that hangs ends with its context, is seen in Err and in the log, and
+// the next one follows.
+func TestLoadThatHangs(t *testing.T) {
+	for _, every := range []time.Duration{time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			var log journal
+			src := &hanging{}
+			r := rotating(t, src, secrets.RotateConfig{Every: every, Logger: slog.New(slog.NewTextHandler(&log, nil))}, true)
+			src.hangs.Store(true)
+			time.Sleep(every*11/10 + max(every, 10*time.Second))
+			synctest.Wait()
+			if err := r.Err(); !errors.Is(err, context.DeadlineExceeded) || strings.Count(log.take(), "level=WARN") != 1 {
+				t.Errorf("every %v: Err = %v", every, err)
+			}
+			src.hangs.Store(false)
+			time.Sleep(2*every + 10*time.Second)
+			synctest.Wait()
+			if err := r.Err(); err != nil {
+				t.Errorf("every %v: Err = %v", every, err)
+			}
+		})
+	}
+}
+
+// hanging is a Source that waits for the end of its contexts.
+type hanging struct{ hangs atomic.Bool }
+
+func (h *hanging) Load(ctx context.Context, _ string) (secrets.Secret, secrets.Meta, error) {
+	if h.hangs.Load() {
+		<-ctx.Done()
+		return secrets.Secret{}, secrets.Meta{}, ctx.Err()
+	}
+	return secretOf("a"), secrets.Meta{}, nil
+}
+
+// SCR-15, SCR-27: what a later place holds replaces nothing.
+func TestLaterPlace(t *testing.T) {
+	creds := secretstest.Dir(t, map[string]string{"token": "from the manager"})
+	path := put(t, "from the file")
+	env := map[string]string{"TOKEN": "from the environment", "CREDENTIALS_DIRECTORY": creds}
+	src, _ := source(t, env, secrets.Config{Files: map[string]string{"TOKEN": path}})
+	r := rotating(t, src, secrets.RotateConfig{}, false)
+	stays := func(origin, text string) {
+		t.Helper()
+		for range 2 {
+			err := r.Check(t.Context())
+			if _, m := r.Current(); err == nil || r.Err() == nil || !strings.Contains(err.Error(), "(TOKEN)") || m.Origin != origin || current(r) != text {
+				t.Errorf("Current = %q from %s, %v", current(r), m.Origin, err)
+			}
+		}
+		if _, _, ok := r.Previous(); ok {
+			t.Error("it counts as a change")
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	stays("file", "from the file")
+	if err := os.Remove(filepath.Join(creds, "token")); err != nil {
+		t.Fatal(err)
+	}
+	stays("file", "from the file")
+	if err := errors.Join(os.WriteFile(path, []byte("again"), 0o600), r.Check(t.Context())); err != nil || current(r) != "again" {
+		t.Errorf("an earlier place: %q, %v", current(r), err)
+	}
+	// The same way from the manager down, and back up.
+	if err := errors.Join(os.WriteFile(filepath.Join(creds, "token"), []byte("from the manager"), 0o600), os.Remove(path)); err != nil {
+		t.Fatal(err)
+	}
+	r = rotating(t, src, secrets.RotateConfig{}, false)
+	if err := os.Remove(filepath.Join(creds, "token")); err != nil {
+		t.Fatal(err)
+	}
+	stays("credential", "from the manager")
+	if err := errors.Join(os.WriteFile(path, []byte("file"), 0o600), r.Check(t.Context())); err != nil || current(r) != "file" {
+		t.Errorf("an earlier place: %q, %v", current(r), err)
+	}
 }

@@ -49,7 +49,7 @@ func (s Secret) Use(fn func(b []byte) error) error {
 	if !ok {
 		return fault("use", ErrDestroyed, "it was destroyed")
 	}
-	defer p.giveBack()
+	defer p.release(1, false)
 	return fn(b[:len(b):len(b)])
 }
 
@@ -63,14 +63,12 @@ func (p *payload) borrow() ([]byte, bool) {
 	return p.b, true
 }
 
-func (p *payload) giveBack() {
+// release ends so many uses, or, if dead, the payload.
+func (p *payload) release(users int, dead bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.users--
-	p.wipeLocked()
-}
-
-func (p *payload) wipeLocked() {
+	p.users -= users
+	p.dead = p.dead || dead
 	if p.dead && p.users == 0 {
 		clear(p.b)
 		p.b = nil
@@ -80,14 +78,9 @@ func (p *payload) wipeLocked() {
 // Destroy wipes the bytes, of all copies: now, or when the last Use returns. It
 // never blocks, also inside Use, and may be called again.
 func (s Secret) Destroy() {
-	if s.open == nil {
-		return
+	if s.open != nil {
+		s.open().release(0, true)
 	}
-	p := s.open()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.dead = true
-	p.wipeLocked()
 }
 
 // Len returns the number of bytes, 0 after Destroy.

@@ -33,7 +33,8 @@ type Meta struct {
 // Config of a Source. The zero value uses the process's environment and private
 // files with one line of text.
 type Config struct {
-	// LookupEnv and Unsetenv reach the environment. nil = those of os.
+	// LookupEnv and Unsetenv reach the environment. nil = those of os; but where
+	// LookupEnv is set and Unsetenv is nil, nothing is unset anywhere.
 	LookupEnv func(string) (string, bool)
 	Unsetenv  func(string) error
 	// Files maps a name to an absolute path that is used if the file exists.
@@ -63,11 +64,15 @@ func NewSource(cfg Config) (Source, error) {
 	if err := errors.Join(append(faults, cfg.Rules.check("load"))...); err != nil {
 		return nil, err
 	}
+	cfg.Files, cfg.Credentials = maps.Clone(cfg.Files), maps.Clone(cfg.Credentials)
+	if cfg.Unsetenv == nil {
+		cfg.Unsetenv = func(string) error { return nil } // another environment's
+		if cfg.LookupEnv == nil {
+			cfg.Unsetenv = os.Unsetenv
+		}
+	}
 	if cfg.LookupEnv == nil {
 		cfg.LookupEnv = processEnv
-	}
-	if cfg.Unsetenv == nil {
-		cfg.Unsetenv = os.Unsetenv
 	}
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	return &chain{cfg: cfg, site: thisMachine(cfg.LookupEnv), env: map[string]Secret{}, warned: map[string]string{}}, nil
@@ -144,9 +149,7 @@ func (c *chain) find(ctx context.Context, name string) (Secret, Meta, error) {
 		s, m, err := c.site.readFile(ctx, path, c.cfg.Rules)
 		if errors.Is(err, ErrNotFound) {
 			// Named but missing is broken, not absent: a caller must not go on without.
-			e := fault("load", os.ErrNotExist, name+"_FILE names a file that does not exist")
-			e.Path = path
-			err = e
+			err = fault("load", os.ErrNotExist, name+"_FILE names a file that does not exist").at(path)
 		}
 		return s, m, err
 	}

@@ -158,7 +158,7 @@ func TestSourceConfigFaults(t *testing.T) {
 	if err == nil || strings.Count(err.Error(), "\n") != 5 || !errors.Is(err, secrets.ErrFormat) {
 		t.Errorf("NewSource = %v, want six faults", err)
 	}
-	for _, want := range []string{"secret A: ", "secret Files: ", "secret D: ", "secret Credentials: ", "Rules.MaxBytes", "Rules.Root"} {
+	for _, want := range []string{"secret (A): ", "secret (Files): ", "secret (D): ", "secret (Credentials): ", "Rules.MaxBytes", "Rules.Root"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("NewSource = %v; it does not name %s", err, want)
 		}
@@ -226,6 +226,75 @@ func TestTrap_ImportSideEffect(t *testing.T) {
 		text, err := os.ReadFile(f.Name())
 		if err != nil || bytes.Contains(text, []byte("func init()")) || bytes.Contains(text, []byte("Setrlimit")) || bytes.Contains(text, []byte("\"unsafe\"")) {
 			t.Errorf("%s runs code at import or touches limits: %v", f.Name(), err)
+		}
+	}
+}
+
+// SCR-15: a Root that is missing, a link to nothing and a volume that changes too
+// fast are broken, not absent: the environment does not take their place.
+func TestBrokenIsNotAbsent(t *testing.T) {
+	v := secretstest.Projected(t, map[string]string{"token": "x"})
+	err := errors.Join(os.Symlink("..data/gone", v.Path("gone")), os.Symlink("nothing", v.Path("dangling")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := filepath.Join(t.TempDir(), "none")
+	for name, cfg := range map[string]secrets.Config{
+		"a Root that is missing, of a file elsewhere": {Files: map[string]string{"TOKEN": put(t, "x")}, Rules: secrets.Rules{Root: none}},
+		"a Root that is missing":                      {Files: map[string]string{"TOKEN": none + "/token"}, Rules: secrets.Rules{Root: none}},
+		"a Root that is missing, of mounted files":    {Files: map[string]string{"TOKEN": secrets.RunSecrets + "/none/token"}, Rules: secrets.Rules{Root: secrets.RunSecrets + "/none"}},
+		"a file outside of Root":                      {Files: map[string]string{"TOKEN": none}, Rules: secrets.Rules{Root: t.TempDir()}},
+		"a link to no file of its generation":         {Files: map[string]string{"TOKEN": v.Path("gone")}},
+		"a link to nothing":                           {Files: map[string]string{"TOKEN": v.Path("dangling")}},
+	} {
+		env := map[string]string{"TOKEN": canary}
+		src, _ := source(t, env, cfg)
+		s, _, err := src.Load(t.Context(), "TOKEN")
+		if _, ok := errors.AsType[*secrets.Error](err); !ok || errors.Is(err, secrets.ErrNotFound) || !s.IsZero() || len(env) != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if cfg.Rules.Root != "" && !errors.Is(err, secrets.ErrPermission) {
+			t.Errorf("%s: %v, want ErrPermission", name, err)
+		}
+	}
+	src, _ := source(t, map[string]string{"TOKEN": canary}, secrets.Config{Files: map[string]string{"TOKEN": none + "/token"}, Rules: secrets.Rules{Root: filepath.Dir(none)}})
+	if _, m, err := src.Load(t.Context(), "TOKEN"); err != nil || m.Origin != "env" {
+		t.Errorf("a directory that is absent beneath a Root that is there: %+v, %v", m, err)
+	}
+}
+
+// SCR-14: a Source over another environment leaves the process's alone.
+func TestAnotherEnvironment(t *testing.T) {
+	t.Setenv("LLORCH_SECRETS_TEST", "real")
+	src, err := secrets.NewSource(secrets.Config{LookupEnv: func(name string) (string, bool) { return "another", name == "LLORCH_SECRETS_TEST" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := src.Load(t.Context(), "LLORCH_SECRETS_TEST")
+	if text, still := os.LookupEnv("LLORCH_SECRETS_TEST"); !still || text != "real" || err != nil || !s.Equal([]byte("another")) {
+		t.Errorf("still there %v, %v", still, err)
+	}
+}
+
+// SCR-13: whoever changes the maps of a Config later changes no Source: their
+// entries were checked.
+func TestConfigIsCopied(t *testing.T) {
+	outside := secretstest.Dir(t, map[string]string{"token": "outside"})
+	lookup := secretstest.Credentials(t, map[string]string{"a": "inside"})
+	dir, _ := lookup("CREDENTIALS_DIRECTORY")
+	way, err := filepath.Rel(dir, filepath.Join(outside, "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := secrets.Config{LookupEnv: lookup, Files: map[string]string{"F": filepath.Join(dir, "a")}, Credentials: map[string]string{"C": "a"}}
+	src, err := secrets.NewSource(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Files["F"], cfg.Credentials["C"] = filepath.Join(outside, "token"), way
+	for _, name := range []string{"F", "C"} {
+		if s, m, err := src.Load(t.Context(), name); err != nil || !s.Equal([]byte("inside")) {
+			t.Errorf("%s: %+v, %v", name, m, err)
 		}
 	}
 }

@@ -76,6 +76,33 @@ func TestAssertNoLeakPasses(t *testing.T) {
 	}
 }
 
+// Secrets that are not text: they are found byte by byte, and nothing else is.
+func TestAssertNoLeakOfBytes(t *testing.T) {
+	s := &spy{TB: t}
+	secretstest.AssertNoLeak(s, secrets.New([]byte("\x80\x81\x82\x83\x84\x85\x86\x87")), "\x90\x91\x92\x93\x94\x95\x96\x97", `\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd\ufffd`)
+	for i := range 50 {
+		_ = secretstest.Key(uint64(i)).Use(func(b *[32]byte) error {
+			ring, err := secrets.NewKeyring(1, map[uint32]secrets.Key{1: secretstest.Key(uint64(i) + 1000)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			box, err := ring.Seal(nil, make([]byte, 1000), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			secretstest.AssertNoLeak(s, secrets.New(append([]byte(nil), b[:]...)), string(box))
+			return nil
+		})
+	}
+	if len(s.said) != 0 {
+		t.Errorf("false alarms: %q", s.said)
+	}
+	secretstest.AssertNoLeak(s, secrets.New([]byte("1234567\xc3")), "xx1234567\xc3\xa4yy")
+	if len(s.said) != 1 {
+		t.Error("missed a piece that ends within a character")
+	}
+}
+
 func TestKey(t *testing.T) {
 	mac := func(seed uint64) [32]byte {
 		m, err := secretstest.Key(seed).MAC("test-v1")
