@@ -166,7 +166,7 @@ func TestRefusesToStart(t *testing.T) {
 	if code, out := once(t, []string{"ORCHESTRATORD_ADR=x"}, "orchestratord"); code != 78 || !strings.Contains(out, "did you mean ORCHESTRATORD_ADDR") {
 		t.Errorf("an unknown variable: exit %d: %s", code, out)
 	}
-	for token, want := range map[string]int{"short": 77, "weak-weak-weak": 77, "no token at all; but thirty-two characters": 78} {
+	for token, want := range map[string]int{"qwert": 77, "weak-weak-weak": 77, "no token at all; but thirty-two characters": 78} {
 		code, out := once(t, []string{"LLORCH_STATE_DIR=" + state + "/s", "LLORCH_API_TOKEN=" + token}, "orchestratord", "--addr", "127.0.0.1:0")
 		if code != want || strings.Contains(out, token) || strings.Count(out, "use a file") != 1 {
 			t.Errorf("token of %d bytes: exit %d, want %d: %s", len(token), code, want, out)
