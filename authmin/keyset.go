@@ -43,7 +43,7 @@ type keyTable struct {
 	from    []int64             // validity is from <= now < until, in Unix nanoseconds
 	until   []int64
 	bounded bool     // whether any key has a bound: without one nobody needs the clock
-	answers []answer // three for each key: for another token, when it is not valid, and when it is
+	answers []answer // for a token that is no key, then for each key when it is not valid and when it is
 	infos   []KeyInfo
 }
 
@@ -168,7 +168,7 @@ func (s *KeySet) Verify(_ context.Context, t Token) (Principal, error) {
 		now = time.Now().UnixNano()
 	}
 	live := less(now, table.until[at]) &^ less(now, table.from[at])
-	a := &table.answers[3*at+known+known&live]
+	a := &table.answers[known*(1+2*at+live)]
 	p := a.who
 	p.Tags = slices.Clone(p.Tags)
 	return p, a.err
@@ -200,7 +200,7 @@ func newKeyTable(keys []Key) *keyTable {
 		}
 		return a.NotBefore.Compare(b.NotBefore)
 	})
-	table := new(keyTable)
+	table := &keyTable{answers: []answer{{err: ErrRejected}}}
 	for i := range keys {
 		k := &keys[i]
 		info := k.info()
@@ -208,7 +208,7 @@ func newKeyTable(keys []Key) *keyTable {
 		table.from = append(table.from, unixNano(k.NotBefore, math.MinInt64))
 		table.until = append(table.until, unixNano(k.NotAfter, math.MaxInt64))
 		table.bounded = table.bounded || !info.NotBefore.IsZero() || !info.NotAfter.IsZero()
-		table.answers = append(table.answers, answer{err: ErrRejected}, answer{err: ErrExpired},
+		table.answers = append(table.answers, answer{err: ErrExpired},
 			answer{who: Principal{Name: info.Name, FP6: info.FP6, Tags: slices.Clone(k.Tags)}})
 		table.infos = append(table.infos, info)
 	}
@@ -219,7 +219,7 @@ func newKeyTable(keys []Key) *keyTable {
 func (t *keyTable) keys() []Key {
 	keys := make([]Key, 0, len(t.infos)+1)
 	for i, info := range t.infos {
-		keys = append(keys, Key{Name: info.Name, Digest: t.digests[i], NotBefore: info.NotBefore, NotAfter: info.NotAfter, Tags: t.answers[3*i+2].who.Tags})
+		keys = append(keys, Key{Name: info.Name, Digest: t.digests[i], NotBefore: info.NotBefore, NotAfter: info.NotAfter, Tags: t.answers[2+2*i].who.Tags})
 	}
 	return keys
 }

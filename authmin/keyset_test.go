@@ -108,6 +108,25 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// AUTH-10: generations of one holder side by side, listed in the order of their
+// beginning.
+func TestKeysOrder(t *testing.T) {
+	now := time.Now()
+	first, second, third := authmin.Generate("a"), authmin.Generate("a"), authmin.Generate("a")
+	set := keySet(t, authmin.Key{Name: "b", Token: authmin.Generate("b")}, authmin.Key{Name: "a", Token: third, NotBefore: now.Add(time.Hour)},
+		authmin.Key{Name: "a", Token: second, NotBefore: now.Add(-time.Hour)}, authmin.Key{Name: "a", Token: first})
+	var got []string
+	for info := range set.Keys() {
+		got = append(got, info.FP6)
+	}
+	if want := []string{authmin.FP6(first.Reveal()), authmin.FP6(second.Reveal()), authmin.FP6(third.Reveal())}; len(got) != 4 || !slices.Equal(got[:3], want) {
+		t.Errorf("Keys = %v, want first %v", got, want)
+	}
+	for range set.Keys() {
+		break // a caller may stop
+	}
+}
+
 func TestNilKeySet(t *testing.T) {
 	for _, set := range []*authmin.KeySet{nil, new(authmin.KeySet)} {
 		if _, err := set.Verify(context.Background(), authmin.Generate("a")); !errors.Is(err, authmin.ErrRejected) || set.Len() != 0 {

@@ -29,38 +29,14 @@ func naive(guess string) func() {
 	}
 }
 
-// verifying returns a call of Verify, and checks its outcome once. The calls take
-// turns with copies of the token in many places, and with the sets, because the
-// place of one in memory alone makes a difference that the test would see.
-func verifying(t *testing.T, token string, want error, sets ...*authmin.KeySet) func() {
+// verifying returns a call of Verify, and checks its outcome once.
+func verifying(t *testing.T, set *authmin.KeySet, token string, want error) func() {
 	t.Helper()
-	var tokens [61]authmin.Token // prime, so that all pairs of token and set come
-	for i := range tokens {
-		text := append(make([]byte, i, i+len(token)), token...)
-		tokens[i] = parsed(t, string(text)[i:]) // elsewhere, also within a cache line
+	tok, ctx := parsed(t, token), t.Context()
+	if _, err := set.Verify(ctx, tok); err != want {
+		t.Fatalf("Verify = %v, want %v", err, want)
 	}
-	ctx, next := t.Context(), 0
-	for _, set := range sets {
-		if _, err := set.Verify(ctx, tokens[0]); err != want {
-			t.Fatalf("Verify = %v, want %v", err, want)
-		}
-	}
-	return func() {
-		next++
-		_, _ = sets[next%len(sets)].Verify(ctx, tokens[next%len(tokens)])
-	}
-}
-
-// agedAndLive returns sets with an expired key whose token is "0"+secret64 and a
-// live one whose token is "1"+secret64, in either order.
-func agedAndLive(t *testing.T) (sets []*authmin.KeySet) {
-	day := 24 * time.Hour
-	for i := range 32 {
-		sets = append(sets, keySet(t,
-			authmin.Key{Name: fmt.Sprintf("%02d", i*7%32), Token: parsed(t, "0"+secret64), NotAfter: time.Now().Add(-day)},
-			authmin.Key{Name: fmt.Sprintf("%02d", i*5%32), Token: parsed(t, "1"+secret64), NotAfter: time.Now().Add(day)}))
-	}
-	return sets
+	return func() { _, _ = set.Verify(ctx, tok) }
 }
 
 // manyKeys returns a set whose key at place i has the token "<i>"+secret64.
@@ -84,9 +60,9 @@ func TestTimingQuick(t *testing.T) {
 	one, many := keySet(t, authmin.Key{Name: "k", Token: parsed(t, secret64)}), manyKeys(t, 16)
 	for name, calls := range map[string][]func(){
 		"mismatch at 0, 31, 63": {
-			verifying(t, wrongAt(0), authmin.ErrRejected, one), verifying(t, wrongAt(31), authmin.ErrRejected, one), verifying(t, wrongAt(63), authmin.ErrRejected, one),
+			verifying(t, one, wrongAt(0), authmin.ErrRejected), verifying(t, one, wrongAt(31), authmin.ErrRejected), verifying(t, one, wrongAt(63), authmin.ErrRejected),
 		},
-		"match at key 0, 8, 15": {verifying(t, "000"+secret64, nil, many), verifying(t, "008"+secret64, nil, many), verifying(t, "015"+secret64, nil, many)},
+		"match at key 0, 8, 15": {verifying(t, many, "000"+secret64, nil), verifying(t, many, "008"+secret64, nil), verifying(t, many, "015"+secret64, nil)},
 	} {
 		seen := []float64{}
 		for attempt := range uint64(3) {
@@ -104,6 +80,70 @@ func TestTimingQuick(t *testing.T) {
 	}
 }
 
+// pair is two classes of inputs whose times must look alike.
+type pair struct {
+	name    string
+	samples int
+	a, b    class
+}
+
+// class is a token, the set that it is presented to, and the outcome.
+type class struct {
+	token string
+	set   func() *authmin.KeySet
+	want  error
+}
+
+// prepare makes tokens and perhaps sets of both classes anew, in either order.
+func (p pair) prepare(t *testing.T) func() (a, b func()) {
+	turn := 0
+	return func() (a, b func()) {
+		call := func(c class) func() { return verifying(t, c.set(), c.token, c.want) }
+		if turn++; turn%2 == 0 {
+			b = call(p.b)
+			return call(p.a), b
+		}
+		a = call(p.a)
+		return a, call(p.b)
+	}
+}
+
+func timingPairs(t *testing.T) []pair {
+	const (
+		samples = 1_000_000
+		day     = 24 * time.Hour
+	)
+	rejected, expired := authmin.ErrRejected, authmin.ErrExpired
+	with := func(token string, end time.Duration) func() *authmin.KeySet {
+		key := authmin.Key{Name: "k", Token: parsed(t, token), NotAfter: time.Now().Add(end)}
+		return func() *authmin.KeySet { return keySet(t, key) }
+	}
+	// sets with an expired and a live key in either order
+	turn, aged, live := 0, parsed(t, "0"+secret64), parsed(t, "1"+secret64)
+	both := func() *authmin.KeySet {
+		turn = (turn + 1) % 3 // names ab, bc, ca
+		return keySet(t, authmin.Key{Name: "abc"[turn : turn+1], Token: aged, NotAfter: time.Now().Add(-day)},
+			authmin.Key{Name: "bca"[turn : turn+1], Token: live, NotAfter: time.Now().Add(day)})
+	}
+	one, thousand := with(secret64, day), manyKeys(t, 1000)
+	many := func() *authmin.KeySet { return thousand }
+	wrong := func(i int) class { return class{wrongAt(i), one, rejected} }
+	first, last, none := class{"000" + secret64, many, nil}, class{"999" + secret64, many, nil}, class{"abc" + secret64, many, rejected}
+	return []pair{
+		{"mismatch at byte 0 or 31", samples, wrong(0), wrong(31)},
+		{"mismatch at byte 0 or 63", samples, wrong(0), wrong(63)},
+		{"mismatch at byte 31 or 63", samples, wrong(31), wrong(63)},
+		{"configured 32 or 64 bytes", samples, class{wrongAt(5), with(secret64[:32], day), rejected}, wrong(5)},
+		{"expired or live", samples, class{"0" + secret64, both, expired}, class{"1" + secret64, both, nil}},
+		{"expired or unknown", samples, class{"0" + secret64, both, expired}, class{"2" + secret64, both, rejected}},
+		{"guess at expired or live", samples, class{wrongAt(5), with(secret64, -day), rejected}, wrong(5)},
+		// a sample takes a quarter of a millisecond
+		{"match at key 0 or 999", samples / 10, first, last},
+		{"match at key 0 or none", samples / 10, first, none},
+		{"match at key 999 or none", samples / 10, last, none},
+	}
+}
+
 // TestTimingFull (AUTH-11, G3), nightly: Welch's t-test over a million samples
 // of every pair. One of three attempts must be clean, because a busy machine
 // disturbs a whole attempt.
@@ -111,37 +151,11 @@ func TestTimingFull(t *testing.T) {
 	if os.Getenv("LLORCH_NIGHTLY") == "" {
 		t.Skip("takes minutes; set LLORCH_NIGHTLY=1")
 	}
-	const samples = 1_000_000
-	one := keySet(t, authmin.Key{Name: "k", Token: parsed(t, secret64)})
-	short := keySet(t, authmin.Key{Name: "k", Token: parsed(t, secret64[:32])})
-	day := 24 * time.Hour
-	aged := keySet(t, authmin.Key{Name: "k", Token: parsed(t, secret64), NotAfter: time.Now().Add(-day)})
-	live := keySet(t, authmin.Key{Name: "k", Token: parsed(t, secret64), NotAfter: time.Now().Add(day)})
-	both := agedAndLive(t)
-	many := manyKeys(t, 1000)
-	first, last := verifying(t, "000"+secret64, nil, many), verifying(t, "999"+secret64, nil, many)
-	none := verifying(t, "abc"+secret64, authmin.ErrRejected, many)
-	wrong := func(i int) func() { return verifying(t, wrongAt(i), authmin.ErrRejected, one) }
-	for _, c := range []struct {
-		name    string
-		a, b    func()
-		samples int
-	}{
-		{"mismatch at byte 0 or 31", wrong(0), wrong(31), samples},
-		{"mismatch at byte 0 or 63", wrong(0), wrong(63), samples},
-		{"mismatch at byte 31 or 63", wrong(31), wrong(63), samples},
-		{"configured 32 or 64 bytes", verifying(t, wrongAt(5), authmin.ErrRejected, short), wrong(5), samples},
-		{"expired or live", verifying(t, "0"+secret64, authmin.ErrExpired, both...), verifying(t, "1"+secret64, nil, both...), samples},
-		{"expired or unknown", verifying(t, "0"+secret64, authmin.ErrExpired, both...), verifying(t, "2"+secret64, authmin.ErrRejected, both...), samples},
-		{"guess at expired or live", verifying(t, wrongAt(5), authmin.ErrRejected, aged), verifying(t, wrongAt(5), authmin.ErrRejected, live), samples},
-		{"match at key 0 or 999", first, last, samples / 10},
-		{"match at key 0 or none", first, none, samples / 10},
-		{"match at key 999 or none", last, none, samples / 10},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, p := range timingPairs(t) {
+		t.Run(p.name, func(t *testing.T) {
 			var seen []float64
 			for attempt := range uint64(3) {
-				got := timing.MaxT(c.a, c.b, c.samples, 7+attempt)
+				got := timing.MaxT(p.prepare(t), p.samples, 7+attempt)
 				if seen = append(seen, got); got < 4.5 {
 					t.Logf("|t| = %.2f", seen)
 					return
@@ -150,7 +164,7 @@ func TestTimingFull(t *testing.T) {
 			t.Errorf("|t| = %.2f, want below 4.5", seen)
 		})
 	}
-	got := timing.MaxT(naive(wrongAt(0)), naive(wrongAt(63)), samples/10, 7)
+	got := timing.MaxT(func() (a, b func()) { return naive(wrongAt(0)), naive(wrongAt(63)) }, 100_000, 7)
 	if t.Logf("a naive comparison: |t| = %.0f", got); got <= 10 {
 		t.Errorf("the harness does not see a naive comparison: |t| = %.1f", got)
 	}
