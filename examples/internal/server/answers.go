@@ -84,7 +84,6 @@ func refusalCode(f *authmin.Refusal) taskapi.Code {
 
 // outOfTime answers a deadline that is malformed or over.
 func outOfTime(w http.ResponseWriter, r *http.Request, _ int, err error) {
-	leave(w, r)
 	if f, ok := errors.AsType[*deadline.FormatError](err); ok {
 		e := taskapi.InvalidField(f.Source, f.Reason)
 		e.Message = "The deadline in " + f.Source + " is malformed: " + f.Reason + "." // OpenAI's shape has no details

@@ -45,8 +45,8 @@ func bounded(next http.Handler) http.Handler {
 	})
 }
 
-// leave makes this the connection's last exchange if the request's body has not
-// come to its end: the answer then goes out at once.
+// leave makes this the connection's last exchange if the request has a body: its
+// end may never come, and the answer goes out at once this way.
 func leave(w http.ResponseWriter, r *http.Request) {
 	if r.Body != nil && r.Body != http.NoBody {
 		w.Header().Set("Connection", "close")
