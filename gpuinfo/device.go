@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // MemoryKind says whose memory a device computes in. The empty kind is unknown.
@@ -46,7 +47,8 @@ const (
 type Memory struct {
 	Kind                        MemoryKind
 	Total, Used, Free, Reserved *uint64
-	Source                      string // the provider that read it
+	Source                      string    // the provider that read it
+	At                          time.Time // when it was read; zero: with the snapshot
 }
 
 // Capability is a CUDA compute capability; the zero value is unknown.
@@ -62,6 +64,8 @@ type Note struct {
 type Health struct {
 	State    State
 	Recovery Action
+	Since    time.Time // of State; zero: not tracked
+	Causes   []string  // such as "xid 79", "temp_high"; at most 16
 }
 
 // Device is one GPU.
@@ -69,6 +73,7 @@ type Device struct {
 	Index          int // the driver's number (PCI order), not a position in a slice
 	UUID, BusID    string
 	Name, Vendor   string // Vendor: nvidia, amd, intel, other
+	PCIID          uint32 // vendor id << 16 | device id; 0 is unknown
 	Compute        Capability
 	Driver         string
 	Memory         Memory
@@ -76,8 +81,25 @@ type Device struct {
 	UtilPercent    *int
 	ECCUncorrected *int64 // since the driver was loaded
 	MIGEnabled     bool
+	MIG            []MIGDevice
 	Health         Health
 	Notes          []Note
+}
+
+// MIGDevice is one slice of a GPU that is split by NVIDIA's Multi-Instance GPU.
+type MIGDevice struct {
+	UUID    string
+	Profile string // such as "1g.10gb" or "1c.3g.20gb+me"
+	GI, CI  int    // GPU instance and compute instance; −1 is unknown
+	Memory  Memory // of kind Slice
+}
+
+// Process is a program that uses a device.
+type Process struct {
+	PID  int
+	UUID string // of the device or slice
+	Name string
+	Used *uint64 // bytes; nil is unknown
 }
 
 // AtLeast reports whether c is known and not lower than major.minor.
@@ -155,14 +177,16 @@ func (d Device) Fits(need uint64, headroom float64) bool {
 }
 
 func (d Device) clone() Device {
-	d.Memory.Total = copyOf(d.Memory.Total)
-	d.Memory.Used = copyOf(d.Memory.Used)
-	d.Memory.Free = copyOf(d.Memory.Free)
-	d.Memory.Reserved = copyOf(d.Memory.Reserved)
+	d.Memory = d.Memory.clone()
 	d.TempC = copyOf(d.TempC)
 	d.UtilPercent = copyOf(d.UtilPercent)
 	d.ECCUncorrected = copyOf(d.ECCUncorrected)
 	d.Notes = append([]Note(nil), d.Notes...)
+	d.Health.Causes = append([]string(nil), d.Health.Causes...)
+	d.MIG = append([]MIGDevice(nil), d.MIG...)
+	for i := range d.MIG {
+		d.MIG[i].Memory = d.MIG[i].Memory.clone()
+	}
 	return d
 }
 
@@ -171,4 +195,9 @@ func copyOf[T any](p *T) *T {
 		return nil
 	}
 	return new(*p)
+}
+
+func (m Memory) clone() Memory {
+	m.Total, m.Used, m.Free, m.Reserved = copyOf(m.Total), copyOf(m.Used), copyOf(m.Free), copyOf(m.Reserved)
+	return m
 }

@@ -2,6 +2,8 @@ package gpuinfo
 
 import (
 	"context"
+	"errors"
+	"iter"
 	"log/slog"
 	"time"
 )
@@ -14,6 +16,34 @@ type Provider interface {
 	Name() string
 	Snapshot(ctx context.Context) (Snapshot, error)
 }
+
+// ProcessLister is implemented by providers that know who uses the devices.
+type ProcessLister interface {
+	// Processes returns who uses which device or slice. ErrUnsupported: this
+	// machine does not tell.
+	Processes(ctx context.Context) ([]Process, error)
+}
+
+// EventSource is implemented by providers that hear of faults as they happen.
+type EventSource interface {
+	// Events yields faults until ctx ends or the loop is left. An error ends the
+	// sequence; ErrUnsupported: this machine does not tell.
+	Events(ctx context.Context) iter.Seq2[Event, error]
+}
+
+// Event is a fault that a driver reported.
+type Event struct {
+	BusID, UUID string
+	XID         int    // NVIDIA's code; 0: none
+	Action      Action // what the event itself demands; "": look XID up
+	At          time.Time
+}
+
+// Errors of providers.
+var (
+	ErrClosed      = errors.New("gpuinfo: provider is closed")
+	ErrUnsupported = errors.New("gpuinfo: not supported by this provider")
+)
 
 // AutoConfig configures [Auto]; the zero value is right for most machines.
 type AutoConfig struct {

@@ -18,6 +18,7 @@ const (
 	NoTool         Reason = "no_tool"
 	NoDriver       Reason = "no_driver"
 	DriverMismatch Reason = "driver_mismatch"
+	DriverMissing  Reason = "driver_missing" // an NVIDIA device is on the bus, and no driver answers
 	DriverHung     Reason = "driver_hung"
 	Timeout        Reason = "timeout"
 	Permission     Reason = "permission"
@@ -36,6 +37,49 @@ type Snapshot struct {
 	At       time.Time     // wall clock, UTC
 	Took     time.Duration // whole milliseconds in JSON
 	Stale    bool          // an older snapshot stands in for a refresh that failed
+}
+
+// Unit is what work is placed on: a whole device, or a slice of one that is split.
+type Unit struct {
+	Index  int    // of the device
+	UUID   string // of the device or the slice
+	Vendor string
+	MIG    *MIGDevice // nil: the whole device
+	Device Device     // the device itself, or the one that the slice is part of
+}
+
+// Memory is the memory of the device or the slice.
+func (u Unit) Memory() Memory {
+	if u.MIG != nil {
+		return u.MIG.Memory
+	}
+	return u.Device.Memory
+}
+
+// Usable reports whether work may be placed on the unit: healthy or degraded, with
+// a known amount of memory.
+func (u Unit) Usable() bool {
+	d := u.Device
+	d.Memory, d.MIGEnabled = u.Memory(), false
+	return d.Usable()
+}
+
+// Units returns all placeable units in the order of their index: each device that
+// is not split, and the slices of those that are. Units that are not Usable are
+// among them.
+func (s Snapshot) Units() []Unit {
+	var out []Unit
+	for _, d := range s.Devices {
+		d = d.clone()
+		if !d.MIGEnabled {
+			out = append(out, Unit{Index: d.Index, UUID: d.UUID, Vendor: d.Vendor, Device: d})
+			continue
+		}
+		for i := range d.MIG {
+			out = append(out, Unit{Index: d.Index, UUID: d.MIG[i].UUID, Vendor: d.Vendor, MIG: &d.MIG[i], Device: d})
+		}
+	}
+	return out
 }
 
 // Errors of Lookup.

@@ -18,6 +18,17 @@ const (
 	Offline     Liveness = "offline" // work under its epoch counts as lost
 )
 
+// Schedule says what an operator wants of a node. The zero value reads as open.
+type Schedule string
+
+// The schedule axis of a node, mildest first.
+const (
+	Open     Schedule = "open"
+	Cordoned Schedule = "cordoned" // no new work, nothing else
+	Draining Schedule = "draining" // no new work, and what runs has until a deadline
+	Drained  Schedule = "drained"  // nothing runs there any more
+)
+
 // A Node is one machine as the registry sees it. A node in a [View] is never
 // written again; readers compare pointers to see what changed.
 type Node struct {

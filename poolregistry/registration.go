@@ -19,8 +19,11 @@ type Registration struct {
 	Labels       map[string]string `json:"labels,omitzero"` // at most 32
 	// ModelsAvailable goes to every pool that names no models itself.
 	ModelsAvailable []Model `json:"models_available,omitzero"`
-	PrevEpoch       uint64  `json:"prev_epoch,omitzero"` // the highest epoch this node remembers; below 2^52
-	LeaseToken      string  `json:"lease_token,omitzero"`
+	// Schedule is what the node remembers of an operator's wish; the stricter of
+	// this and the registry's own holds.
+	Schedule   Schedule `json:"schedule,omitzero"`
+	PrevEpoch  uint64   `json:"prev_epoch,omitzero"` // the highest epoch this node remembers; below 2^52
+	LeaseToken string   `json:"lease_token,omitzero"`
 
 	// Principal is who asks. The caller of the registry sets it.
 	Principal string `json:"-"`
@@ -48,6 +51,7 @@ type Beat struct {
 	Seq        uint64    `json:"seq"` // from 1, larger on every attempt
 	Timestamp  time.Time `json:"timestamp,omitzero"`
 	UptimeMS   int64     `json:"uptime_ms,omitzero"`
+	Schedule   Schedule  `json:"schedule,omitzero"` // what the node believes: what the last reply said
 	StaleMS    int64     `json:"stale_ms,omitzero"` // age of the content, if it could not be taken afresh
 	Pools      []Pool    `json:"pools"`
 	GPUs       []GPU     `json:"gpus,omitzero"` // only changing fields; matched by uuid, else by device_id
@@ -61,6 +65,8 @@ type BeatReply struct {
 	TimeoutMS       int64          `json:"timeout_ms"`
 	Epoch           uint64         `json:"epoch"` // larger than before if the node returned from offline
 	Status          Liveness       `json:"status"`
+	Schedule        Schedule       `json:"schedule"`
+	DrainMS         int64          `json:"drain_ms,omitzero"`      // until the drain is forced; while draining
 	Active          map[PoolID]int `json:"active"`                 // what the scheduler has running there
 	UnknownPools    []PoolID       `json:"unknown_pools,omitzero"` // not registered, ignored
 	Reregister      bool           `json:"reregister,omitzero"`
