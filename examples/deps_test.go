@@ -25,7 +25,7 @@ func policies() map[string]policy {
 		"narration":                 {nil, 45, 3000},
 		"deadline":                  {nil, 24, 1000},
 		"gpuinfo":                   {nil, 60, 3300},
-		"poolregistry":              {[]string{"inputvalidation"}, 60, 4000},
+		"poolregistry":              {[]string{"inputvalidation"}, 64, 5200},
 		"poolcore":                  {[]string{"poolregistry", "gpuinfo", "inputvalidation", "deadline"}, 60, 10000},
 		"orchestrator":              {[]string{"poolregistry", "inputvalidation", "deadline", "audit"}, 90, 16000},
 		"orchestrator/store/sqlite": {[]string{"orchestrator"}, 0, 0},

@@ -125,6 +125,8 @@ func flavour(engine string) worker.Flavour {
 func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s worker.Stream) sched.Result {
 	index, tokens := 0, 0
 	defer func() { r.counted(tokens) }()
+	pools, listens := o.cfg.Pools.(listener)
+	var heard time.Time
 	for {
 		e, err := s.Next()
 		if errors.Is(err, io.EOF) {
@@ -132,6 +134,10 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 		}
 		if err != nil {
 			return o.failed(ctx, r, f.Worker, err)
+		}
+		if now := time.Now(); listens && now.Sub(heard) >= heardEvery {
+			heard = now
+			pools.Heard(f.Worker.Node)
 		}
 		if ok, res := o.first(ctx, r, f); !ok {
 			return res

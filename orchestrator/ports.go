@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"time"
 
 	"github.com/llorch/llorch/audit"
 	"github.com/llorch/llorch/orchestrator/placement"
@@ -17,6 +18,13 @@ type Pools interface {
 	// ctx ends. A published Worker is never written again. A slow reader skips lists.
 	Watch(ctx context.Context) iter.Seq[[]*placement.Worker]
 }
+
+// listener is implemented by sources that want to know which nodes a running call
+// hears from. Heard must not block; it comes at most twice a second per call.
+type listener interface{ Heard(node string) }
+
+// heardEvery bounds how often one call says that its node lives.
+const heardEvery = 500 * time.Millisecond
 
 // PoolControl reaches the programs that run the workers.
 type PoolControl interface {

@@ -31,6 +31,10 @@ func (p registryPools) Watch(ctx context.Context) iter.Seq[[]*placement.Worker] 
 	}
 }
 
+// Heard tells the registry that bytes came from a worker of the node: a node whose
+// beats alone are lost keeps its streams (PRG-33).
+func (p registryPools) Heard(node string) { p.reg.Progress(poolregistry.NodeID(node)) }
+
 // appendNode adds the workers of a node. Workers that never were ready have no
 // address and are left out.
 func appendNode(out []*placement.Worker, n *poolregistry.Node) []*placement.Worker {
@@ -74,13 +78,29 @@ func servedAs(w *poolregistry.Worker) string {
 	return string(w.ID)
 }
 
-// HTTPControl reaches the nodes of a registry over their HTTP API.
+// HTTPControl reaches the nodes of a registry over their HTTP API. A node whose
+// own address refuses a connection is said to be so to the registry.
 func HTTPControl(reg *poolregistry.Registry, c poolclient.Config) (PoolControl, error) {
+	told := c.Refused
+	c.Refused = func(address string) {
+		refusedBy(reg, address)
+		if told != nil {
+			told(address)
+		}
+	}
 	client, err := poolclient.New(c)
 	if err != nil {
 		return nil, err
 	}
 	return &httpControl{reg, client}, nil
+}
+
+func refusedBy(reg *poolregistry.Registry, address string) {
+	for _, n := range reg.View().Nodes {
+		if n.Address == address {
+			reg.Refused(n.ID)
+		}
+	}
 }
 
 type httpControl struct {

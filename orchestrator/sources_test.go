@@ -305,7 +305,11 @@ func TestFromRegistryWorkers(t *testing.T) {
 func TestFromRegistryServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := new(workertest.Net)
-		e := start(t, net, workertest.Config{Tokens: 2000})
+		dead, err := workertest.ParseFaults("stall@token=100,request=1") // it dies with its node
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := start(t, net, workertest.Config{Tokens: 2000, Faults: dead})
 		var o *orchestrator.Orchestrator
 		reg := registry(t, func(id poolregistry.NodeID) map[poolregistry.PoolID]int { return o.Active(id) })
 		n := &node{t: t, reg: reg, id: "gpu-1"}
@@ -350,6 +354,39 @@ func TestFromRegistryServes(t *testing.T) {
 		}
 		if task, err := o.Task(t.Context(), me, acc.ID); err != nil || task.NodeID != "gpu-1" || task.PoolID != "chat" || task.WorkerID != "chat-r0-5f3b1c" {
 			t.Errorf("Task = %+v, %v", task, err)
+		}
+	})
+}
+
+// TestSilentNodeKeepsItsStreams: when a node's beats are lost and its tokens are
+// not, the registry is told so, and the stream goes on to its end (PRG-33, N05).
+func TestSilentNodeKeepsItsStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := new(workertest.Net)
+		e := start(t, net, workertest.Config{Tokens: 1000})
+		reg := registry(t, nil)
+		n := &node{t: t, reg: reg, id: "gpu-1"}
+		o, _ := serve(t, orchestrator.Config{Pools: orchestrator.Join(orchestrator.FromRegistry(reg)), Workers: dialer(t, net)})
+		n.register(firstLife)
+		n.beat(chat(e.URL))
+		synctest.Wait()
+		acc, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{MaxTokens: 1000, Keep: true}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, c := ends(t, o, acc.ID); c != "" {
+			t.Errorf("ended with %q after %v, want the whole answer", c, time.Since(began))
+		}
+		if took := time.Since(began); took < 2*poolregistry.Fast().OfflineAfter {
+			t.Fatalf("the answer took %v: the node was not silent for long enough to prove anything", took)
+		}
+		if v := reg.View(); v.Online != 0 {
+			t.Error("a silent node is online")
+		}
+		time.Sleep(poolregistry.Fast().OfflineAfter)
+		if v := reg.View(); v.Offline != 1 {
+			t.Error("a node that is silent in every way is not offline")
 		}
 	})
 }

@@ -117,6 +117,15 @@ func Join(pools ...Pools) Pools { return joined(pools) }
 
 type joined []Pools
 
+// Heard passes on what calls saw to the sources that want to know.
+func (j joined) Heard(node string) {
+	for _, p := range j {
+		if l, ok := p.(listener); ok {
+			l.Heard(node)
+		}
+	}
+}
+
 // Watch yields the union whenever one source yields.
 func (j joined) Watch(ctx context.Context) iter.Seq[[]*placement.Worker] {
 	return func(yield func([]*placement.Worker) bool) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/llorch/llorch/examples/internal/config"
 	"github.com/llorch/llorch/examples/internal/version"
 	"github.com/llorch/llorch/gpuinfo"
+	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolcore"
 	"github.com/llorch/llorch/poolregistry"
 )
@@ -41,10 +44,25 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	for _, b := range r.Pairs("binaries") {
 		host.Binaries[b.Name] = b.Value
 	}
+	host.WorkerBind, host.AdvertiseHost = workerAddress(r.String("addr"), r.String("address"))
 	return NewNode(ctx, Node{
 		Front: Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}, Host: host,
 		Orchestrators: r.List("orchestratord_url"), Address: r.String("address"), Region: r.String("region"), Version: version.String(),
 	})
+}
+
+// workerAddress says where engines listen and under which host others dial them:
+// where the daemon itself listens, so that whoever reaches the daemon reaches its
+// engines too. Engines of a daemon on loopback stay there.
+func workerAddress(addr, advertised string) (bind netip.Addr, host string) {
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil || inputvalidation.ClassifyAddr(at.Addr()) == inputvalidation.AddrLoopback {
+		return netip.Addr{}, ""
+	}
+	if u, err := url.Parse(advertised); err == nil {
+		host = u.Hostname()
+	}
+	return at.Addr(), host
 }
 
 // gpus makes the provider that the configuration names.
