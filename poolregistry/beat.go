@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 )
@@ -18,9 +19,12 @@ const burst = 8
 // and the life was noted; with any other code nothing was.
 func (r *Registry) Beat(_ context.Context, b Beat) (BeatReply, error) {
 	c := checker{limits: r.state.cfg.Limits, policy: r.state.cfg.Address}
+	if n, ok := r.view.Load().Node(b.NodeID); ok {
+		c.known = n.Pools
+	}
 	lease := sha256.Sum256([]byte(b.LeaseToken))
 	b, invalid := c.beat(b)
-	reply, err := r.beatLocked(b, lease, invalid, c.clamped)
+	reply, drain, err := r.beatLocked(b, lease, invalid, c.clamped)
 	if err != nil {
 		return BeatReply{}, err
 	}
@@ -30,31 +34,35 @@ func (r *Registry) Beat(_ context.Context, b Beat) (BeatReply, error) {
 	if reply.Active == nil {
 		reply.Active = map[PoolID]int{}
 	}
+	if drain != 0 && !slices.ContainsFunc(slices.Collect(maps.Values(reply.Active)), func(n int) bool { return n > 0 }) {
+		r.settle(b.NodeID, drain, &reply)
+	}
 	return reply, nil
 }
 
-func (r *Registry) beatLocked(b Beat, lease [sha256.Size]byte, invalid error, clamped uint64) (BeatReply, error) {
+func (r *Registry) beatLocked(b Beat, lease [sha256.Size]byte, invalid error, clamped uint64) (reply BeatReply, drain uint64, err error) {
 	now := r.lock()
 	defer r.unlock()
-	reply, err := r.state.beat(b, lease, invalid, now)
+	reply, drain, err = r.state.beat(b, lease, invalid, now)
 	if err == nil {
 		r.state.counts.clamped += clamped
 	}
 	r.state.countBeat(b.NodeID, outcomeOf(err))
-	return reply, err
+	return reply, drain, err
 }
 
-// beat is the decision. Invalid is the fault of the content, if any.
-func (s *state) beat(b Beat, lease [sha256.Size]byte, invalid error, now time.Duration) (BeatReply, error) {
+// beat is the decision. Invalid is the fault of the content, if any. Drain is
+// the number of the drain that ends if nothing is active on the node, or 0.
+func (s *state) beat(b Beat, lease [sha256.Size]byte, invalid error, now time.Duration) (reply BeatReply, drain uint64, err error) {
 	e, ok := s.nodes[b.NodeID]
 	if !ok {
-		return BeatReply{}, &Error{Code: NodeUnknown}
+		return reply, 0, &Error{Code: NodeUnknown}
 	}
 	if err := s.checkLease(e, lease, b.Seq, now); err != nil {
-		return BeatReply{}, err
+		return reply, 0, err
 	}
 	if b.Seq <= e.seq {
-		return BeatReply{}, &Error{Code: BeatReplayed}
+		return reply, 0, &Error{Code: BeatReplayed}
 	}
 	e.seq = b.Seq
 	e.heardAt(s, now)
@@ -63,19 +71,20 @@ func (s *state) beat(b Beat, lease [sha256.Size]byte, invalid error, now time.Du
 	s.skew(e, b.Timestamp)
 	e.intervals = [2]time.Duration{e.intervals[1], s.cfg.Timing.interval(len(s.nodes))}
 	e.times.Granted = max(e.intervals[0], e.intervals[1])
-	s.schedule(e)
+	s.remind(e)
 	if wait := e.limit(now); wait > 0 {
-		return BeatReply{}, &Error{Code: TooManyBeats, RetryAfter: wait}
+		return reply, 0, &Error{Code: TooManyBeats, RetryAfter: wait}
 	}
 	if invalid != nil {
-		return BeatReply{}, invalid
+		return reply, 0, invalid
 	}
-	unknown := s.content(e, b)
+	unknown := s.content(e, b, now)
 	_, offline := s.cfg.Timing.scaled(e.times.Granted)
-	return BeatReply{
+	reply = BeatReply{
 		Success: true, NextHeartbeatMS: s.spread(e).Milliseconds(), TimeoutMS: offline.Milliseconds(),
 		Epoch: e.node.Epoch, Status: e.times.Liveness, UnknownPools: unknown, Reregister: len(unknown) > 0,
-	}, nil
+	}
+	return reply, s.tell(e, &reply, b.Pools, now), nil
 }
 
 // heardAt notes that the node lives at now.
@@ -99,7 +108,7 @@ func (s *state) checkLease(e *entry, lease [sha256.Size]byte, seq uint64, now ti
 		s.counts.conflicts++
 		s.change(e, func(n *Node) { n.ConflictSince = s.wall() })
 		s.urgent = true
-		s.schedule(e)
+		s.remind(e)
 		s.note(slog.LevelError, "two live copies of one node id", e.node.attr(), slog.Uint64("epoch", e.node.Epoch))
 	}
 	return &Error{Code: LeaseFenced}

@@ -3,6 +3,7 @@ package poolregistry_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -11,8 +12,18 @@ import (
 )
 
 // PRG-76: every method at once; with -race this is the proof that the one mutex
-// guards what it should. Views stay consistent throughout.
+// guards what it should. Views stay consistent throughout, and no watcher stays.
 func TestConcurrentSafeRegistry(t *testing.T) {
+	rounds := 1
+	if os.Getenv("LLORCH_NIGHTLY") != "" {
+		rounds = 100
+	}
+	for range rounds {
+		hammer(t)
+	}
+}
+
+func hammer(t *testing.T) {
 	var reg *Registry
 	reg, err := New(Config{
 		Timing: Timing{Beat: 100 * ms}, PublishEvery: time.Millisecond,
@@ -53,8 +64,12 @@ func TestConcurrentSafeRegistry(t *testing.T) {
 				if i%10 == 0 {
 					reg.Refused(id)
 				}
+				if i%10 == 5 {
+					order(reg, id, i)
+				}
 				v := reg.View()
-				if n := v.Online + v.Suspect + v.Offline; n > len(v.Nodes) {
+				_, _ = v.Hash(), v.Availability()
+				if n := v.Online + v.Suspect + v.Offline + v.Failed; n > len(v.Nodes) {
 					t.Errorf("%d of %d nodes counted", n, len(v.Nodes))
 				}
 				if i%20 == 19 {
@@ -67,4 +82,20 @@ func TestConcurrentSafeRegistry(t *testing.T) {
 	work.Wait()
 	cancel()
 	run.Wait()
+}
+
+// order gives every command of an operator; which are allowed is not asked here.
+func order(reg *Registry, id NodeID, i int) {
+	_ = reg.Cordon(id)
+	_ = reg.Drain(id, time.Duration(i)*time.Millisecond)
+	_ = reg.Fail(id, "x")
+	_ = reg.ClearFailed(id)
+	reg.ReleaseGuard()
+	reg.Takeover(uint64(i))
+	if i%3 == 0 {
+		_ = reg.Uncordon(id)
+	}
+	if i%20 == 15 {
+		_ = reg.Release(id)
+	}
 }

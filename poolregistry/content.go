@@ -3,13 +3,17 @@ package poolregistry
 import (
 	"reflect"
 	"slices"
+	"time"
 )
 
 const maxNodeEvents = 16
 
+// classFatal is the class of an event after which the whole node is of no use.
+const classFatal = "fatal"
+
 // content replaces what the registry knows about a node's pools, GPUs and
 // failures by what the beat says. It returns the pools that are not registered.
-func (s *state) content(e *entry, b Beat) (unknown []PoolID) {
+func (s *state) content(e *entry, b Beat, now time.Duration) (unknown []PoolID) {
 	pools, same := mergePools(e.node.Pools, b.Pools)
 	for _, p := range b.Pools {
 		if _, ok := e.node.Pool(p.ID); !ok {
@@ -18,10 +22,12 @@ func (s *state) content(e *entry, b Beat) (unknown []PoolID) {
 	}
 	gpus, sameGPUs := mergeGPUs(e.node.Capabilities.GPUs, b.GPUs)
 	events := e.node.Events
+	fatal := false
 	for _, ev := range b.Events {
 		if ev.ID > e.lastEvent { // else it was in an earlier beat, or twice in this one
 			e.lastEvent = ev.ID
 			events = append(slices.Clone(events), ev)
+			fatal = fatal || ev.Class == classFatal
 		}
 	}
 	if !same || !sameGPUs || len(events) > len(e.node.Events) {
@@ -29,6 +35,9 @@ func (s *state) content(e *entry, b Beat) (unknown []PoolID) {
 			n.Pools, n.Capabilities.GPUs = pools, gpus
 			n.Events = events[max(0, len(events)-maxNodeEvents):]
 		})
+	}
+	if fatal {
+		s.fire(e, "fail", classFatal, now)
 	}
 	return unknown
 }

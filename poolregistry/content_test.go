@@ -51,6 +51,29 @@ func TestBeatKeepsModels(t *testing.T) {
 	})
 }
 
+// PRG-38: what is known of a model may change while the list of names stays.
+func TestModelDetailsChange(t *testing.T) {
+	inBubble(t, Config{PublishEvery: -1}, func(t *testing.T, w *world) {
+		w.register("a")
+		for _, m := range []Model{
+			{Ref: "m"}, {Ref: "m", NeedBytes: 1}, {Ref: "m", NeedBytes: 1, Fits: new(false)}, {Ref: "m", NeedBytes: 1, Fits: new(true)},
+			{Ref: "m", Fits: new(true)}, {Ref: "m", Fits: new(true)}, {Ref: "n"},
+		} {
+			_, err := w.beatWith("a", func(b *Beat) { b.Pools[0].ModelsAvailable = []Model{m} })
+			w.must(err)
+			got := w.node("a").Pools[0].ModelsAvailable
+			if len(got) != 1 || got[0].Ref != m.Ref || got[0].NeedBytes != m.NeedBytes || (got[0].Fits == nil) != (m.Fits == nil) || m.Fits != nil && *got[0].Fits != *m.Fits {
+				t.Errorf("models %+v, want %+v", got, m)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		_, err := w.beatWith("a", func(b *Beat) { b.Pools[0].ModelsAvailable = []Model{{Ref: "n"}, {Ref: ""}} })
+		if e := wantCode(t, err, InvalidBeat); len(e.Fields) != 1 {
+			t.Errorf("fields %q", e.Fields)
+		}
+	})
+}
+
 // PRG-41.
 func TestAbsentAndUnknownPools(t *testing.T) {
 	inBubble(t, Config{PublishEvery: -1}, func(t *testing.T, w *world) {
@@ -72,7 +95,7 @@ func TestAbsentAndUnknownPools(t *testing.T) {
 	})
 }
 
-// PRG-16: all faults come together, with paths, and nothing has changed.
+// PRG-16, PRG-3, PRG-4: all faults come together, with paths, and nothing has changed.
 func TestRegistrationFaults(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, w *world) {
 		const secret = "canary\x1b[31m"
@@ -116,7 +139,7 @@ func TestRegistrationFaults(t *testing.T) {
 	})
 }
 
-// PRG-9: lists above their bounds are refused whole.
+// PRG-9, PRG-4: lists above their bounds are refused whole.
 func TestRegistrationLimits(t *testing.T) {
 	inBubble(t, Config{Limits: Limits{Pools: 2, Workers: 1, Models: 2, Events: 1}}, func(t *testing.T, w *world) {
 		for field, edit := range map[string]func(*Registration){
@@ -177,7 +200,7 @@ func TestBeatNumbersAreClamped(t *testing.T) {
 	})
 }
 
-// PRG-38, 40: failures arrive once; the newest 16 stay.
+// PRG-38, PRG-40: failures arrive once; the newest 16 stay.
 func TestEvents(t *testing.T) {
 	inBubble(t, Config{PublishEvery: -1}, func(t *testing.T, w *world) {
 		w.register("a")
@@ -210,7 +233,7 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// PRG-6, 57: a worker outside the address policy is not ready; its beat is fine.
+// PRG-6, PRG-57: a worker outside the address policy is not ready; its beat is fine.
 func TestWorkerAddress(t *testing.T) {
 	policy := AddressPolicy{Allow: []inputvalidation.AddrKind{inputvalidation.AddrLoopback, inputvalidation.AddrPrivate}}
 	inBubble(t, Config{PublishEvery: -1, Address: policy}, func(t *testing.T, w *world) {
@@ -257,7 +280,7 @@ func TestReplyCarriesActive(t *testing.T) {
 	})
 }
 
-// PRG-44, 46: content is published at most every PublishEvery, a change of
+// PRG-44, PRG-46: content is published at most every PublishEvery, a change of
 // liveness before the call returns, and a published node is never written.
 func TestViewIsImmutable(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, w *world) {
@@ -335,16 +358,7 @@ func TestSlowWatcherSeesNewest(t *testing.T) {
 	})
 }
 
-// PRG-11.
-func TestPlaceable(t *testing.T) {
-	for l, want := range map[Liveness]string{Registering: "no_beat_yet", Online: "", Suspect: "suspect", Offline: "offline", "": "no_beat_yet"} {
-		if ok, why := (&Node{Liveness: l}).Placeable(); ok != (l == Online) || why != want {
-			t.Errorf("%s: Placeable = %t, %q", l, ok, why)
-		}
-	}
-}
-
-// PRG-5, 7.
+// PRG-5, PRG-7.
 func TestPoolAvailable(t *testing.T) {
 	for _, c := range []struct {
 		p    Pool

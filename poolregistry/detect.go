@@ -23,7 +23,7 @@ func (s *state) tick(now time.Duration, force bool) {
 }
 
 // advance lets time act: it applies Evaluate to every node, asks the guard, and
-// forgets nodes that have been offline for long enough.
+// ends what has a deadline: drains, and the memory of nodes that are gone.
 func (s *state) advance(now time.Duration) {
 	if !s.observer.Detecting || s.observer.stalled(s.cfg.Timing, now) {
 		s.due = forever // until the next tick
@@ -135,11 +135,12 @@ func (s *state) expire(now time.Duration) {
 		switch e.times.Liveness {
 		case Suspect:
 			s.silent(e, now)
-		case Offline:
-			if s.cfg.ForgetAfter >= 0 && now-e.changedAt >= s.cfg.ForgetAfter {
+		case Offline, Failed:
+			if now >= s.forgetAt(e) {
 				gone = append(gone, e)
 			}
 		}
+		s.overdue(e, now)
 		if !e.node.ConflictSince.IsZero() && now-e.conflict >= conflictShown {
 			s.change(e, func(n *Node) { n.ConflictSince = time.Time{} })
 		}

@@ -22,6 +22,7 @@ const (
 	NodeIDTaken       Code = "NODE_ID_TAKEN"       // another live incarnation holds the id; RetryAfter says how long at most
 	BeatReplayed      Code = "BEAT_REPLAYED"       // the sequence number did not rise; nothing was refreshed
 	TooManyBeats      Code = "TOO_MANY_BEATS"      // content was ignored, life was noted
+	IllegalTransition Code = "ILLEGAL_TRANSITION"  // the node is in a state that does not allow it; nothing changed
 	NodeLimit         Code = "NODE_LIMIT"          // Limits.Nodes is reached
 )
 

@@ -10,7 +10,7 @@ func (r *Registry) Refused(id NodeID) {
 	if e, ok := r.state.nodes[id]; ok && e.times.Liveness != Offline {
 		e.times.Refused = true
 		r.state.fire(e, "refused", "refused", now)
-		r.state.schedule(e)
+		r.state.remind(e)
 	}
 }
 
@@ -23,16 +23,5 @@ func (r *Registry) Progress(id NodeID) {
 	defer r.unlock()
 	if e, ok := r.state.nodes[id]; ok {
 		e.times.Progress = now
-	}
-}
-
-// ReleaseGuard ends the mass-failure guard: the nodes that it holds go offline
-// at once, unless they were heard of.
-func (r *Registry) ReleaseGuard() {
-	now := r.lock()
-	defer r.unlock()
-	if s := r.state; s.guard.held {
-		s.setGuard(guard{}, guardExpired, now)
-		s.due = s.nextDue()
 	}
 }

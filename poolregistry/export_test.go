@@ -1,6 +1,7 @@
 package poolregistry
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 	"time"
@@ -44,15 +45,14 @@ func (r *Registry) Times(id NodeID) (NodeTimes, ObserverTimes, time.Duration) {
 	return n, r.state.observer, now
 }
 
-// Transitions returns the table of states.
+// Transitions returns the table of liveness.
 func Transitions() [][3]string {
 	var rows [][3]string
 	for _, t := range transitions() {
-		to := string(t.to)
-		if to == "" {
-			to = "removed"
-		}
-		rows = append(rows, [3]string{t.from, t.event, to})
+		rows = append(rows, [3]string{t.from, t.event, cmp.Or(string(t.to), "removed")})
 	}
 	return rows
 }
+
+// Scheduling returns the table of schedules.
+func Scheduling() [][3]string { return scheduling() }

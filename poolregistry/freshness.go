@@ -35,6 +35,8 @@ func Evaluate(n NodeTimes, o ObserverTimes, t Timing, now time.Duration) (Livene
 	switch {
 	case n.Liveness == Offline:
 		return Offline, "silent" // only a beat or a registration ends it
+	case n.Liveness == Failed:
+		return Failed, "failed" // only a command or a registration ends it
 	case !o.Detecting:
 		return n.Liveness, "not_detecting"
 	case o.stalled(t, now), now < o.StallEnd+n.Granted:
@@ -86,7 +88,7 @@ const forever = time.Duration(1<<63 - 1)
 // due returns the earliest instant at which Evaluate would move the node, if
 // nothing happens and the observer does not stall before.
 func (n NodeTimes) due(o ObserverTimes, t Timing) time.Duration {
-	if n.Liveness == Offline || !o.Detecting {
+	if n.Liveness == Offline || n.Liveness == Failed || !o.Detecting {
 		return forever
 	}
 	suspectAfter, offlineAfter := t.scaled(n.Granted)

@@ -12,7 +12,7 @@ import (
 
 const ms = time.Millisecond
 
-// PRG-26…33: one row per clause of the rule.
+// PRG-26 to PRG-33: one row per clause of the rule.
 func TestEvaluate(t *testing.T) {
 	s := time.Second
 	on := ObserverTimes{Detecting: true, LastTick: 99 * s}
@@ -33,6 +33,7 @@ func TestEvaluate(t *testing.T) {
 		{"one step at a time", node(Online, 0), nil, 100 * s, Suspect, "silent"},
 		{"not yet offline", node(Suspect, 70*s+1), nil, 100 * s, Suspect, "fresh"},
 		{"just offline", node(Suspect, 70*s), nil, 100 * s, Offline, "silent"},
+		{"failed stays", node(Failed, 0), nil, 100 * s, Failed, "failed"},
 		{"offline stays", node(Offline, 99*s), nil, 100 * s, Offline, "silent"},
 		{"beat in the future", node(Online, 200*s), nil, 100 * s, Online, "fresh"},
 		{"not detecting", node(Online, 0), func(o *ObserverTimes) { o.Detecting = false }, 100 * s, Online, "not_detecting"},
@@ -92,6 +93,20 @@ func TestDueIsExact(t *testing.T) {
 	})
 }
 
+// PRG-29: what silence cannot move is never due, so that readers take no lock for
+// it; PRG-31: nor is anything while nobody detects.
+func TestDueNever(t *testing.T) {
+	const never = time.Duration(1<<63 - 1)
+	for _, l := range []Liveness{Offline, Failed} {
+		if d := Due(NodeTimes{Liveness: l}, ObserverTimes{Detecting: true}, Default()); d != never {
+			t.Errorf("a node that is %s is due at %v", l, d)
+		}
+	}
+	if d := Due(NodeTimes{Liveness: Online}, ObserverTimes{}, Default()); d != never {
+		t.Errorf("a node is due at %v although nobody detects", d)
+	}
+}
+
 // PRG-27.
 func TestTimingValidate(t *testing.T) {
 	s := time.Second
@@ -136,7 +151,7 @@ func ids(n int) []NodeID {
 	return out
 }
 
-// PRG-30, 35, G2: a paused observer evicts nobody, whoever looks first. A reader
+// PRG-30, PRG-35, G2: a paused observer evicts nobody, whoever looks first. A reader
 // that arrives before the timer recovers is simulated by holding the timer.
 func TestObserverPausedEvictsNobody(t *testing.T) {
 	for _, pause := range []time.Duration{2 * time.Second, 10 * time.Second, 30 * time.Second, time.Hour} {

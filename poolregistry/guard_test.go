@@ -27,7 +27,7 @@ func (w *world) staggered(d time.Duration, ids []NodeID) {
 	}
 }
 
-// PRG-35, 36, 37: how many of how many may die together.
+// PRG-35, PRG-36, PRG-37: how many of how many may die together.
 func TestAllSilentMeansUs(t *testing.T) {
 	for _, c := range []struct {
 		nodes, silent int
@@ -77,7 +77,7 @@ func TestAllSilentMeansUs(t *testing.T) {
 	}
 }
 
-// PRG-30, 36: when the observer is connected again, nodes get a fresh window, and
+// PRG-30, PRG-36: when the observer is connected again, nodes get a fresh window, and
 // those that are really gone go after it.
 func TestTimersResetAfterSegmentation(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, w *world) {
@@ -128,7 +128,7 @@ func TestGuardMaxHold(t *testing.T) {
 	})
 }
 
-// PRG-36: an operator ends it at once; PRG-33, 35: so does a refusal, for its node.
+// PRG-36: an operator ends it at once; PRG-33, PRG-35: so does a refusal, for its node.
 func TestReleaseGuard(t *testing.T) {
 	inBubble(t, Config{GuardMaxHold: -1}, func(t *testing.T, w *world) {
 		nodes := many(5)
@@ -190,6 +190,40 @@ func TestGuardIgnoresNewcomers(t *testing.T) {
 		}
 		if v := w.View(); !v.GuardHeld || v.Offline != 0 || v.Suspect != 3 {
 			t.Errorf("3 of 10, 25 newcomers: guard %t, %d suspect, %d offline", v.GuardHeld, v.Suspect, v.Offline)
+		}
+	})
+}
+
+// PRG-35: a node that is out of use was not online: it does not dilute the
+// fraction either, and an operator's word is no mass failure.
+func TestGuardIgnoresFailed(t *testing.T) {
+	inBubble(t, Config{GuardMaxHold: -1}, func(t *testing.T, w *world) {
+		nodes := many(20)
+		w.register(nodes...)
+		w.live(time.Minute, 10*time.Second, nodes...)
+		for _, id := range nodes[:10] {
+			w.must(w.Fail(id, "maintenance"))
+		}
+		if v := w.View(); v.GuardHeld || v.Failed != 10 {
+			t.Errorf("guard %t, %d failed", v.GuardHeld, v.Failed)
+		}
+		w.live(time.Minute, 10*time.Second, nodes...)
+		w.live(time.Minute, 10*time.Second, nodes[3:]...)
+		if v := w.View(); v.GuardHeld {
+			t.Error("failed nodes that are silent trip the guard")
+		}
+	})
+	inBubble(t, Config{GuardMaxHold: -1}, func(t *testing.T, w *world) {
+		nodes := many(20)
+		w.register(nodes...)
+		w.live(time.Minute, 10*time.Second, nodes...)
+		for _, id := range nodes[:10] {
+			w.must(w.Fail(id, "maintenance"))
+		}
+		w.live(time.Minute, 10*time.Second, nodes...)
+		w.live(time.Minute, 10*time.Second, nodes[:17]...)
+		if v := w.View(); !v.GuardHeld || v.Suspect != 3 {
+			t.Errorf("3 of 10 silent: guard %t, %d suspect", v.GuardHeld, v.Suspect)
 		}
 	})
 }

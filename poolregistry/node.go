@@ -1,6 +1,7 @@
 package poolregistry
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"sync/atomic"
@@ -16,17 +17,7 @@ const (
 	Online      Liveness = "online"
 	Suspect     Liveness = "suspect" // silent or refused: no new work, running work goes on
 	Offline     Liveness = "offline" // work under its epoch counts as lost
-)
-
-// Schedule says what an operator wants of a node. The zero value reads as open.
-type Schedule string
-
-// The schedule axis of a node, mildest first.
-const (
-	Open     Schedule = "open"
-	Cordoned Schedule = "cordoned" // no new work, nothing else
-	Draining Schedule = "draining" // no new work, and what runs has until a deadline
-	Drained  Schedule = "drained"  // nothing runs there any more
+	Failed      Liveness = "failed"  // an operator or the node itself said so: no new work until it is cleared
 )
 
 // A Node is one machine as the registry sees it. A node in a [View] is never
@@ -42,13 +33,20 @@ type Node struct {
 	Capabilities  Capabilities      `json:"capabilities"`
 	Pools         []Pool            `json:"pools"`    // sorted by ID
 	Liveness      Liveness          `json:"liveness"` // also written as status
-	Reason        string            `json:"reason"`   // why Liveness is what it is: registered, beat, silent, refused
+	Reason        string            `json:"reason"`   // why Liveness is what it is: registered, beat, silent, refused, fatal, cleared, or the operator's words
+	Schedule      Schedule          `json:"schedule"` // what an operator wants of the node
 	Since         time.Time         `json:"since"`    // when Liveness last changed
 	ClockSkewMS   int64             `json:"clock_skew_ms"`
 	RegisteredAt  time.Time         `json:"registered_at"`
 	GuardHeld     bool              `json:"guard_held,omitzero"`     // would be offline, but most nodes fell silent together
 	ConflictSince time.Time         `json:"conflict_since,omitzero"` // a second live copy of this id was seen in the last 10 min
 	Events        []Event           `json:"events"`                  // the last 16 worker failures, oldest first
+
+	// Drain belongs to the schedules draining and drained.
+	Drain *struct {
+		DeadlineMS int64 `json:"deadline_ms,omitzero"` // Unix ms when the drain is forced; 0 = never
+		Forced     bool  `json:"forced"`               // the deadline came before the work had ended
+	} `json:"drain,omitzero"`
 
 	// Principal is who registered the node; it is never part of the JSON.
 	Principal string `json:"-"`
@@ -76,15 +74,31 @@ func (n *Node) LastHeartbeat() time.Time {
 }
 
 // Placeable reports whether new work may be sent to the node, and if not why:
-// no_beat_yet, suspect or offline.
+// no_beat_yet, suspect, offline, failed, cordoned or draining.
 func (n *Node) Placeable() (ok bool, reason string) {
 	switch n.Liveness {
 	case Online:
-		return true, ""
-	case Suspect, Offline:
+	case Suspect, Offline, Failed:
 		return false, string(n.Liveness)
+	default:
+		return false, "no_beat_yet"
 	}
-	return false, "no_beat_yet"
+	switch n.Schedule {
+	case Open, "":
+		return true, ""
+	case Cordoned:
+		return false, "cordoned"
+	}
+	return false, "draining"
+}
+
+// Status is both axes in one word, for simple clients: the liveness, or draining
+// for an online node whose schedule is draining or drained.
+func (n *Node) Status() string {
+	if n.Liveness == Online && (n.Schedule == Draining || n.Schedule == Drained) {
+		return "draining"
+	}
+	return string(n.Liveness)
 }
 
 // Pool returns the pool with that id.
@@ -97,12 +111,16 @@ func (n *Node) Pool(id PoolID) (*Pool, bool) {
 
 // MarshalJSON writes the node with its status, whether it is placeable, and the
 // age of its last heartbeat at this moment.
-func (n *Node) MarshalJSON() ([]byte, error) {
+func (n *Node) MarshalJSON() ([]byte, error) { return n.encode(n.LastHeartbeat()) }
+
+// encode writes the node; the zero time leaves out when it was heard of.
+func (n *Node) encode(heard time.Time) ([]byte, error) {
 	type plain Node
 	ok, _ := n.Placeable()
 	out := struct {
 		*plain
-		Status           Liveness `json:"status"`
+		Schedule         Schedule `json:"schedule"`
+		Status           string   `json:"status"`
 		Placeable        bool     `json:"placeable"`
 		Since            string   `json:"since"`
 		RegisteredAt     string   `json:"registered_at"`
@@ -111,24 +129,26 @@ func (n *Node) MarshalJSON() ([]byte, error) {
 		LastHeartbeatAge *int64   `json:"last_heartbeat_age_ms,omitzero"`
 		ConflictSince    string   `json:"conflict_since,omitzero"`
 	}{
-		plain: (*plain)(n), Status: n.Liveness, Placeable: ok,
+		plain: (*plain)(n), Schedule: cmp.Or(n.Schedule, Open), Status: n.Status(), Placeable: ok,
 		Since: instant(n.Since), RegisteredAt: instant(n.RegisteredAt),
 		RegisteredAtMS: n.RegisteredAt.UnixMilli(), ConflictSince: instant(n.ConflictSince),
 	}
-	if at := n.LastHeartbeat(); !at.IsZero() {
+	if !heard.IsZero() {
 		now := time.Now()
-		age := max(0, now.Sub(at)) // monotonic
+		age := max(0, now.Sub(heard)) // monotonic
 		out.LastHeartbeatMS = new(now.Add(-age).UnixMilli())
 		out.LastHeartbeatAge = new(age.Milliseconds())
 	}
 	return json.Marshal(out)
 }
 
-// An Event is a failure of a worker, as its node reports it.
+// An Event is a failure of a worker, as its node reports it. One of class
+// "fatal" is a failure of the whole node, which is then failed; it needs no
+// worker and no pool.
 type Event struct {
 	ID                uint64   `json:"event_id"` // rises per agent process; one already seen is dropped
-	WorkerID          WorkerID `json:"worker_id"`
-	PoolID            PoolID   `json:"pool_id"`
+	WorkerID          WorkerID `json:"worker_id,omitzero"`
+	PoolID            PoolID   `json:"pool_id,omitzero"`
 	GPU               string   `json:"gpu,omitzero"`
 	ExitCode          *int     `json:"exit_code,omitzero"`
 	Signal            string   `json:"signal,omitzero"`
@@ -144,8 +164,8 @@ type transition struct {
 	to          Liveness // "" = removed
 }
 
-// transitions is the whole state table; the package comment shows it and a test
-// compares the two.
+// transitions is the state table of liveness; the package comment shows it and a
+// test compares the two.
 func transitions() []transition {
 	var rows []transition
 	add := func(event string, to Liveness, froms ...string) {
@@ -153,13 +173,17 @@ func transitions() []transition {
 			rows = append(rows, transition{from, event, to})
 		}
 	}
-	add("register", Registering, "-", "registering", "online", "suspect", "offline")
+	add("register", Registering, "-", "registering", "online", "suspect", "offline", "failed")
 	add("beat", Online, "registering", "online", "suspect", "offline")
+	add("beat", Failed, "failed")
 	add("silent", Suspect, "registering", "online")
 	add("refused", Suspect, "online")
 	add("silent", Offline, "suspect")
-	add("forget", "", "offline")
-	add("leave", "", "registering", "online", "suspect", "offline")
+	add("fail", Failed, "registering", "online", "suspect")
+	add("clear", Registering, "failed")
+	add("forget", "", "offline", "failed")
+	add("leave", "", "registering", "online", "suspect", "offline", "failed")
+	add("release", "", "registering", "online", "suspect", "offline", "failed")
 	return rows
 }
 

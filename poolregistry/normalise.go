@@ -21,6 +21,8 @@ const (
 	maxMillis    = math.MaxInt64 / 1_000_000
 )
 
+const schedules = "open cordoned draining drained"
+
 // registration checks r and returns a copy of it in canonical form: sorted,
 // lower-case words, completed region. Nothing of the copy is shared with r.
 func (c *checker) registration(r Registration) (Registration, error) {
@@ -41,6 +43,7 @@ func (c *checker) registration(r Registration) (Registration, error) {
 		c.fault("prev_epoch", faultRange)
 	}
 	c.text(maxText, "lease_token", r.LeaseToken)
+	enum(c, "schedule", &r.Schedule, schedules)
 	c.enter("capabilities", -1)
 	number(c, "cpu_cores", &r.Capabilities.CPUCores, 0, 1<<20)
 	r.Capabilities.GPUs = c.gpus(r.Capabilities.GPUs)
@@ -65,6 +68,7 @@ func (c *checker) beat(b Beat) (Beat, error) {
 	c.lenient = true
 	number(c, "uptime_ms", &b.UptimeMS, 0, maxMillis)
 	number(c, "stale_ms", &b.StaleMS, 0, maxMillis)
+	enum(c, "schedule", &b.Schedule, schedules)
 	b.Pools = c.pools(b.Pools)
 	b.GPUs = c.gpus(b.GPUs)
 	b.Events = c.events(b.Events)
@@ -159,7 +163,9 @@ func (c *checker) pool(p *Pool) {
 	c.texts("device_mask", p.DeviceMask, maxGPUs, maxText)
 	c.texts("models_loaded", p.ModelsLoaded, c.limits.Models, maxModelRef)
 	slices.Sort(p.ModelsLoaded)
-	p.ModelsAvailable = c.models(p.ModelsAvailable)
+	if !c.knows(p) {
+		p.ModelsAvailable = c.models(p.ModelsAvailable)
+	}
 	if p.LastError != nil {
 		c.text(maxText, "last_error.code", p.LastError.Code)
 		c.text(maxMessage, "last_error.message", p.LastError.Message)
@@ -170,6 +176,17 @@ func (c *checker) pool(p *Pool) {
 			c.fault("worker_id", faultDuplicate)
 		}
 	})
+}
+
+// knows reports whether p has the models that it had, and then lets it share them.
+// Most of a beat is a long list that did not change.
+func (c *checker) knows(p *Pool) bool {
+	i, ok := slices.BinarySearchFunc(c.known, p.ID, func(p Pool, id PoolID) int { return compare(p.ID, id) })
+	if !ok || p.ModelsAvailable == nil || !slices.EqualFunc(p.ModelsAvailable, c.known[i].ModelsAvailable, Model.same) {
+		return false
+	}
+	p.ModelsAvailable = c.known[i].ModelsAvailable
+	return true
 }
 
 func (c *checker) models(in []Model) []Model {
@@ -219,8 +236,12 @@ func (c *checker) events(in []Event) []Event {
 		if e.ID == 0 {
 			c.fault("event_id", faultRequired)
 		}
-		c.id("worker_id", string(e.WorkerID), maxWorkerID)
-		c.id("pool_id", string(e.PoolID), maxPoolID)
+		if e.Class != classFatal || e.WorkerID != "" {
+			c.id("worker_id", string(e.WorkerID), maxWorkerID)
+		}
+		if e.Class != classFatal || e.PoolID != "" {
+			c.id("pool_id", string(e.PoolID), maxPoolID)
+		}
 		c.text(maxText, "gpu", e.GPU)
 		c.text(32, "signal", e.Signal)
 		c.text(64, "class", e.Class)

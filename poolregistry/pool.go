@@ -3,7 +3,6 @@ package poolregistry
 import (
 	"bytes"
 	"encoding/json"
-	"reflect"
 	"slices"
 )
 
@@ -109,5 +108,6 @@ func clonePtr[T any](p *T) *T {
 }
 
 func (m Model) same(o Model) bool {
-	return m.Ref == o.Ref && m.NeedBytes == o.NeedBytes && reflect.DeepEqual(m.Fits, o.Fits)
+	fits := m.Fits == o.Fits || m.Fits != nil && o.Fits != nil && *m.Fits == *o.Fits
+	return fits && m.Ref == o.Ref && m.NeedBytes == o.NeedBytes
 }

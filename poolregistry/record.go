@@ -19,12 +19,27 @@ func (s *state) note(level slog.Level, text string, attrs ...slog.Attr) {
 
 // noteMove notes that a node went from one state to another.
 func (s *state) noteMove(e *entry, from, to Liveness, reason string, silence time.Duration) {
-	level := slog.LevelInfo
 	if to == Offline {
-		level = slog.LevelWarn
+		s.lost = append(s.lost, e.node.ID)
 	}
-	s.note(level, "node "+string(to), e.node.attr(), slog.Uint64("epoch", e.node.Epoch), slog.String("from", string(from)),
+	s.note(slog.LevelInfo, "node "+string(to), e.node.attr(), slog.Uint64("epoch", e.node.Epoch), slog.String("from", string(from)),
 		slog.String("to", string(to)), slog.String("reason", reason), slog.Int64("silence_ms", silence.Milliseconds()))
+}
+
+// maxNames is how many node ids one log record names.
+const maxNames = 10
+
+// takeRecords returns what is to be logged, with one warning for all nodes that
+// went offline in this step.
+func (s *state) takeRecords() []record {
+	if n := len(s.lost); n > 0 {
+		s.note(slog.LevelWarn, "nodes offline", slog.Int("nodes", n), slog.Int("online", s.tally[Online]),
+			slog.Int("suspect", s.tally[Suspect]), slog.Int("offline", s.tally[Offline]),
+			slog.Any("ids", s.lost[:min(n, maxNames)]))
+	}
+	out := s.records
+	s.records, s.lost = nil, nil
+	return out
 }
 
 func (n *Node) attr() slog.Attr { return slog.String("node", string(n.ID)) }

@@ -16,7 +16,9 @@ import (
 // epoch and token, and its description is replaced. A new incarnation gets a
 // larger epoch and a new token, and the old token is void. It takes over a live
 // id only with the current lease token, or as the repetition of a registration
-// whose answer got lost; an offline one also without, if the principal is the same.
+// whose answer got lost; an offline or failed one also without, if the principal
+// is the same. The schedule of an id outlives its incarnations: the stricter of
+// what the registry keeps and what a new one remembers holds.
 func (r *Registry) Register(_ context.Context, reg Registration) (Grant, error) {
 	c := checker{limits: r.state.cfg.Limits, policy: r.state.cfg.Address}
 	reg, err := c.registration(reg)
@@ -41,8 +43,9 @@ func (s *state) register(reg Registration, token string, now time.Duration) (Gra
 		if len(s.nodes) >= s.cfg.Limits.Nodes {
 			return Grant{}, &Error{Code: NodeLimit, RetryAfter: time.Minute}
 		}
-		e = &entry{node: &Node{ID: reg.NodeID, heard: &heard{start: s.start}}}
-		s.describe(e, reg, 1+max(s.epochFloor, reg.PrevEpoch), now)
+		e = &entry{node: &Node{ID: reg.NodeID, heard: &heard{start: s.start}}, wish: s.kept[reg.NodeID]}
+		delete(s.kept, reg.NodeID)
+		s.describe(e, reg, s.nextEpoch(s.epochFloor, reg.PrevEpoch), now)
 		s.insert(e)
 		return s.grant(e, token, now), nil
 	}
@@ -54,14 +57,14 @@ func (s *state) register(reg Registration, token string, now time.Duration) (Gra
 	case holds:
 	case reg.Principal != e.node.Principal:
 		return Grant{}, &Error{Code: NodeIDTaken, RetryAfter: s.forgottenIn(e, now)}
-	case e.times.Liveness == Offline:
+	case e.times.Liveness == Offline || e.times.Liveness == Failed:
 	case e.times.Liveness == Registering && reg.InstanceID == e.node.InstanceID:
 		// Its first answer got lost, so it could never beat.
 	default:
 		return Grant{}, &Error{Code: NodeIDTaken, RetryAfter: s.offlineIn(e, now)}
 	}
 	e.prevLease, e.prevSeq, e.hasPrev = e.lease, e.seq, true
-	s.describe(e, reg, 1+max(e.node.Epoch, reg.PrevEpoch), now)
+	s.describe(e, reg, s.nextEpoch(e.node.Epoch, reg.PrevEpoch), now)
 	return s.grant(e, token, now), nil
 }
 
@@ -77,6 +80,8 @@ func (s *state) describe(e *entry, reg Registration, epoch uint64, now time.Dura
 		heard: &heard{start: s.start}, Events: []Event{},
 	}
 	n.fill(reg)
+	s.adopt(e, reg.Schedule, now)
+	n.wanted(e.wish)
 	s.setNode(e, n)
 	interval := s.cfg.Timing.interval(len(s.nodes) + 1)
 	e.intervals = [2]time.Duration{interval, interval}
@@ -85,7 +90,7 @@ func (s *state) describe(e *entry, reg Registration, epoch uint64, now time.Dura
 	e.tokens, e.tokensAt = burst, now
 	e.onlineAt, e.lostAt, e.changedAt = forever, forever, now
 	s.urgent = true
-	s.schedule(e)
+	s.remind(e)
 	s.noteMove(e, from, Registering, n.Reason, 0)
 }
 
@@ -150,8 +155,8 @@ func (s *state) forgottenIn(e *entry, now time.Duration) time.Duration {
 	switch {
 	case s.cfg.ForgetAfter < 0:
 		return time.Hour
-	case e.times.Liveness == Offline:
-		return max(e.changedAt+s.cfg.ForgetAfter-now, time.Second)
+	case e.times.Liveness == Offline || e.times.Liveness == Failed:
+		return max(s.forgetAt(e)-now, time.Second)
 	}
 	return s.offlineIn(e, now) + s.cfg.ForgetAfter
 }

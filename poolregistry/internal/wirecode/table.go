@@ -38,6 +38,7 @@ func Table() []Row {
 		{"NODE_ID_TAKEN", 409, "fenced", true, "another live node has this id"},
 		{"LEASE_FENCED", 409, "fenced", false, "a newer incarnation of this node holds its id; stop"},
 		{"BEAT_REPLAYED", 409, "replayed", false, "the sequence number did not rise"},
+		{"ILLEGAL_TRANSITION", 409, "invalid", false, "the node is in a state that does not allow this"},
 		{TooLarge, 413, "", false, "the body is too large"},
 		{MediaType, 415, "", false, "the body must be application/json"},
 		{"TOO_MANY_BEATS", 429, "limited", true, "too many heartbeats; the node counts as alive"},

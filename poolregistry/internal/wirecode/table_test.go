@@ -48,7 +48,7 @@ func TestTableHoldsEveryCode(t *testing.T) {
 			t.Errorf("%s has no row", code)
 		}
 	}
-	if len(codes) != 12 {
+	if len(codes) != 13 {
 		t.Errorf("%d codes", len(codes))
 	}
 	if r := wirecode.Find("UNHEARD_OF"); r.Code != wirecode.Internal {
