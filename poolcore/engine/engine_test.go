@@ -7,10 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/llorch/llorch/poolcore/engine"
 )
@@ -56,10 +54,10 @@ func TestProbe(t *testing.T) {
 		slots   int
 		bad     bool
 	}{
-		{"ready", good, engine.Report{Ready: true, Detail: "ok", Alias: "w-1"}, 4, false},
-		{"loading", with("/health", "503 loading model"), engine.Report{Loading: true, Detail: "loading"}, 0, false},
-		{"props closed", with("/props", "501 no"), engine.Report{Ready: true, Detail: "ok", Alias: "w-1"}, 0, false},
-		{"absurd slots", with("/props", `200 {"total_slots":1000000}`), engine.Report{Ready: true, Detail: "ok", Alias: "w-1"}, 0, false},
+		{"ready", good, engine.Report{Live: true, Ready: true, Detail: "ok", Alias: "w-1"}, 4, false},
+		{"loading", with("/health", "503 loading model"), engine.Report{Live: true, Loading: true, Detail: "loading"}, 0, false},
+		{"props closed", with("/props", "501 no"), engine.Report{Live: true, Ready: true, Detail: "ok", Alias: "w-1"}, 0, false},
+		{"absurd slots", with("/props", `200 {"total_slots":1000000}`), engine.Report{Live: true, Ready: true, Detail: "ok", Alias: "w-1"}, 0, false},
 		{"other program", with("/health", "404 x"), engine.Report{}, 0, true},
 		{"no model", with("/v1/models", `200 {"data":[]}`), engine.Report{}, 0, true},
 		{"garbage", with("/v1/models", "200 <html>"), engine.Report{}, 0, true},
@@ -129,80 +127,6 @@ func TestCommandNeverHoldsTheKey(t *testing.T) {
 	if _, err := (engine.External{}).Command(r); !errors.Is(err, engine.ErrUnsupported) {
 		t.Errorf("external: %v, want ErrUnsupported", err)
 	}
-}
-
-// TestOwnedFlagsAreNotAllowed (PCO-10): address, model, name, key, log file and
-// offload belong to the kind.
-func TestOwnedFlagsAreNotAllowed(t *testing.T) {
-	for _, k := range engine.All() {
-		flags := engine.ProfileOf(k).Flags
-		for _, owned := range []string{"--host", "--port", "--model", "-m", "--alias", "--api-key", "--api-key-file", "--log-file", "--n-gpu-layers", "-ngl", "--gpu-layers", "--parallel", "-np", "--ctx-size", "-c"} {
-			if _, ok := flags[owned]; ok {
-				t.Errorf("%s allows %s", k.Name(), owned)
-			}
-		}
-	}
-}
-
-// TestClassify is the table of PCO-33 that exists today.
-func TestClassify(t *testing.T) {
-	for _, c := range []struct {
-		exit engine.Exit
-		want string
-	}{
-		{engine.Exit{Code: 1, Lines: []string{"ggml_backend_cuda_buffer_type_alloc_buffer: allocating 4096 MiB on device 0: cudaMalloc failed: out of memory", "llama_model_load: error loading model"}}, engine.ClassOOMVRAM},
-		{engine.Exit{Code: -1, Signal: "SIGABRT", Lines: []string{"CUDA error: an illegal memory access was encountered"}}, engine.ClassCUDA},
-		{engine.Exit{Code: -1, Signal: "SIGABRT", Lines: []string{"GGML_ASSERT"}}, engine.ClassAbort},
-		{engine.Exit{Code: -1, Signal: "SIGSEGV"}, engine.ClassSegfault},
-		{engine.Exit{Code: -1, Signal: "SIGKILL"}, engine.ClassKilled},
-		{engine.Exit{Code: 1, Lines: []string{"couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 8001"}}, engine.ClassPortConflict},
-		{engine.Exit{Code: 1, Lines: []string{"listen tcp 127.0.0.1:8001: bind: address already in use"}}, engine.ClassPortConflict},
-		{engine.Exit{Code: 1, Lines: []string{"error: unknown argument: --foo"}, Uptime: time.Second}, engine.ClassConfig},
-		{engine.Exit{Code: 1, Lines: []string{"error: unknown argument: --foo"}, Uptime: time.Minute}, engine.ClassUnknown},
-		{engine.Exit{Code: 1, Lines: []string{"gguf_init: invalid magic characters"}, Uptime: time.Second}, engine.ClassConfig},
-		{engine.Exit{Code: 1, Lines: []string{"usage: x"}, Uptime: time.Second, Answered: true}, engine.ClassUnknown},
-		{engine.Exit{Code: 3}, engine.ClassUnknown},
-	} {
-		if got := (engine.LlamaCPP{}).Classify(c.exit); got != c.want {
-			t.Errorf("Classify(%+v) = %s, want %s", c.exit, got, c.want)
-		}
-	}
-}
-
-func FuzzClassify(f *testing.F) {
-	f.Add("cudaMalloc failed\nusage:", "SIGSEGV", 1)
-	f.Fuzz(func(t *testing.T, text, signal string, code int) {
-		known := []string{
-			engine.ClassOOMVRAM, engine.ClassCUDA, engine.ClassSegfault, engine.ClassAbort, engine.ClassKilled,
-			engine.ClassConfig, engine.ClassPortConflict, engine.ClassUnknown,
-		}
-		got := engine.LlamaCPP{}.Classify(engine.Exit{Code: code, Signal: signal, Lines: strings.Split(text, "\n")})
-		if !slices.Contains(known, got) {
-			t.Errorf("class %q is not in the closed set", got)
-		}
-	})
-}
-
-func FuzzProbeAnswers(f *testing.F) {
-	f.Add([]byte(`{"data":[{"id":"w"}]}`), []byte(`{"total_slots":3}`))
-	f.Add([]byte(`[]`), []byte(`{"total_slots":-1}`))
-	var models, props []byte
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/v1/models":
-			_, _ = w.Write(models)
-		case "/props":
-			_, _ = w.Write(props)
-		}
-	}))
-	f.Cleanup(srv.Close)
-	f.Fuzz(func(t *testing.T, a, b []byte) {
-		models, props = a, b
-		r, err := engine.LlamaCPP{}.Probe(t.Context(), engine.Endpoint{URL: srv.URL, Client: srv.Client()})
-		if err == nil && r.SlotsTotal != nil && (*r.SlotsTotal < 1 || *r.SlotsTotal > 4096) {
-			t.Errorf("slots %d", *r.SlotsTotal)
-		}
-	})
 }
 
 func ExampleProfileOf() {

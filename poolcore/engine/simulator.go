@@ -23,9 +23,12 @@ func (Simulator) Name() string { return "simulator" }
 
 // Profile allows the flags that shape its speed and its faults.
 func (Simulator) Profile() Profile {
-	return Profile{Flags: map[string]bool{
-		"--fault": true, "--request-faults": false, "--preset": true, "--seed": true, "--load-delay": true,
-	}}
+	return Profile{
+		Flags: map[string]bool{
+			"--fault": true, "--request-faults": false, "--preset": true, "--seed": true, "--load-delay": true,
+		},
+		OwnFlags: llamaOwnFlags(),
+	}
 }
 
 // Command returns the engine with its stdin tied to the supervisor.
@@ -36,8 +39,8 @@ func (s Simulator) Command(r Request) (Command, error) {
 
 // Probe asks as LlamaCPP does.
 func (Simulator) Probe(ctx context.Context, ep Endpoint) (Report, error) {
-	return probeServer(ctx, ep)
+	return answered(probeLlamaServer(ctx, ep))
 }
 
 // Classify applies the common patterns.
-func (Simulator) Classify(e Exit) string { return classify(e) }
+func (Simulator) Classify(e Exit) string { return classify(e, llamaPatterns()) }

@@ -1,0 +1,187 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/llorch/llorch/inputvalidation"
+)
+
+// maxTag bounds a tag, in bytes.
+const maxTag = 256
+
+func tlsConfig(roots *x509.CertPool) *tls.Config {
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
+// open requests a file from a byte on and reads the head of the answer.
+func (c *client) open(ctx context.Context, address, token string, from int64, tag string) (*Body, http.Header, error) {
+	header := http.Header{}
+	if from > 0 {
+		header.Set("Range", "bytes="+strconv.FormatInt(from, 10)+"-")
+		if tag != "" {
+			header.Set("If-Range", tag)
+		}
+	}
+	r, err := c.get(ctx, http.MethodGet, address, token, header)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := r.body()
+	if err != nil {
+		_ = r.Body.Close() // the answer is not used
+		return nil, nil, err
+	}
+	return b, r.first, nil
+}
+
+// body reads the head of an answer that may carry a file.
+func (r *reply) body() (*Body, error) {
+	host := r.Request.URL.Hostname()
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		return nil, &Error{Code: SourceInvalid, Host: host, Hint: "the server sends an encoding that was not asked for"}
+	}
+	b := &Body{ReadCloser: r.Body, Total: r.ContentLength, Tag: strongTag(r.Header.Get("ETag"))}
+	b.Ended = r.ContentLength >= 0 || len(r.TransferEncoding) > 0
+	switch r.StatusCode {
+	case http.StatusOK:
+		return b, nil
+	case http.StatusPartialContent:
+		start, total, ok := parseContentRange(r.Header.Get("Content-Range"))
+		if !ok {
+			return nil, &Error{Code: RangeRefused, Host: host, Status: r.StatusCode, Retriable: true, Hint: "the server does not say which part it sends"}
+		}
+		b.Start, b.Total = start, total
+		return b, nil
+	}
+	return nil, statusError(host, r.Response)
+}
+
+// statusError turns the status of an answer into an error.
+func statusError(host string, r *http.Response) error {
+	e := &Error{Code: Refused, Host: host, Status: r.StatusCode, Hint: "the server refuses"}
+	switch r.Header.Get("X-Error-Code") {
+	case "GatedRepo":
+		e.Code, e.Hint = GatedRepo, "accept the model's terms at the hub and give a token of that account"
+		return e
+	case "RepoNotFound":
+		e.Code, e.Hint = RepoNotFound, "check the name; a private repository needs a token"
+		return e
+	case "RevisionNotFound":
+		e.Code, e.Hint = RevisionNotFound, "the repository has no such branch, tag or commit"
+		return e
+	case "EntryNotFound":
+		e.Code, e.Hint = EntryNotFound, "the repository has no such file at this revision"
+		return e
+	}
+	switch s := r.StatusCode; {
+	case s == http.StatusNotFound, s == http.StatusGone:
+		e.Code, e.Hint = EntryNotFound, "the server has no such file"
+	case s == http.StatusUnauthorized, s == http.StatusForbidden:
+		e.Hint = "the server wants a token that may read this"
+	case s == http.StatusRequestedRangeNotSatisfiable:
+		e.Code, e.Hint, e.Retriable = RangeRefused, "the file is shorter than what lies here", true
+	case s == http.StatusRequestTimeout, s == http.StatusTooManyRequests, s >= 500:
+		e.Code, e.Hint, e.Retriable = Unreachable, "the server is busy or failing", true
+		e.RetryAfter = parseRetryAfter(r.Header.Get("Retry-After"), time.Now())
+	}
+	return e
+}
+
+// transportError says why no answer came, without the texts of other layers:
+// they show addresses with signatures.
+func transportError(ctx context.Context, host string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if own, ok := errors.AsType[*Error](err); ok {
+		return own
+	}
+	if errors.Is(err, inputvalidation.RuleAddress) {
+		return &Error{Code: HostNotAllowed, Host: host, Hint: "the host has an address that may not be connected"}
+	}
+	e := &Error{Code: Unreachable, Host: host, Retriable: true, Hint: "the connection failed"}
+	var unknown x509.UnknownAuthorityError
+	var wrong x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &unknown) || errors.As(err, &wrong) || errors.As(err, &invalid) {
+		e.Hint, e.Retriable = "the server's certificate is not trusted", false
+		return e
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		e.Hint = "the name of the host is not known"
+		e.Retriable = !dns.IsNotFound
+		return e
+	}
+	if t, ok := errors.AsType[net.Error](err); ok && t.Timeout() {
+		e.Code, e.Hint = Stalled, "the server did not answer in time"
+	}
+	return e
+}
+
+// parseContentRange reads "bytes <start>-<end>/<total>"; a part must reach the
+// end of the file, since nothing else is asked for.
+func parseContentRange(s string) (start, total int64, ok bool) {
+	rest, found := strings.CutPrefix(s, "bytes ")
+	span, size, cut := strings.Cut(rest, "/")
+	first, last, dash := strings.Cut(span, "-")
+	if !found || !cut || !dash {
+		return 0, 0, false
+	}
+	start, ok1 := parseSize(first)
+	end, ok2 := parseSize(last)
+	total, ok3 := parseSize(size)
+	if !ok1 || !ok2 || !ok3 || start > end || end != total-1 {
+		return 0, 0, false
+	}
+	return start, total, true
+}
+
+// parseSize reads a decimal number without sign, of at most maxSize.
+func parseSize(s string) (int64, bool) {
+	if s == "" || len(s) > 13 || strings.Trim(s, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil && n <= maxSize
+}
+
+// parseRetryAfter reads seconds or a date; 0 if it is neither or over.
+func parseRetryAfter(s string, now time.Time) time.Duration {
+	if n, ok := parseSize(s); ok {
+		return time.Duration(min(n, int64(mostRetryAfter/time.Second))) * time.Second
+	}
+	if t, err := http.ParseTime(s); err == nil {
+		return min(max(0, t.Sub(now)), mostRetryAfter)
+	}
+	return 0
+}
+
+// strongTag returns an entity tag that names bytes, "" for any other.
+func strongTag(s string) string {
+	if len(s) < 3 || len(s) > maxTag || s[0] != '"' || s[len(s)-1] != '"' || strings.ContainsAny(s[1:len(s)-1], "\"\x7f") {
+		return ""
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' {
+			return ""
+		}
+	}
+	return s
+}
+
+// bareTag returns an entity tag without its quotes and its mark of weakness.
+func bareTag(s string) string {
+	s = strings.Trim(strings.TrimPrefix(s, "W/"), `"`)
+	if len(s) > maxTag {
+		return ""
+	}
+	return s
+}
