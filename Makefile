@@ -7,7 +7,7 @@ PREFIX   := github.com/llorch/llorch
 VERSION  := v0.1.0
 FUZZTIME ?= 30s
 # Dependency order, leaves first: a module is tidied after everything it imports.
-ORDER := audit authmin inputvalidation secrets narration deadline gpuinfo poolregistry poolcore orchestrator orchestrator/store/sqlite examples
+ORDER := audit authmin inputvalidation secrets narration deadline gpuinfo gpuinfo/nvml poolregistry poolcore orchestrator orchestrator/store/sqlite examples
 staticcheck := go run honnef.co/go/tools/cmd/staticcheck@v0.8.0
 gofumpt     := go run mvdan.cc/gofumpt@v0.10.0
 # A user's view: no workspace, a proxy of this tree; goindex=0, since the tree changes under one version.

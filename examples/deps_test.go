@@ -25,12 +25,13 @@ func policies() map[string]policy {
 		"narration":                 {nil, 45, 3000},
 		"deadline":                  {nil, 24, 1000},
 		"gpuinfo":                   {nil, 60, 3300},
+		"gpuinfo/nvml":              {[]string{"gpuinfo"}, 0, 0},
 		"poolregistry":              {[]string{"inputvalidation"}, 64, 5200},
 		"poolcore":                  {[]string{"poolregistry", "gpuinfo", "inputvalidation", "deadline"}, 60, 10000},
 		"orchestrator":              {[]string{"poolregistry", "inputvalidation", "deadline", "audit"}, 90, 16000},
 		"orchestrator/store/sqlite": {[]string{"orchestrator"}, 0, 0},
 		"examples": {[]string{
-			"audit", "authmin", "inputvalidation", "secrets", "narration", "deadline", "gpuinfo",
+			"audit", "authmin", "inputvalidation", "secrets", "narration", "deadline", "gpuinfo", "gpuinfo/nvml",
 			"poolregistry", "poolcore", "orchestrator", "orchestrator/store/sqlite",
 		}, 0, 10000},
 	}
@@ -46,6 +47,8 @@ func outside(s *source, pkg string) bool {
 		return s.test() || s.helper()
 	case under("github.com/prometheus/client_golang"):
 		return metrics || s.module == "examples"
+	case under("github.com/NVIDIA/go-nvml"):
+		return s.module == "gpuinfo/nvml"
 	case under("modernc.org/sqlite"):
 		return s.module == "orchestrator/store/sqlite"
 	case under("github.com/BurntSushi/toml"), under("golang.org/x/mod"):

@@ -8,6 +8,7 @@ require (
 	github.com/llorch/llorch/authmin v0.1.0
 	github.com/llorch/llorch/deadline v0.1.0
 	github.com/llorch/llorch/gpuinfo v0.1.0
+	github.com/llorch/llorch/gpuinfo/nvml v0.1.0
 	github.com/llorch/llorch/inputvalidation v0.1.0
 	github.com/llorch/llorch/narration v0.1.0
 	github.com/llorch/llorch/orchestrator v0.1.0

@@ -26,7 +26,7 @@ type demands struct {
 
 var (
 	requirementID = regexp.MustCompile(`^([A-Z]+)-([1-9][0-9]*)$`)
-	trapName      = regexp.MustCompile(`^TestTrap_[A-Za-z0-9]+$`)
+	trapName      = regexp.MustCompile(`^Test[A-Z][A-Za-z0-9_]*$`)
 )
 
 // readDemands reads the page; faults are its own: cells that are no ids, repeats,

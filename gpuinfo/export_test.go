@@ -1,5 +1,7 @@
 package gpuinfo
 
+import "io/fs"
+
 // ParseSMI lets black-box tests drive the pure parser with the full or basic query.
 func ParseSMI(out []byte, basic bool) ([]Device, int) {
 	if basic {
@@ -9,12 +11,65 @@ func ParseSMI(out []byte, basic bool) ([]Device, int) {
 }
 
 // SMIResult is the pure step from an ended run to a snapshot.
-func SMIResult(stdout, stderr string, code int, basic bool) Snapshot {
+// Memory of the host is read below root, list is the output of -L; "" is none.
+func SMIResult(stdout, stderr string, code int, basic bool, root fs.FS, list string) Snapshot {
 	fields := smiFields()
 	if basic {
 		fields = basicFields()
 	}
-	return smiSnapshot(runResult{stdout: []byte(stdout), stderr: []byte(stderr), code: code}, fields)
+	return smiSnapshot(runResult{stdout: []byte(stdout), stderr: []byte(stderr), code: code}, fields, testAsk(root, list))
+}
+
+func testAsk(root fs.FS, list string) smiAsk {
+	return smiAsk{
+		host: func() hostMemory { return readHostMemory(root) },
+		list: func() ([]byte, bool) { return []byte(list), list != "" },
+	}
+}
+
+// ParseList is the parser of the output of -L.
+func ParseList(out []byte) map[int][]MIGDevice { return parseSMIList(out) }
+
+// ParseProcesses is the parser of the process query.
+func ParseProcesses(out []byte) []Process { return parseSMIProcesses(out) }
+
+// NewAutoUnchecked is Auto without the check of the file's owner.
+func NewAutoUnchecked(cfg AutoConfig) Provider {
+	return newAuto(cfg, func(string) *trustError { return nil })
+}
+
+// TrustPath judges one file.
+func TrustPath(path string) (Reason, bool) {
+	if why := trustedFile(path); why != nil {
+		return why.reason, false
+	}
+	return OK, true
+}
+
+// FindTool judges the trusted paths with the given reasons; absent ones are not there.
+func FindTool(there map[string]Reason) (string, Reason) {
+	path, why := findTool("", func(p string) *trustError {
+		switch r := there[p]; r {
+		case "":
+			return &trustError{NoTool, "not there"}
+		case OK:
+			return nil
+		default:
+			return &trustError{r, "refused"}
+		}
+	})
+	if why != nil {
+		return "", why.reason
+	}
+	return path, OK
+}
+
+// NormalBusID is the one form of PCI bus ids.
+func NormalBusID(s string) (string, bool) { return normalBusID(s) }
+
+// NameInTable looks a product up in the format of libdrm's amdgpu.ids.
+func NameInTable(table string, device uint16, revision uint64) string {
+	return nameInTable(table, device, revision)
 }
 
 // NewSMIUnchecked is Auto without the check of the file's owner, because tests
@@ -25,3 +80,12 @@ func NewSMIUnchecked(cfg AutoConfig) Provider {
 
 // FieldCount is the number of columns of the full query.
 func FieldCount() int { return len(smiFields()) }
+
+// IsAPU reports whether the built-in list has a PCI device id.
+func IsAPU(id uint16) bool { return isAPU(id, nil) }
+
+// SMIEnv is the environment of the tool at path.
+func SMIEnv(path string) []string { return smiEnv(path) }
+
+// Available reads what the host has left for an integrated device.
+func Available(root fs.FS) *uint64 { return readHostMemory(root).free }

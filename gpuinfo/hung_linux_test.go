@@ -1,6 +1,7 @@
 package gpuinfo
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -14,11 +15,16 @@ func TestOneHungChildAtMost(t *testing.T) {
 	if res.end != hung || res.age < time.Minute {
 		t.Fatalf("run beside an unreaped child = %+v, want hung", res)
 	}
-	if s := smiSnapshot(res, smiFields()); s.Reason != DriverHung {
-		t.Errorf("Reason = %s, want driver_hung", s.Reason)
+	if s := smiSnapshot(res, smiFields(), smiAsk{}); s.Reason != DriverHung || !strings.Contains(s.Detail, " for 6") {
+		t.Errorf("%s %q, want driver_hung with the age of the child", s.Reason, s.Detail)
 	}
 	close(stuck.reaped)
 	if res := r.run(t.Context(), "/bin/true", nil, nil, 4096); res.end != ended || res.code != 0 {
 		t.Errorf("run after the child was reaped = %+v, want success", res)
 	}
+}
+
+// OwnerMayBeRoot is the rule for files of the overflow user.
+func OwnerMayBeRoot(self int, uidMap string, writable bool) bool {
+	return ownerMayBeRoot(self, uidMap, writable)
 }

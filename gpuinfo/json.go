@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 )
 
@@ -15,6 +14,8 @@ const (
 	maxSnapshotJSON = 1 << 20
 	maxDevices      = 256
 	maxNotes        = 64
+	maxSlices       = 64 // of one device; today's cards have at most 7 with 7 parts each
+	maxIndex        = 1<<16 - 1
 	maxName         = 256
 	maxText         = 64
 )
@@ -30,38 +31,84 @@ type wireSnapshot struct {
 	Devices  []Device  `json:"devices"`
 }
 
+type wireMemory struct {
+	Kind     MemoryKind `json:"memory_kind,omitempty"`
+	Source   string     `json:"memory_source,omitempty"`
+	At       time.Time  `json:"memory_at,omitzero"`
+	Total    *uint64    `json:"vram_total_bytes,omitempty"`
+	Used     *uint64    `json:"vram_used_bytes,omitempty"`
+	Free     *uint64    `json:"vram_free_bytes,omitempty"`
+	Reserved *uint64    `json:"vram_reserved_bytes,omitempty"`
+}
+
 type wireDevice struct {
-	Index      int        `json:"index"`
-	UUID       string     `json:"uuid,omitempty"`
-	BusID      string     `json:"pci_bus_id,omitempty"`
-	Name       string     `json:"name,omitempty"`
-	Vendor     string     `json:"vendor"`
-	Kind       MemoryKind `json:"memory_kind,omitempty"`
-	Source     string     `json:"memory_source,omitempty"`
-	Total      *uint64    `json:"vram_total_bytes,omitempty"`
-	Used       *uint64    `json:"vram_used_bytes,omitempty"`
-	Free       *uint64    `json:"vram_free_bytes,omitempty"`
-	Reserved   *uint64    `json:"vram_reserved_bytes,omitempty"`
-	Compute    string     `json:"compute_capability,omitempty"`
-	Driver     string     `json:"driver_version,omitempty"`
-	TempC      *int       `json:"temperature_c,omitempty"`
-	Util       *int       `json:"utilization_percent,omitempty"`
-	ECC        *int64     `json:"ecc_uncorrected,omitempty"`
-	MIGEnabled bool       `json:"mig_enabled,omitempty"`
-	Health     State      `json:"health"`
-	Recovery   Action     `json:"recovery,omitempty"`
-	Notes      []Note     `json:"notes,omitempty"`
+	Index  int    `json:"index"`
+	UUID   string `json:"uuid,omitempty"`
+	BusID  string `json:"pci_bus_id,omitempty"`
+	PCIID  string `json:"pci_id,omitempty"`
+	Name   string `json:"name,omitempty"`
+	Vendor string `json:"vendor"`
+	wireMemory
+	Compute    string    `json:"compute_capability,omitempty"`
+	Driver     string    `json:"driver_version,omitempty"`
+	TempC      *int      `json:"temperature_c,omitempty"`
+	Util       *int      `json:"utilization_percent,omitempty"`
+	ECC        *int64    `json:"ecc_uncorrected,omitempty"`
+	MIGEnabled bool      `json:"mig_enabled,omitempty"`
+	MIG        []wireMIG `json:"mig,omitempty"`
+	Health     State     `json:"health"`
+	Recovery   Action    `json:"recovery,omitempty"`
+	Since      time.Time `json:"health_since,omitzero"`
+	Causes     []string  `json:"health_causes,omitempty"`
+	Notes      []Note    `json:"notes,omitempty"`
+}
+
+type wireMIG struct {
+	UUID    string `json:"uuid"`
+	Profile string `json:"profile,omitempty"`
+	GI      *int   `json:"gi,omitempty"`
+	CI      *int   `json:"ci,omitempty"`
+	wireMemory
+}
+
+func memoryToWire(m Memory) wireMemory {
+	return wireMemory{Kind: m.Kind, Source: m.Source, At: m.At, Total: m.Total, Used: m.Used, Free: m.Free, Reserved: m.Reserved}
+}
+
+func (w wireMemory) memory() Memory {
+	return Memory{Kind: w.Kind, Source: w.Source, At: w.At, Total: w.Total, Used: w.Used, Free: w.Free, Reserved: w.Reserved}
 }
 
 // MarshalJSON writes snake_case members; unknown values are left out.
 func (d Device) MarshalJSON() ([]byte, error) {
-	return json.Marshal(wireDevice{
-		Index: d.Index, UUID: d.UUID, BusID: d.BusID, Name: d.Name, Vendor: d.Vendor,
-		Kind: d.Memory.Kind, Source: d.Memory.Source, Total: d.Memory.Total, Used: d.Memory.Used,
-		Free: d.Memory.Free, Reserved: d.Memory.Reserved, Compute: d.Compute.String(), Driver: d.Driver,
-		TempC: d.TempC, Util: d.UtilPercent, ECC: d.ECCUncorrected, MIGEnabled: d.MIGEnabled,
-		Health: d.Health.State, Recovery: d.Health.Recovery, Notes: d.Notes,
-	})
+	w := wireDevice{
+		Index: d.Index, UUID: d.UUID, BusID: d.BusID, Name: d.Name, Vendor: d.Vendor, wireMemory: memoryToWire(d.Memory),
+		Compute: d.Compute.String(), Driver: d.Driver, TempC: d.TempC, Util: d.UtilPercent, ECC: d.ECCUncorrected,
+		MIGEnabled: d.MIGEnabled, Health: d.Health.State, Recovery: d.Health.Recovery, Since: d.Health.Since,
+		Causes: d.Health.Causes, Notes: d.Notes,
+	}
+	if d.PCIID != 0 {
+		w.PCIID = pciText(d.PCIID)
+	}
+	for _, g := range d.MIG {
+		w.MIG = append(w.MIG, wireMIG{UUID: g.UUID, Profile: g.Profile, GI: known(g.GI), CI: known(g.CI), wireMemory: memoryToWire(g.Memory)})
+	}
+	return json.Marshal(w)
+}
+
+// known is nil for −1, the instance number that no source gave.
+func known(n int) *int {
+	if n < 0 {
+		return nil
+	}
+	return &n
+}
+
+func instance(n *int) int {
+	if n == nil {
+		return -1
+	}
+	return *n
 }
 
 // UnmarshalJSON reads the form of MarshalJSON; unknown members and enumeration
@@ -69,24 +116,40 @@ func (d Device) MarshalJSON() ([]byte, error) {
 func (d *Device) UnmarshalJSON(b []byte) error {
 	var w wireDevice
 	if err := strict(b, &w); err != nil {
-		return fmt.Errorf("decode device: %w", err)
+		return err
 	}
 	out := Device{
 		Index: w.Index, UUID: w.UUID, BusID: w.BusID, Name: w.Name, Vendor: w.Vendor, Driver: w.Driver,
-		Memory: Memory{Kind: w.Kind, Total: w.Total, Used: w.Used, Free: w.Free, Reserved: w.Reserved, Source: w.Source},
-		TempC:  w.TempC, UtilPercent: w.Util, ECCUncorrected: w.ECC, MIGEnabled: w.MIGEnabled,
-		Health: Health{State: w.Health, Recovery: w.Recovery}, Notes: w.Notes,
+		Memory: w.memory(), TempC: w.TempC, UtilPercent: w.Util, ECCUncorrected: w.ECC, MIGEnabled: w.MIGEnabled,
+		Health: Health{State: w.Health, Recovery: w.Recovery, Since: w.Since, Causes: w.Causes}, Notes: w.Notes,
+	}
+	for _, g := range w.MIG {
+		out.MIG = append(out.MIG, MIGDevice{UUID: g.UUID, Profile: g.Profile, GI: instance(g.GI), CI: instance(g.CI), Memory: g.memory()})
 	}
 	if w.Compute != "" {
 		c, ok := parseCapability(w.Compute)
 		if !ok {
-			return errors.New("decode device: compute_capability is not major.minor")
+			return memberError("compute_capability is not major.minor")
 		}
 		out.Compute = c
+	}
+	if w.PCIID != "" {
+		var vendor, device uint16
+		_, _ = fmt.Sscanf(w.PCIID, "%4x:%4x", &vendor, &device)
+		if out.PCIID = uint32(vendor)<<16 | uint32(device); pciText(out.PCIID) != w.PCIID {
+			return memberError("pci_id is not vendor:device in hexadecimal digits")
+		}
 	}
 	*d = out
 	return nil
 }
+
+func pciText(id uint32) string { return fmt.Sprintf("%04x:%04x", id>>16, id&0xffff) }
+
+// memberError names a member that is wrong and never its value.
+type memberError string
+
+func (e memberError) Error() string { return string(e) }
 
 // MarshalJSON writes the form that LoadSnapshot reads.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
@@ -133,64 +196,17 @@ func strict(b []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
+		if ours, ok := errors.AsType[memberError](err); ok {
+			return ours
+		}
 		if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return errors.New("wrong type of member " + typed.Field)
+			return memberError("wrong type of member " + typed.Field)
 		}
 		// Other errors of encoding/json can quote the input.
-		return errors.New("not the expected JSON object")
+		return memberError("not the expected JSON object")
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return errors.New("bytes after the JSON object")
-	}
-	return nil
-}
-
-func (s Snapshot) validate() error {
-	reasons := []Reason{OK, NoDevice, NoTool, NoDriver, DriverMismatch, DriverHung, Timeout, Permission, ParseFailed, Disabled, Failed}
-	switch {
-	case !slices.Contains(reasons, s.Reason):
-		return errors.New("snapshot: unknown reason")
-	case len(s.Devices) > maxDevices:
-		return errors.New("snapshot: too many devices")
-	case len(s.Detail) > maxName || len(s.Provider) > maxText || len(s.Driver) > maxText:
-		return errors.New("snapshot: text too long")
-	case s.Took < 0 || s.Took > 24*time.Hour:
-		return errors.New("snapshot: took_ms out of range")
-	case (s.Reason == OK) != s.anyUsable():
-		return errors.New("snapshot: reason contradicts the devices")
-	}
-	for i, d := range s.Devices {
-		if err := d.validate(); err != nil {
-			return fmt.Errorf("snapshot: devices[%d]: %w", i, err)
-		}
-		if i > 0 && s.Devices[i-1].Index >= d.Index {
-			return fmt.Errorf("snapshot: devices[%d]: not sorted by index", i)
-		}
-	}
-	return nil
-}
-
-func (d Device) validate() error {
-	switch {
-	case d.Index < 0:
-		return errors.New("index is negative")
-	case len(d.Name) > maxName || len(d.UUID) > maxText || len(d.BusID) > maxText || len(d.Driver) > maxText || len(d.Memory.Source) > maxText:
-		return errors.New("text too long")
-	case !slices.Contains([]string{"nvidia", "amd", "intel", "other"}, d.Vendor):
-		return errors.New("unknown vendor")
-	case !slices.Contains([]MemoryKind{"", Dedicated, Unified, Carveout, Slice}, d.Memory.Kind):
-		return errors.New("unknown memory_kind")
-	case !slices.Contains([]State{Healthy, Degraded, Broken, Lost}, d.Health.State):
-		return errors.New("unknown health")
-	case !slices.Contains([]Action{"", RestartApp, DrainReset, Reset, Reboot, Contact}, d.Health.Recovery):
-		return errors.New("unknown recovery")
-	case len(d.Notes) > maxNotes:
-		return errors.New("too many notes")
-	}
-	for _, n := range d.Notes {
-		if len(n.Field) > maxText || len(n.Why) > maxText {
-			return errors.New("note too long")
-		}
 	}
 	return nil
 }

@@ -1,9 +1,8 @@
 package gpuinfo
 
 import (
-	"bytes"
 	"context"
-	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 
 const (
 	smiName      = "nvidia-smi"
+	smiFormat    = "--format=csv,noheader,nounits"
 	maxFallbacks = 4       // fields taken out one by one before the basic set is asked
 	maxLogged    = 1 << 10 // of raw tool output, at debug level only
 )
@@ -24,6 +24,7 @@ type smi struct {
 	timeout time.Duration
 	maxOut  int
 	check   func(string) *trustError
+	root    fs.FS // for the memory of the host
 	log     *slog.Logger
 	runner  *runner
 
@@ -33,19 +34,8 @@ type smi struct {
 }
 
 func newSMI(cfg AutoConfig, check func(string) *trustError) *smi {
-	p := &smi{path: cfg.SMIPath, timeout: cfg.Timeout, maxOut: cfg.MaxOutput, check: check, log: cfg.Logger, runner: newRunner()}
-	if p.timeout == 0 {
-		p.timeout = 5 * time.Second
-	}
-	p.timeout = min(max(p.timeout, 100*time.Millisecond), 30*time.Second)
-	if p.maxOut == 0 {
-		p.maxOut = 1 << 20
-	}
-	p.maxOut = min(max(p.maxOut, 4<<10), 64<<20)
-	if p.log == nil {
-		p.log = slog.New(slog.DiscardHandler)
-	}
-	return p
+	cfg = cfg.complete()
+	return &smi{path: cfg.SMIPath, timeout: cfg.Timeout, maxOut: cfg.MaxOutput, check: check, root: cfg.Root, log: cfg.Logger, runner: newRunner()}
 }
 
 func (p *smi) Name() string { return smiName }
@@ -53,42 +43,60 @@ func (p *smi) Name() string { return smiName }
 // Snapshot asks the tool once, or a few times while it refuses field names, all
 // within one time limit.
 func (p *smi) Snapshot(ctx context.Context) (Snapshot, error) {
-	if err := ctx.Err(); err != nil {
-		return Snapshot{}, err
-	}
-	start := time.Now()
-	s := p.take(ctx)
-	if err := ctx.Err(); err != nil && s.Reason != OK {
-		return Snapshot{}, err
-	}
-	s.Provider, s.At, s.Took = smiName, start.UTC().Round(0), time.Since(start).Round(time.Millisecond)
-	return s, nil
+	s, _, err := p.snapshot(ctx)
+	return s, err
 }
 
-func (p *smi) take(ctx context.Context) Snapshot {
+// snapshot also reports whether the tool said that a device is lost.
+func (p *smi) snapshot(ctx context.Context) (s Snapshot, lost bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return Snapshot{}, false, err
+	}
+	start := time.Now()
+	s, lost = p.take(ctx)
+	if err := ctx.Err(); err != nil && s.Reason != OK {
+		return Snapshot{}, false, err
+	}
+	s.Provider, s.At, s.Took = smiName, start.UTC().Round(0), time.Since(start).Round(time.Millisecond)
+	return s, lost, nil
+}
+
+func (p *smi) take(ctx context.Context) (s Snapshot, lost bool) {
 	if !supported {
-		return Snapshot{Reason: NoDevice, Detail: "GPU discovery works on Linux only"}
+		return Snapshot{Reason: NoDevice, Detail: "GPU discovery works on Linux only"}, false
 	}
 	path, why := findTool(p.path, p.check)
 	if why != nil {
-		return Snapshot{Reason: why.reason, Detail: why.text}
+		return Snapshot{Reason: why.reason, Detail: why.text}, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
+	ask := smiAsk{
+		host: func() hostMemory { return readHostMemory(p.root) },
+		list: func() ([]byte, bool) {
+			res := p.run(ctx, path, []string{"-L"})
+			return res.stdout, res.end == ended && res.code == 0
+		},
+	}
 	fields := p.workingFields()
 	for tries := 0; ; tries++ {
-		res := p.runner.run(ctx, path, smiArgs(fields), smiEnv(path), p.maxOut)
-		p.debug(ctx, res)
-		if res.end == ended && res.code == 2 {
+		res := p.run(ctx, path, smiArgs(fields))
+		if res.end == ended && res.code == exitUsage {
 			if name, ok := invalidField(slices.Concat(res.stdout, res.stderr)); ok && tries <= maxFallbacks {
 				fields = fewer(fields, name, tries)
 				continue
 			}
 		}
-		s := smiSnapshot(res, fields)
+		s := smiSnapshot(res, fields, ask)
 		p.keep(fields, s)
-		return s
+		return s, res.end == ended && res.code == exitLost
 	}
+}
+
+func (p *smi) run(ctx context.Context, path string, args []string) runResult {
+	res := p.runner.run(ctx, path, args, smiEnv(path), p.maxOut)
+	p.debug(ctx, res)
+	return res
 }
 
 // fewer takes the refused field out, or everything that old drivers may not know.
@@ -109,7 +117,7 @@ func (p *smi) workingFields() []string {
 	return p.fields
 }
 
-// keep remembers a set that gave devices until the driver changes.
+// keep remembers the set of fields that gave devices until the driver changes.
 func (p *smi) keep(fields []string, s Snapshot) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,7 +131,7 @@ func (p *smi) keep(fields []string, s Snapshot) {
 }
 
 func smiArgs(fields []string) []string {
-	return []string{"--query-gpu=" + strings.Join(fields, ","), "--format=csv,noheader,nounits"}
+	return []string{"--query-gpu=" + strings.Join(fields, ","), smiFormat}
 }
 
 func smiEnv(path string) []string {
@@ -143,71 +151,4 @@ func (p *smi) debug(ctx context.Context, res runResult) {
 
 func quoted(b []byte) string {
 	return strconv.QuoteToASCII(string(b[:min(len(b), maxLogged)]))
-}
-
-// smiSnapshot turns one ended run into a result; it is pure.
-func smiSnapshot(res runResult, fields []string) Snapshot {
-	switch res.end {
-	case startFailed:
-		return Snapshot{Reason: Failed, Detail: "nvidia-smi could not be started"}
-	case timedOut:
-		return Snapshot{Reason: Timeout, Detail: "nvidia-smi did not answer in time"}
-	case tooMuch:
-		return Snapshot{Reason: ParseFailed, Detail: "nvidia-smi printed too much"}
-	case hung:
-		return Snapshot{Reason: DriverHung, Detail: fmt.Sprintf("nvidia-smi has been hanging in the driver for %d ms", res.age.Milliseconds())}
-	case ended:
-	}
-	if reason, text := exitReason(res); reason != OK {
-		return Snapshot{Reason: reason, Detail: fmt.Sprintf("%s (exit code %d)", text, res.code)}
-	}
-	devices, skipped := parseSMI(res.stdout, fields)
-	s := Snapshot{Devices: devices}
-	for _, d := range devices {
-		if d.Driver != "" {
-			s.Driver = d.Driver
-			break
-		}
-	}
-	switch {
-	case s.anyUsable():
-		s.Reason = OK
-	case len(devices) > 0:
-		s.Reason, s.Detail = Failed, "no device is usable"
-	case skipped > 0:
-		s.Reason, s.Detail = ParseFailed, "no line of nvidia-smi could be read"
-	case res.code != 0:
-		s.Reason, s.Detail = Failed, fmt.Sprintf("nvidia-smi failed (exit code %d)", res.code)
-	default:
-		s.Reason, s.Detail = NoDevice, "nvidia-smi lists no device"
-	}
-	if skipped > 0 {
-		s.Detail = strings.TrimPrefix(s.Detail+", skipped "+strconv.Itoa(skipped), ", ")
-	}
-	return s
-}
-
-// exitReason maps the tool's exit codes; OK means that the rows are to be read.
-func exitReason(res runResult) (Reason, string) {
-	switch res.code {
-	case 0, 15: // 15: a device is lost, the rows of the others did arrive
-		return OK, ""
-	case 4:
-		return Permission, "nvidia-smi has no permission"
-	case 6:
-		return NoDevice, "nvidia-smi found no device"
-	case 9, 12, 13:
-		return NoDriver, "the NVIDIA driver is not loaded"
-	case 18:
-		return DriverMismatch, "driver and library versions differ"
-	}
-	if versionMismatch(res) {
-		return DriverMismatch, "driver and library versions differ"
-	}
-	return Failed, "nvidia-smi failed"
-}
-
-func versionMismatch(res runResult) bool {
-	text := bytes.ToLower(slices.Concat(res.stderr, res.stdout))
-	return bytes.Contains(text, []byte("version mismatch"))
 }

@@ -1,15 +1,18 @@
 package gpuinfo
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"iter"
 	"log/slog"
+	"os"
 	"time"
 )
 
-// Provider takes snapshots. Snapshot's error means only that ctx ended; everything
-// else is a [Reason]. Implementations are safe for concurrent use and return a
+// Provider takes snapshots. Snapshot's error means only that ctx ended or that the
+// provider was closed ([ErrClosed]); everything else is a [Reason]. Implementations are safe for concurrent use and return a
 // value that the caller may change.
 type Provider interface {
 	// Name is a short constant word for logs.
@@ -55,18 +58,29 @@ type AutoConfig struct {
 	Timeout time.Duration
 	// MaxOutput limits what the tool may print; 0 is 1 MiB, clamped to 4 KiB–64 MiB.
 	MaxOutput int
+	// Root is where the files of the kernel are read: sys, proc and usr/share/libdrm;
+	// nil is os.DirFS("/").
+	Root fs.FS
+	// APUs are PCI device ids of AMD processors with graphics, beyond those that this
+	// package knows: their memory is a part of the host's.
+	APUs []uint16
 	// Disable makes every snapshot say Disabled and starts nothing.
 	Disable bool
 	// Logger gets raw tool output at debug level, quoted and cut to 1 KiB; nil discards.
 	Logger *slog.Logger
 }
 
-// Auto returns the provider for the machine it runs on: nvidia-smi.
-func Auto(cfg AutoConfig) Provider {
-	if cfg.Disable {
-		return Static(Snapshot{Reason: Disabled, Detail: "GPU discovery is switched off"})
+// complete returns c with defaults and limits.
+func (c AutoConfig) complete() AutoConfig {
+	c.Timeout = min(max(cmp.Or(c.Timeout, 5*time.Second), 100*time.Millisecond), 30*time.Second)
+	c.MaxOutput = min(max(cmp.Or(c.MaxOutput, 1<<20), 4<<10), 64<<20)
+	if c.Root == nil {
+		c.Root = os.DirFS("/")
 	}
-	return newSMI(cfg, trustedFile)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
 }
 
 // Static returns a provider that always gives s, for tests and for machines whose
@@ -77,6 +91,8 @@ func Static(s Snapshot) Provider {
 		s.Reason = NoDevice
 		if s.anyUsable() {
 			s.Reason = OK
+		} else if s.Detail == "" {
+			s.Detail = "no usable device is listed"
 		}
 	}
 	if s.Provider == "" {

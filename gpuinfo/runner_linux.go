@@ -18,7 +18,7 @@ const supported = true
 // Waits of the runner. reapWait tells a slow tool from a hung driver: a process
 // that is not in the kernel for ever dies from SIGKILL within milliseconds.
 const (
-	reapWait      = 20 * time.Millisecond
+	reapWait      = 40 * time.Millisecond
 	pipeWait      = 100 * time.Millisecond // a process outside the group may hold our pipe
 	maxToolStderr = 64 << 10
 )
@@ -44,24 +44,6 @@ type child struct {
 	mu   sync.Mutex
 	gone bool // the leader is reaped: its group id may belong to somebody else
 }
-
-// runResult is what a child printed and how it ended.
-type runResult struct {
-	stdout, stderr []byte
-	code           int
-	end            runEnd
-	age            time.Duration // of the hung child
-}
-
-type runEnd int
-
-const (
-	ended runEnd = iota
-	startFailed
-	timedOut
-	tooMuch
-	hung
-)
 
 // run starts path and waits for its end, for ctx, or for too much output. When it
 // returns, the process group has been killed; the reaper owns what is left.
@@ -94,7 +76,7 @@ func (r *runner) run(ctx context.Context, path string, args, env []string, maxOu
 	defer errs.close()
 	cmd.Stdout, cmd.Stderr = out.w, errs.w
 	if err := cmd.Start(); err != nil {
-		return runResult{end: startFailed}
+		return runResult{end: startFailed, errno: errnoOf(err)}
 	}
 	c := &child{pid: cmd.Process.Pid, since: time.Now(), reaped: make(chan struct{})}
 	r.child = c
@@ -122,6 +104,14 @@ func (r *runner) run(ctx context.Context, path string, args, env []string, maxOu
 	within(out.done, pipeWait)
 	within(errs.done, pipeWait)
 	return runResult{stdout: out.bytes(), stderr: errs.bytes(), code: c.code, end: ended}
+}
+
+// errnoOf returns the system's number for why a program was not started, or 0.
+func errnoOf(err error) int {
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
+		return int(e)
+	}
+	return 0
 }
 
 // reap waits for the leader without reaping it, kills what is left of its group

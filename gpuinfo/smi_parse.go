@@ -2,14 +2,18 @@ package gpuinfo
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// maxDeviceMiB is 16 TiB: more than any device has, small enough to add up.
-const maxDeviceMiB = 16 << 20
+// maxDeviceBytes is 16 TiB: more than any device has, small enough to add up.
+const (
+	maxDeviceBytes = 16 << 40
+	maxDeviceMiB   = maxDeviceBytes >> 20
+)
 
 // smiFields is the full query; the name stands last, so that its commas are harmless.
 func smiFields() []string {
@@ -34,9 +38,12 @@ func parseSMI(out []byte, fields []string) (devices []Device, skipped int) {
 			continue
 		}
 		d, ok := parseRow(string(line), fields)
-		if !ok || len(devices) == maxDevices || slices.ContainsFunc(devices, func(e Device) bool { return e.Index == d.Index }) {
+		if !ok || len(devices) == maxDevices || isListed(devices, &d) {
 			skipped++
 			continue
+		}
+		if devices == nil {
+			devices = make([]Device, 0, 8) // the usual server
 		}
 		devices = append(devices, d)
 	}
@@ -44,14 +51,28 @@ func parseSMI(out []byte, fields []string) (devices []Device, skipped int) {
 	return devices, skipped
 }
 
-func parseRow(line string, fields []string) (Device, bool) {
-	values := strings.SplitN(line, ",", len(fields))
-	if len(values) != len(fields) {
-		return Device{}, false // cut off: the last number may be half a number
+// isListed reports whether a device has the number, the UUID or the bus id of d.
+func isListed(devices []Device, d *Device) bool {
+	for i := range devices {
+		e := &devices[i]
+		if e.Index == d.Index || e.UUID == d.UUID && d.UUID != "" || e.BusID == d.BusID && d.BusID != "" {
+			return true
+		}
 	}
+	return false
+}
+
+func parseRow(line string, fields []string) (Device, bool) {
 	r := row{d: Device{Index: -1, Vendor: "nvidia", Health: Health{State: Healthy}, Memory: Memory{Source: smiName}}}
 	for i, f := range fields {
-		r.set(f, strings.TrimSpace(values[i]))
+		value, rest, more := strings.Cut(line, ",")
+		if i == len(fields)-1 {
+			value = line
+		} else if !more {
+			return Device{}, false // cut off: the last number may be half a number
+		}
+		r.set(f, strings.TrimSpace(value))
+		line = rest
 	}
 	d := &r.d
 	if d.Index < 0 || d.UUID == "" && d.BusID == "" {
@@ -68,11 +89,7 @@ func parseRow(line string, fields []string) (Device, bool) {
 // row collects one device and its notes.
 type row struct{ d Device }
 
-func (r *row) note(field, why string) {
-	if len(r.d.Notes) < maxNotes {
-		r.d.Notes = append(r.d.Notes, Note{Field: field, Why: why})
-	}
-}
+func (r *row) note(field, why string) { r.d.note(field, why) }
 
 func (r *row) set(field, v string) {
 	why := special(v)
@@ -97,8 +114,14 @@ func (r *row) set(field, v string) {
 		r.d.Name = clean(v, maxName)
 	case "driver_version":
 		r.d.Driver = clean(v, maxText)
-	case "memory.total", "memory.used", "memory.free", "memory.reserved":
-		r.memory(field, v)
+	case "memory.total":
+		r.d.Memory.Total = r.memory(field, v)
+	case "memory.used":
+		r.d.Memory.Used = r.memory(field, v)
+	case "memory.free":
+		r.d.Memory.Free = r.memory(field, v)
+	case "memory.reserved":
+		r.d.Memory.Reserved = r.memory(field, v)
 	case "compute_cap":
 		c, ok := parseCapability(v)
 		if !ok {
@@ -124,6 +147,9 @@ func (r *row) set(field, v string) {
 
 // special recognises the words that stand where a value is missing.
 func special(v string) string {
+	if v != "" && v[0] >= '0' && v[0] <= '9' {
+		return ""
+	}
 	switch strings.ToLower(strings.Trim(v, "[]")) {
 	case "n/a", "":
 		return "not_available"
@@ -162,44 +188,23 @@ func (r *row) special(field, why string) {
 
 // noteName is the name of the field in our JSON form.
 func noteName(field string) string {
-	switch field {
-	case "pci.bus_id":
-		return "pci_bus_id"
-	case "memory.total", "memory.used", "memory.free", "memory.reserved":
-		return "vram_" + strings.TrimPrefix(field, "memory.") + "_bytes"
-	case "compute_cap":
-		return "compute_capability"
-	case "mig.mode.current":
-		return "mig_enabled"
-	case "temperature.gpu":
-		return "temperature_c"
-	case "utilization.gpu":
-		return "utilization_percent"
-	case "ecc.errors.uncorrected.volatile.total":
-		return "ecc_uncorrected"
-	case "gpu_recovery_action":
-		return "recovery"
+	if part, ok := strings.CutPrefix(field, "memory."); ok {
+		return "vram_" + part + "_bytes"
 	}
-	return field
+	names := map[string]string{
+		"pci.bus_id": "pci_bus_id", "compute_cap": "compute_capability", "mig.mode.current": "mig_enabled", "temperature.gpu": "temperature_c",
+		"utilization.gpu": "utilization_percent", "ecc.errors.uncorrected.volatile.total": "ecc_uncorrected", "gpu_recovery_action": "recovery",
+	}
+	return cmp.Or(names[field], field)
 }
 
-func (r *row) memory(field, v string) {
+func (r *row) memory(field, v string) *uint64 {
 	n, err := strconv.ParseUint(v, 10, 64)
 	if err != nil || n > maxDeviceMiB {
 		r.note(noteName(field), "unparsable")
-		return
+		return nil
 	}
-	n <<= 20
-	switch field {
-	case "memory.total":
-		r.d.Memory.Total = &n
-	case "memory.used":
-		r.d.Memory.Used = &n
-	case "memory.free":
-		r.d.Memory.Free = &n
-	case "memory.reserved":
-		r.d.Memory.Reserved = &n
-	}
+	return new(n << 20)
 }
 
 // checkMemory names the kind and lowers Free where the parts exceed the whole by more than what the
@@ -236,27 +241,23 @@ func (r *row) small(name, v string, low, high int) *int {
 }
 
 func (r *row) recovery(v string) {
-	var a Action
-	switch strings.ToLower(v) {
-	case "none":
+	v = strings.ToLower(v)
+	if v == "none" {
 		return
-	case "reset":
-		a = Reset
-	case "reboot":
-		a = Reboot
-	case "drain p2p", "drain and reset":
-		a = DrainReset
-	default:
-		a = Contact // a word of a newer driver: not ours to guess that it is harmless
 	}
+	actions := map[string]Action{"reset": Reset, "reboot": Reboot, "drain p2p": DrainReset, "drain and reset": DrainReset}
 	if r.d.Health.State != Lost {
 		r.d.Health.State = Broken
 	}
-	r.d.Health.Recovery = a
+	// A word of a newer driver: not ours to guess that it is harmless.
+	r.d.Health.Recovery = cmp.Or(actions[v], Contact)
 }
 
 // clean bounds text from a driver and replaces what a terminal could obey or not show.
 func clean(s string, limit int) string {
+	if len(s) <= limit && isPlain(s) {
+		return s
+	}
 	s = strings.Map(func(c rune) rune {
 		if !strconv.IsPrint(c) {
 			return utf8.RuneError
@@ -270,6 +271,16 @@ func clean(s string, limit int) string {
 		limit--
 	}
 	return s[:limit]
+}
+
+// isPlain reports whether s is printable ASCII, as nearly every text of a driver is.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // invalidField returns the field that the tool says it does not know.

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/llorch/llorch/gpuinfo"
 	"pgregory.net/rapid"
@@ -16,36 +18,54 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// TestGoldenOutputs compares whole results with reviewed ones (GPU-4, GPU-9…GPU-12).
+// goldenRoot is a host of 128 GiB with 100 GiB available.
+func goldenRoot() fs.FS {
+	return fstest.MapFS{"proc/meminfo": {Data: []byte("MemTotal:       134217728 kB\nMemFree:        1 kB\nMemAvailable:   104857600 kB\nHugePages_Total:       0\n")}}
+}
+
+// TestGoldenOutputs compares whole results with reviewed ones (GPU-4, GPU-9…GPU-12,
+// GPU-14, GPU-15).
 func TestGoldenOutputs(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		basic  bool
 		code   int
 		reason gpuinfo.Reason
+		list   string // file with the output of -L
 	}{
-		{"rtx3090_3060", false, 0, gpuinfo.OK},
-		{"h200x8", false, 0, gpuinfo.OK},
-		{"h100_mig", false, 0, gpuinfo.OK},
-		{"gb10", false, 0, gpuinfo.Failed},
-		{"wsl", false, 0, gpuinfo.OK},
-		{"driver470_basic", true, 0, gpuinfo.OK},
-		{"lost", false, 15, gpuinfo.OK},
-		{"reset_required", false, 0, gpuinfo.Failed},
-		{"permissions", false, 0, gpuinfo.OK},
-		{"empty", false, 0, gpuinfo.NoDevice},
-		{"truncated", false, 0, gpuinfo.OK},
-		{"comma_name", false, 0, gpuinfo.OK},
-		{"gap_in_index", false, 0, gpuinfo.OK},
-		{"odd_values", false, 0, gpuinfo.OK},
-		{"garbage", false, 0, gpuinfo.ParseFailed},
+		{"rtx3090_3060", false, 0, gpuinfo.OK, ""},
+		{"h200x8", false, 0, gpuinfo.OK, ""},
+		{"h100_mig", false, 0, gpuinfo.OK, "h100_mig.list"},
+		{"a100_all_mig", false, 0, gpuinfo.OK, "a100_all_mig.list"},
+		{"mig_unlisted", false, 0, gpuinfo.Failed, ""},
+		{"thor", false, 0, gpuinfo.OK, ""},
+		{"hidden_total", false, 0, gpuinfo.Failed, ""},
+		{"gb200x4", false, 0, gpuinfo.OK, ""},
+		{"gb10", false, 0, gpuinfo.OK, ""},
+		{"wsl", false, 0, gpuinfo.OK, ""},
+		{"driver470_basic", true, 0, gpuinfo.OK, ""},
+		{"lost", false, 15, gpuinfo.OK, ""},
+		{"reset_required", false, 0, gpuinfo.Failed, ""},
+		{"permissions", false, 0, gpuinfo.OK, ""},
+		{"empty", false, 0, gpuinfo.NoDevice, ""},
+		{"truncated", false, 0, gpuinfo.OK, ""},
+		{"comma_name", false, 0, gpuinfo.OK, ""},
+		{"gap_in_index", false, 0, gpuinfo.OK, ""},
+		{"odd_values", false, 0, gpuinfo.OK, ""},
+		{"garbage", false, 0, gpuinfo.ParseFailed, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			in, err := os.ReadFile(filepath.Join("testdata", "smi", c.name+".csv"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := gpuinfo.SMIResult(string(in), "", c.code, c.basic)
+			var list []byte
+			if c.list != "" {
+				if list, err = os.ReadFile(filepath.Join("testdata", "smi", c.list)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := gpuinfo.SMIResult(string(in), "", c.code, c.basic, goldenRoot(), string(list))
 			if s.Reason != c.reason {
 				t.Errorf("Reason = %s (%s), want %s", s.Reason, s.Detail, c.reason)
 			}
@@ -131,20 +151,8 @@ func TestTrap_IndexVersusPosition(t *testing.T) {
 
 // TestTrap_NoGPUHidesError: output that nobody can read is not "no GPU".
 func TestTrap_NoGPUHidesError(t *testing.T) {
-	if s := gpuinfo.SMIResult("hello, world\n", "", 0, false); s.Reason != gpuinfo.ParseFailed {
+	if s := gpuinfo.SMIResult("hello, world\n", "", 0, false, goldenRoot(), ""); s.Reason != gpuinfo.ParseFailed {
 		t.Errorf("Reason = %s, want parse_failed", s.Reason)
-	}
-}
-
-// TestTrap_UnifiedNotSupported: memory of the host is never shown as memory of a device.
-func TestTrap_UnifiedNotSupported(t *testing.T) {
-	in, err := os.ReadFile("testdata/smi/gb10.csv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	devices, _ := gpuinfo.ParseSMI(in, false)
-	if m := devices[0].Memory; m.Total != nil || m.Free != nil {
-		t.Errorf("Memory = %v, want unknown", m)
 	}
 }
 
@@ -166,7 +174,7 @@ func TestExitCodes(t *testing.T) {
 		{3, "", gpuinfo.Failed},
 		{-1, "", gpuinfo.Failed},
 	} {
-		s := gpuinfo.SMIResult("", c.stderr, c.code, false)
+		s := gpuinfo.SMIResult("", c.stderr, c.code, false, goldenRoot(), "")
 		if s.Reason != c.want {
 			t.Errorf("exit %d %q: Reason = %s, want %s", c.code, c.stderr, s.Reason, c.want)
 		}
@@ -215,7 +223,7 @@ func FuzzParseSMI(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := gpuinfo.SMIResult(string(b), "", 0, false)
+		s := gpuinfo.SMIResult(string(b), "", 0, false, goldenRoot(), "")
 		wire, err := json.Marshal(s)
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package gpuinfo
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,7 +12,7 @@ import (
 // Reason says what a snapshot found, or why it found nothing.
 type Reason string
 
-// Reasons. OK holds if and only if at least one device is usable.
+// Reasons. OK holds if and only if work can be placed: at least one of Units is usable.
 const (
 	OK             Reason = "ok"
 	NoDevice       Reason = "no_device"
@@ -88,15 +89,32 @@ var (
 	ErrAmbiguous     = errors.New("gpuinfo: more than one device matches")
 )
 
-// Totals returns the sums of the known total and free memory of all usable
-// devices, in bytes; they stop at the largest uint64 instead of wrapping.
+// telling returns the reasons why nothing is usable, the most telling first: of
+// several answers the one that stands earlier says more about what to repair.
+func telling() []Reason {
+	return []Reason{
+		DriverHung, DriverMismatch, DriverMissing, Permission, Timeout, ParseFailed,
+		NoDriver, Failed, NoTool, NoDevice, Disabled,
+	}
+}
+
+// tellsMore reports whether a says more than b; reasons of strangers say least.
+func tellsMore(a, b Reason) bool {
+	rank := telling()
+	i, j := slices.Index(rank, a), slices.Index(rank, b)
+	return i >= 0 && (j < 0 || i < j)
+}
+
+// Totals returns the sums of the known total and free memory of all usable units,
+// in bytes; they stop at the largest uint64 instead of wrapping. Slices that share one
+// GPU instance each count its memory.
 func (s Snapshot) Totals() (total, free uint64) {
-	for _, d := range s.Devices {
-		if !d.Usable() {
+	for _, u := range s.Units() {
+		if !u.Usable() {
 			continue
 		}
-		total = addKnown(total, d.Memory.Total)
-		free = addKnown(free, d.Memory.Free)
+		total = addKnown(total, u.Memory().Total)
+		free = addKnown(free, u.Memory().Free)
 	}
 	return total, free
 }
@@ -149,12 +167,7 @@ func (s Snapshot) only(match func(Device) bool) (Device, error) {
 
 // anyUsable reports whether Reason may be OK.
 func (s Snapshot) anyUsable() bool {
-	for _, d := range s.Devices {
-		if d.Usable() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.Units(), Unit.Usable)
 }
 
 func (s Snapshot) clone() Snapshot {
@@ -182,7 +195,8 @@ func isHex(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
 }
 
-// normalBusID turns "00000000:3B:00.0" into "0000:3b:00.0".
+// normalBusID turns "00000000:3B:00.0" into "0000:3b:00.0". A domain that needs more
+// than four digits gets eight, however many the source wrote.
 func normalBusID(s string) (string, bool) {
 	s = strings.ToLower(s)
 	domain, rest, ok := strings.Cut(s, ":")
@@ -194,16 +208,16 @@ func normalBusID(s string) (string, bool) {
 			return "", false
 		}
 	}
-	if len(domain) == 8 && strings.HasPrefix(domain, "0000") {
-		domain = domain[4:]
-	}
-	if len(domain) != 4 && len(domain) != 8 {
+	if len(domain) < 4 || len(domain) > 8 || !isHexOrDash(domain) {
 		return "", false
 	}
-	for i := range len(domain) {
-		if !isHex(domain[i]) {
-			return "", false
-		}
+	digits := strings.TrimLeft(domain, "0")
+	if strings.ContainsRune(digits, '-') {
+		return "", false
 	}
-	return domain + ":" + rest, true
+	const zeros = "00000000"
+	if len(digits) > 4 {
+		return zeros[len(digits):] + digits + ":" + rest, true
+	}
+	return zeros[:4-len(digits)] + digits + ":" + rest, true
 }

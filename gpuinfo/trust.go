@@ -39,7 +39,7 @@ func trustedFile(path string) *trustError {
 		return &trustError{Failed, "nvidia-smi is not a regular file"}
 	case info.Mode().Perm()&0o022 != 0:
 		return &trustError{Failed, "nvidia-smi is writable by group or others"}
-	case !ownedByRoot(info):
+	case !ownedByRoot(path, info):
 		return &trustError{Failed, "nvidia-smi is not owned by root"}
 	}
 	return nil

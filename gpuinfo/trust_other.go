@@ -4,4 +4,4 @@ package gpuinfo
 
 import "io/fs"
 
-func ownedByRoot(fs.FileInfo) bool { return false }
+func ownedByRoot(string, fs.FileInfo) bool { return false }

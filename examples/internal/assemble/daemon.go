@@ -2,6 +2,7 @@ package assemble
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -32,7 +33,7 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	if err := r.Pools(&pools); err != nil {
 		return nil, err
 	}
-	devices, err := gpus(r.String("gpu_provider"))
+	devices, err := gpus(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -40,15 +41,27 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	if err != nil {
 		return nil, fmt.Errorf("runtime folder: %w", err)
 	}
-	host := poolcore.Config{NodeID: poolregistry.NodeID(nodeID(r)), StateDir: dir, Pools: pools, Devices: devices, Binaries: map[string]string{}}
+	models, err := openModels(ctx, r, log.Logger())
+	if err != nil {
+		return nil, err
+	}
+	host := poolcore.Config{
+		NodeID: poolregistry.NodeID(nodeID(r)), StateDir: dir, Pools: pools, Devices: devices, Binaries: map[string]string{}, Catalog: models,
+		RequireGPU: r.Bool("require_gpu"), LeaveRunning: r.Bool("leave_running"),
+	}
 	for _, b := range r.Pairs("binaries") {
 		host.Binaries[b.Name] = b.Value
 	}
 	host.WorkerBind, host.AdvertiseHost = workerAddress(r.String("addr"), r.String("address"))
-	return NewNode(ctx, Node{
-		Front: Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}, Host: host,
+	app, err := NewNode(ctx, Node{
+		Front: Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}, Host: host, Handoff: handoffs(r),
 		Orchestrators: r.List("orchestratord_url"), Address: r.String("address"), Region: r.String("region"), Version: version.String(),
 	})
+	if err != nil {
+		return nil, errors.Join(err, models.Close())
+	}
+	app.onClose("models", func(context.Context) error { return models.Close() })
+	return app, nil
 }
 
 // workerAddress says where engines listen and under which host others dial them:
@@ -66,8 +79,10 @@ func workerAddress(addr, advertised string) (bind netip.Addr, host string) {
 }
 
 // gpus makes the provider that the configuration names.
-func gpus(spec string) (gpuinfo.Provider, error) {
+func gpus(ctx context.Context, r *config.Resolved) (gpuinfo.Provider, error) {
+	spec := r.String("gpu_provider")
 	path, fake := strings.CutPrefix(spec, "fake:")
+	var p gpuinfo.Provider
 	switch {
 	case fake:
 		f, err := os.Open(path)
@@ -79,11 +94,29 @@ func gpus(spec string) (gpuinfo.Provider, error) {
 		if err != nil {
 			return nil, fmt.Errorf("gpu_provider: %w", err)
 		}
-		return gpuinfo.Static(s), nil
-	case spec == "none":
-		return nil, nil
+		p = gpuinfo.Static(s)
+	case spec == "nvml":
+		var err error
+		if p, err = newNVML(); err != nil {
+			return nil, fmt.Errorf("gpu_provider: %w", err)
+		}
+	case spec == "auto":
+		p = autoGPUs()
 	}
-	return gpuinfo.Auto(gpuinfo.AutoConfig{}), nil
+	if !r.Bool("require_gpu") {
+		return p, nil
+	}
+	if p == nil {
+		return nil, errors.New("require_gpu: gpu_provider is none")
+	}
+	s, err := p.Snapshot(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("require_gpu: %w", err)
+	}
+	if s.Reason != gpuinfo.OK {
+		return nil, fmt.Errorf("require_gpu: no usable GPU: %s: %s", s.Reason, s.Detail)
+	}
+	return p, nil
 }
 
 // nodeID is the configured id, else the host's name.

@@ -13,6 +13,7 @@ import (
 	"github.com/llorch/llorch/examples/internal/server"
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolcore"
+	"github.com/llorch/llorch/poolcore/handoff"
 	poolmetrics "github.com/llorch/llorch/poolcore/metrics"
 	"github.com/llorch/llorch/poolcore/poolhttp"
 	"github.com/llorch/llorch/poolregistry"
@@ -25,8 +26,9 @@ import (
 type Node struct {
 	Front         Front
 	Host          poolcore.Config
-	Orchestrators []string // base URLs, tried in turn
-	Address       string   // under which the orchestrator reaches this daemon; "" = http:// and the front's address
+	Handoff       *handoff.WatchConfig // nil: no handoff files are followed
+	Orchestrators []string             // base URLs, tried in turn
+	Address       string               // under which the orchestrator reaches this daemon; "" = http:// and the front's address
 	Region        string
 	Version       string
 }
@@ -70,6 +72,9 @@ func NewNode(ctx context.Context, n Node) (_ *App, err error) {
 		return nil, fmt.Errorf("state folder: %w", err)
 	}
 	a.stage("node", host.Run)
+	if n.Handoff != nil {
+		a.stage("handoff files", follow(*n.Handoff, host, log))
+	}
 	if err := metricsOf(reg, host, n.Version); err != nil {
 		return nil, err
 	}

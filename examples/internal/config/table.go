@@ -198,7 +198,43 @@ func daemon() []Var {
 		},
 		{
 			Programs: poold(), Group: g, Env: "POOL_MANAGERD_GPU_PROVIDER", Key: "gpu_provider", Kind: GPU, Default: "auto",
-			Doc: "auto (nvidia-smi), none or fake:FILE",
+			Doc: "auto, nvml, none or fake:FILE",
+		},
+		{
+			Programs: poold(), Group: g, Env: "POOL_MANAGERD_REQUIRE_GPU", Key: "require_gpu", Kind: Bool, Default: "false",
+			Doc: "no engine runs without a GPU, not even in part",
+		},
+		{
+			Programs: poold(), Group: g, Env: "POOL_MANAGERD_MODEL_DIR", Key: "model_dir", Kind: Path, Default: "~/.cache/llorch/models",
+			Doc: "verified models; one daemon owns it",
+		},
+		{
+			Programs: poold(), Group: g, Env: "POOL_MANAGERD_ALLOW_DOWNLOADS", Key: "allow_downloads", Kind: Bool, Default: "true",
+			Doc: "models may be fetched when asked for",
+		},
+		{
+			Programs: poold(), Group: g, Key: "download_hosts", Kind: Hosts, Unset: "huggingface.co and the hosts that deliver its files",
+			Doc: "where models may come from", Rare: true,
+		},
+		{
+			Programs: poold(), Group: g, Key: "trust_policy", Kind: Word, Default: "permissive", Enum: []string{"permissive", "strict"},
+			Doc: "strict: only models whose digest is stated", Rare: true,
+		},
+		{
+			Programs: poold(), Group: g, Key: "leave_running", Kind: Bool, Default: "false",
+			Doc: "engines outlive an orderly end of the daemon", Rare: true,
+		},
+		{
+			Programs: poold(), Group: g, Key: "handoff_dir", Kind: Path, Unset: "no folder is watched",
+			Doc: "files of others that say where an engine runs", Rare: true,
+		},
+		{
+			Programs: poold(), Group: g, Key: "watch_interval_ms", Kind: Int, Unit: "ms", Default: "1000", Min: 100, Max: 10_000,
+			Doc: "how often handoff_dir is looked at", Rare: true,
+		},
+		{
+			Programs: poold(), Group: g, Key: "auto_delete_handoff", Kind: Bool, Default: "true",
+			Doc: "a handoff file is removed once it is bound", Rare: true,
 		},
 		{
 			Programs: poold(), Group: g, Key: "binaries", Kind: Binaries, Unset: "no pool can be started",

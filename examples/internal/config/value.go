@@ -55,7 +55,7 @@ func (v *Var) parse(parts []string) (value any, ok bool) {
 		return s, s == "memory" || file && path != ""
 	case GPU:
 		path, fake := strings.CutPrefix(s, "fake:")
-		return s, s == "auto" || s == "none" || fake && path != ""
+		return s, s == "auto" || s == "nvml" || s == "none" || fake && path != ""
 	}
 	return nil, false
 }
@@ -129,7 +129,7 @@ func (v *Var) allowed() string {
 	case Store:
 		return "memory or sqlite:PATH"
 	case GPU:
-		return "auto, none or fake:FILE"
+		return "auto, nvml, none or fake:FILE"
 	case Token:
 		return "the absolute path of a file that holds the secret"
 	}

@@ -27,7 +27,7 @@ const (
 	Binaries                 // []Pair: a list of NAME=ABSOLUTE PATH
 	Region                   // string: ISO 3166-1 alpha-2, EU, US, ASIA or UNKNOWN
 	Store                    // string: memory or sqlite:PATH
-	GPU                      // string: auto, none or fake:FILE
+	GPU                      // string: auto, nvml, none or fake:FILE
 	Token                    // a secret; see Resolved.LookupEnv
 )
 

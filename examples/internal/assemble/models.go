@@ -1,0 +1,86 @@
+package assemble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/llorch/llorch/examples/internal/config"
+	"github.com/llorch/llorch/poolcore"
+	"github.com/llorch/llorch/poolcore/catalog"
+	"github.com/llorch/llorch/poolcore/fetch"
+	"github.com/llorch/llorch/poolcore/handoff"
+)
+
+// openModels opens the catalogue of models on this machine, with the downloads
+// that the configuration allows.
+func openModels(ctx context.Context, r *config.Resolved, log *slog.Logger) (*catalog.Catalog, error) {
+	dir, err := filepath.Abs(r.String("model_dir"))
+	if err != nil {
+		return nil, fmt.Errorf("model folder: %w", err)
+	}
+	cfg := catalog.Config{Dir: dir, Trust: catalog.Trust{Strict: r.String("trust_policy") == "strict"}, Logger: log}
+	if r.Bool("allow_downloads") {
+		hosts := r.List("download_hosts")
+		if len(hosts) == 0 {
+			hosts = fetch.HuggingFaceHosts()
+		}
+		egress := fetch.Egress{Hosts: hosts}
+		cfg.Sources = fetch.Sources{HF: fetch.HuggingFace(fetch.HuggingFaceConfig{Egress: egress}), HTTPS: fetch.HTTPS(fetch.HTTPSConfig{Egress: egress})}
+	}
+	models, err := catalog.Open(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("model folder: %w", err)
+	}
+	return models, nil
+}
+
+// handoffs says which folder of handoff files is followed; nil: none.
+func handoffs(r *config.Resolved) *handoff.WatchConfig {
+	dir := r.String("handoff_dir")
+	if dir == "" {
+		return nil
+	}
+	return &handoff.WatchConfig{
+		Dir: dir, Interval: time.Duration(r.Int("watch_interval_ms")) * time.Millisecond, AutoDelete: r.Bool("auto_delete_handoff"),
+	}
+}
+
+// follow binds the engines of others as their handoff files come, change and go.
+func follow(cfg handoff.WatchConfig, host *poolcore.Host, log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for e, err := range handoff.Watch(ctx, cfg) {
+			if err != nil {
+				return fmt.Errorf("follow handoff files: %w", err)
+			}
+			heed(ctx, e, host, log)
+		}
+		return ctx.Err()
+	}
+}
+
+// heed carries out what a handoff file says; what cannot be done is told to the
+// operator, and the other files go on.
+func heed(ctx context.Context, e handoff.Event, host *poolcore.Host, log *slog.Logger) {
+	place := []any{slog.String("file", e.File), slog.String("pool", string(e.Binding.Pool)), slog.String("replica", e.Binding.Replica)}
+	var err error
+	switch e.Kind {
+	case handoff.Bound, handoff.Rebound:
+		err = host.BindExternal(e.Binding)
+	case handoff.Unbound:
+		err = host.Unbind(string(e.Binding.Pool), e.Binding.Replica)
+	default:
+		err = errors.New(string(e.Kind))
+		if e.Err != nil {
+			err = e.Err
+		}
+	}
+	if err != nil {
+		log.WarnContext(ctx, "A handoff file was not followed.", append(place, slog.String("event", "handoff"), slog.Any("error", err))...)
+		return
+	}
+	log.InfoContext(ctx, "A handoff file was followed.", append(place, slog.String("event", "handoff"), slog.String("change", string(e.Kind)))...)
+}
