@@ -26,6 +26,7 @@ type Progress struct {
 	Phase      string  `json:"phase"`
 	BytesDone  int64   `json:"bytes_done"`  // of all files
 	BytesTotal int64   `json:"bytes_total"` // -1 = not known
+	Received   int64   `json:"received"`    // bytes that arrived in this download, those in vain included
 	Pct        float64 `json:"pct"`         // 0 to 100; 0 while the total is not known
 	Rate       float64 `json:"rate"`        // bytes per second that arrive, over the last seconds
 	ETAMS      int64   `json:"eta_ms"`      // -1 = not known
@@ -72,6 +73,7 @@ func (t *tracker) moved(file, phase string, n int64, arrived bool) {
 	t.now.BytesDone += n
 	if arrived && n > 0 {
 		t.fresh += n
+		t.now.Received += n
 	}
 	changed := phase != t.now.Phase
 	t.now.File, t.now.Phase = file, phase
