@@ -1,6 +1,7 @@
 package poolcore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/gpuinfo"
+	"github.com/llorch/llorch/poolcore/catalog"
 	"github.com/llorch/llorch/poolcore/engine"
 	"github.com/llorch/llorch/poolregistry"
 )
@@ -40,8 +42,31 @@ type Config struct {
 	// Pools are started by Run and kept running: every failure, also the first,
 	// is retried on the restart schedule.
 	Pools []PoolConfig
-	// Devices tells GPUs; nil: none.
-	Devices gpuinfo.Provider
+	// DefaultPool is what a worker is started with that a caller asks for by model
+	// and device only; nil: nobody can.
+	DefaultPool *PoolConfig
+	// Devices tells GPUs; nil: none. RequireGPU refuses to run anything without, or
+	// partly beside, a GPU.
+	Devices    gpuinfo.Provider
+	RequireGPU bool
+	// Catalog holds the models that pools name without ModelPath; nil: none.
+	Catalog *catalog.Catalog
+	// ModelDirs are absolute paths of the folders below which a remote caller may
+	// name a ModelPath; the program's own pools may name any file.
+	ModelDirs []string
+	// HandoffDir is the absolute path of the folder for handoff files; empty:
+	// "handoff" below StateDir.
+	HandoffDir string
+	// CgroupDir is the absolute path of a cgroup v2 folder that is delegated to this
+	// program; each worker gets a child of it. Empty: none.
+	CgroupDir string
+	// KillOrphans stops the engines that an earlier run of the program left alive,
+	// instead of adopting them. LeaveRunning leaves engines alive when Run ends, for
+	// the next run to adopt.
+	KillOrphans, LeaveRunning bool
+	// AllowOpenWorkers lets engines that cannot ask for a key listen beyond
+	// loopback.
+	AllowOpenWorkers bool
 	// Ports for workers; zero: 8001–8999.
 	Ports PortRange
 	// WorkerBind is the address that workers listen on; zero: 127.0.0.1.
@@ -52,14 +77,21 @@ type Config struct {
 	// LibraryPath becomes LD_LIBRARY_PATH of the engines; empty: not set.
 	LibraryPath string
 	Timing      Timing
+	Limits      Limits
 	// Nudge is called when a pool's readiness changes or a worker fails, usually
 	// (*nodeagent.Agent).Nudge; it must not block. nil: nothing.
 	Nudge func()
-	// Observe gets one Event per transition, crash and preload from one goroutine,
+	// Observe gets one Event per transition, crash, drain, reload and fetch from one goroutine,
 	// in order; when it is slower than 256 events behind, events are dropped and
 	// counted in Stats. nil: nothing.
 	Observe func(Event)
 	Logger  *slog.Logger // nil discards
+}
+
+// Limits bound what a host takes; a zero field takes the default.
+type Limits struct {
+	Pools      int    // 1–64: 64
+	SystemVRAM uint64 // bytes of each device that are never given to a worker: 300 MiB
 }
 
 // PortRange is an inclusive range of TCP ports.
@@ -142,6 +174,11 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.HandoffDir == "" && c.StateDir != "" {
+		c.HandoffDir = filepath.Join(c.StateDir, "handoff")
+	}
+	c.Limits.Pools = cmp.Or(c.Limits.Pools, maxPools)
+	c.Limits.SystemVRAM = cmp.Or(c.Limits.SystemVRAM, 300<<20)
 	c.Timing = c.Timing.withDefaults()
 	return c
 }
@@ -154,6 +191,14 @@ func (c Config) validate() error {
 	}
 	if c.StateDir != "" && !filepath.IsAbs(c.StateDir) {
 		errs = append(errs, errors.New("state_dir: not an absolute path"))
+	}
+	for _, path := range append([]string{c.HandoffDir, c.CgroupDir}, c.ModelDirs...) {
+		if path != "" && !filepath.IsAbs(path) {
+			errs = append(errs, errors.New("handoff_dir, cgroup_dir or model_dirs: not an absolute path"))
+		}
+	}
+	if c.Limits.Pools < 1 || c.Limits.Pools > maxPools {
+		errs = append(errs, errors.New("limits: pools outside 1–64"))
 	}
 	for name, path := range c.Binaries {
 		if !filepath.IsAbs(path) {
@@ -175,7 +220,12 @@ func (c Config) validate() error {
 		}
 		names = append(names, k.Name())
 	}
-	errs = append(errs, c.Timing.validate())
+	errs = append(errs, c.Timing.validate(), c.validatePools())
+	return errors.Join(errs...)
+}
+
+func (c Config) validatePools() error {
+	var errs []error
 	if len(c.Pools) > maxPools {
 		errs = append(errs, errors.New("pools: more than 64"))
 	}

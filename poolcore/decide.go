@@ -12,45 +12,18 @@ const (
 	missesToFail   = 3               // failed health probes in a row
 	busyIsNotDead  = 5 * time.Minute // how long a busy worker that makes progress may miss probes
 	portRetries    = 3
-	configTolerant = 1               // failures of class config_error that are retried
-	fastProbes     = 5 * time.Second // how long a start is probed at the fast rate
+	configTolerant = 1                // failures of class config_error that are retried
+	fastProbes     = 5 * time.Second  // how long a start is probed at the fast rate
+	adoptionProof  = 30 * time.Second // for an engine that was found alive
+	sickDrain      = 30 * time.Second // for what runs on a device that fails
 )
 
 // decide is the single-writer step: pure, without clock, randomness or I/O.
 func decide(s poolState, e event, now time.Duration) (poolState, []effect) {
-	d := decision{s: s, now: now}
-	d.s.places = slices.Clone(s.places)
-	d.s.stops = slices.Clone(s.stops)
-	switch e := e.(type) {
-	case evStart:
-		d.start(e)
-	case evSpawned:
-		d.spawned(e)
-	case evSpawnFailed:
-		if p, ok := d.place(e.at, e.gen); ok && p.pending {
-			p.pending = false
-			d.ended(e.at, e.fail, e.jitter)
-		}
-	case evProbed:
-		d.probed(e)
-	case evExited:
-		if p, ok := d.place(e.at, e.gen); ok && p.alive {
-			p.alive = false
-			d.ended(e.at, e.fail, e.jitter)
-		}
-	case evStuck:
-		if p, ok := d.place(e.at, e.gen); ok && p.alive {
-			d.move(e.at, stuck)
-			d.s.lastErr = &failure{code: WorkerStuck, message: "a process survives SIGKILL"}
-		}
-	case evActive:
-		d.s.active = e.n
-	case evTick:
-		d.tick(e.jitter)
-	case evStop:
-		d.stop(e)
+	d := decision{s: s.clone(), now: now}
+	if !d.request(e) {
+		d.news(e)
 	}
-	d.setBusy()
 	d.settle()
 	return d.s, d.effects
 }
@@ -62,217 +35,228 @@ type decision struct {
 	effects []effect
 }
 
+// request takes an event that somebody asked for; false: it is news.
+func (d *decision) request(e event) bool {
+	switch e := e.(type) {
+	case evStart:
+		d.start(e)
+	case evReload:
+		d.reloadAsked(e)
+	case evPurge:
+		d.purgeAsked(e)
+	case evCancel:
+		d.cancel(e.op)
+	case evStop:
+		d.stop(e)
+	case evDrain:
+		d.drainAsked(e)
+	case evUndrain:
+		d.undrain(e.op)
+	case evRestart:
+		d.restartAsked(e.op)
+	case evReset:
+		d.reset()
+		d.done(e.op, nil)
+	case evAcquire:
+		d.acquire(e.op)
+	case evRelease:
+		d.release(e.gen)
+	case evBind:
+		d.bind(e)
+	case evUnbind:
+		d.unbind(e)
+	default:
+		return false
+	}
+	return true
+}
+
+func (d *decision) news(e event) {
+	switch e := e.(type) {
+	case evStaged:
+		d.staged(e)
+	case evSpawned:
+		d.spawned(e.gen)
+	case evSpawnFailed:
+		if p := d.place(e.gen); p != nil && p.pending {
+			p.pending = false
+			d.ended(p, e.fail, e.jitter, "not started")
+		}
+	case evProbed:
+		d.probed(e)
+	case evAnnounced:
+		if p := d.place(e.gen); p != nil && p.announcing && p.status == starting {
+			d.isReady(p)
+		}
+	case evExited:
+		if p := d.place(e.gen); p != nil && p.alive {
+			p.alive = false
+			d.ended(p, e.fail, e.jitter, "exit")
+		}
+	case evStuck:
+		d.isStuck(e.gen)
+	case evPoke:
+		if p := d.place(e.gen); p != nil && p.status == starting && p.probeAt != never {
+			p.probeAt = d.now
+		}
+	case evActive:
+		d.s.work = workload{active: e.n, until: e.until}
+	case evDevice:
+		d.device(e)
+	case evTrouble:
+		d.s.lastErr = &e.fail
+	case evJournaled:
+		d.journaled(e)
+	case evPurged:
+		d.purged(e)
+	case evTick:
+		d.tick(e.jitter)
+	}
+}
+
 func (d *decision) emit(e effect) { d.effects = append(d.effects, e) }
 
-// place returns the place if gen is its newest attempt: answers about older ones
-// change nothing.
-func (d *decision) place(at int, gen uint64) (*place, bool) {
-	if at < 0 || at >= len(d.s.places) || d.s.places[at].gen != gen {
-		return nil, false
+// done answers a request; 0 is one that nobody made.
+func (d *decision) done(op uint64, fail *failure) {
+	if op != 0 {
+		d.emit(effDone{op: op, fail: fail})
 	}
-	return &d.s.places[at], true
+}
+
+func (d *decision) refuse(op uint64, c Code) { d.emit(effDone{op: op, fail: &failure{code: c}}) }
+
+// place returns the place whose newest attempt is gen, or nil: answers about older
+// ones change nothing.
+func (d *decision) place(gen uint64) *place {
+	for i := range d.s.places {
+		if p := &d.s.places[i]; p.gen == gen && gen != 0 {
+			return p
+		}
+	}
+	return nil
 }
 
 // move changes a worker's state and tells the world.
-func (d *decision) move(at int, to string) {
-	p := &d.s.places[at]
+func (d *decision) move(p *place, why, to string) {
 	if p.status == to {
 		return
 	}
-	from := p.status
+	from, served := p.status, p.serving()
+	if from == busy {
+		from = ready // the table's rows are about both
+	}
 	p.status = to
-	d.emit(effMoved{at: at, gen: p.gen, from: from, to: to, took: d.now - p.startedAt})
-	wasServing := from == ready || from == busy
-	if p.serving() != wasServing {
-		d.emit(effNudge{})
+	d.emit(effMoved{at: p.at, gen: p.gen, from: from, why: why, to: to, took: d.now - p.startedAt})
+	if p.announcing && to != ready {
+		p.announcing = false
+		d.emit(effAnnounce{gen: p.gen, edition: p.edition})
 	}
+	if p.serving() == served {
+		return
+	}
+	if d.s.rulesOf(p.edition).announce && (served || !p.announcing) {
+		d.emit(effAnnounce{gen: p.gen, edition: p.edition, on: !served})
+	}
+	d.emit(effNudge{})
 }
 
-func (d *decision) start(e evStart) {
-	switch {
-	case d.s.op != 0 || d.s.phase == stopping:
-		d.emit(effAccept{op: e.op, code: PoolBusy})
-	case d.s.phase == stopped || d.s.phase == failed && d.s.halted():
-		if slices.ContainsFunc(d.s.places, func(p place) bool { return p.alive }) {
-			d.emit(effAccept{op: e.op, code: WorkerStuck}) // its port and memory are not free
-			return
-		}
-		d.emit(effAccept{op: e.op, done: e.keep}) // who retries for ever waits for nothing
-		op := e.op
-		if e.keep {
-			op = 0
-		}
-		d.s = poolState{
-			rules: e.rules, phase: starting, keep: e.keep, op: op, places: make([]place, e.rules.replicas),
-			breaker: breaker{state: breakerClosed}, active: d.s.active, nextGen: d.s.nextGen, restarts: d.s.restarts,
-		}
-		for i := range d.s.places {
-			d.launch(i)
-		}
-	case e.same:
-		d.emit(effAccept{op: e.op, done: true})
-	default:
-		d.emit(effAccept{op: e.op, code: PoolExists})
-	}
-}
-
-func (d *decision) launch(at int) {
+// launch starts a new worker in p, which has none.
+func (d *decision) launch(p *place, why string) {
 	d.s.nextGen++
-	p := &d.s.places[at]
 	p.gen, p.dueAt, p.probeAt, p.misses, p.detail = d.s.nextGen, never, never, 0, ""
 	p.startedAt, p.progressAt = d.now, d.now
-	p.slots, p.pending = d.s.rules.slots, true
-	d.move(at, spawning)
-	d.emit(effSpawn{at: at, gen: p.gen})
+	p.slots, p.held, p.reported, p.pending = d.s.rulesOf(p.edition).slots, 0, -1, true
+	p.adopted, p.announcing, p.again, p.asking, p.quiet = false, false, false, false, false
+	d.move(p, why, spawning)
+	d.emit(effSpawn{at: p.at, gen: p.gen, edition: p.edition})
 }
 
-func (d *decision) spawned(e evSpawned) {
-	p, ok := d.place(e.at, e.gen)
-	if !ok || !p.pending {
+// end asks the place's worker to go.
+func (d *decision) end(p *place, why string, grace time.Duration) {
+	p.dueAt, p.probeAt = never, never
+	switch p.status {
+	case spawning:
+		d.move(p, why, stopping)
+	case starting, ready, busy, draining:
+		d.move(p, why, stopping)
+		d.emit(effKill{gen: p.gen, grace: grace})
+	case failed:
+		if p.alive {
+			break // its end is under way
+		}
+		d.move(p, why, stopped)
+	}
+}
+
+func (d *decision) spawned(gen uint64) {
+	p := d.place(gen)
+	if p == nil || !p.pending {
 		return
 	}
 	p.pending, p.alive = false, true
 	if p.status == stopping {
-		d.emit(effKill{at: e.at, gen: e.gen, grace: 0}) // never ready: nothing to finish
+		d.emit(effKill{gen: gen, grace: 0}) // never ready: nothing to finish
 		return
 	}
 	p.startedAt, p.progressAt, p.probeAt = d.now, d.now, d.now
-	d.move(e.at, starting)
+	d.move(p, "spawned", starting)
 }
 
-// probed takes one answer. Who answers under another name is not our engine, even
-// when it says that it is ready.
-func (d *decision) probed(e evProbed) {
-	p, ok := d.place(e.at, e.gen)
-	if !ok || p.probeAt != never {
+// isStuck: SIGKILL was not enough. Its memory and port stay reserved.
+func (d *decision) isStuck(gen uint64) {
+	p := d.place(gen)
+	if p == nil || !p.alive {
 		return
 	}
-	switch p.status {
-	case starting:
-		d.probedStarting(e, p)
-	case ready, busy:
-		d.probedReady(e, p)
+	p.probeAt = never
+	d.move(p, "survives", stuck)
+	d.s.lastErr = &failure{code: WorkerStuck, message: "a process survives SIGKILL"}
+	if d.s.restart != 0 {
+		d.restarted(d.s.lastErr)
 	}
-}
-
-func (d *decision) probedStarting(e evProbed, p *place) {
-	t := d.s.rules.timing
-	p.probeAt = d.now + t.ProbeSlow
-	if d.now-p.startedAt < fastProbes {
-		p.probeAt = d.now + t.ProbeFast
-	}
-	if e.probe.grew || !e.probe.failed && e.probe.detail != p.detail {
-		p.progressAt, p.detail = d.now, e.probe.detail
-	}
-	switch {
-	case e.probe.foreign:
-		d.fail(e.at, failure{class: engine.ClassIdentity, exitCode: -1, message: "the port answers under another name"}, e.jitter)
-	case e.probe.ready:
-		if e.probe.slots > 0 {
-			p.slots = e.probe.slots
-		}
-		p.readyAt, p.portTries = d.now, 0
-		p.probeAt = d.now + t.Health
-		d.move(e.at, ready)
-	}
-}
-
-func (d *decision) probedReady(e evProbed, p *place) {
-	p.probeAt = d.now + d.s.rules.timing.Health
-	if e.probe.foreign {
-		d.fail(e.at, failure{class: engine.ClassIdentity, exitCode: -1, message: "the port answers under another name"}, e.jitter)
-		return
-	}
-	if !e.probe.failed && e.probe.ready {
-		p.misses = 0
-		if e.probe.slots > 0 {
-			p.slots = e.probe.slots
-		}
-		return
-	}
-	if p.misses++; p.misses == 1 {
-		p.missedSince = d.now
-	}
-	working := d.s.active > 0 && e.probe.grew && d.now-p.missedSince < busyIsNotDead
-	if p.misses >= missesToFail && !working {
-		d.fail(e.at, failure{class: engine.ClassHealth, exitCode: -1, message: "health probes failed"}, e.jitter)
-	}
-}
-
-// abandon undoes a preload of which one worker failed.
-func (d *decision) abandon(f failure) {
-	if d.s.opFail == nil {
-		d.s.opFail = &f
-	}
-	d.endAll(d.s.rules.stopGrace)
-}
-
-// endAll asks every process to go.
-func (d *decision) endAll(grace time.Duration) {
-	for i := range d.s.places {
-		p := &d.s.places[i]
-		p.dueAt, p.probeAt = never, never
-		switch p.status {
-		case spawning:
-			d.move(i, stopping)
-		case starting, ready, busy:
-			d.move(i, stopping)
-			d.emit(effKill{at: i, gen: p.gen, grace: grace})
-		case failed:
-			if !p.alive {
-				d.move(i, stopped)
-			}
-		}
-	}
-}
-
-func (d *decision) stop(e evStop) {
-	d.s.stops = append(d.s.stops, e.op)
-	if d.s.phase == stopped {
-		return
-	}
-	d.s.phase, d.s.keep = stopping, false
-	if d.s.op != 0 && d.s.opFail == nil {
-		d.s.opFail = &failure{code: HostStopped, message: "stopped while starting"}
-	}
-	grace := d.s.rules.stopGrace
-	if e.grace > 0 {
-		grace = e.grace
-	}
-	if e.most > 0 {
-		grace = min(grace, e.most)
-	}
-	d.endAll(grace)
 }
 
 func (d *decision) tick(jitter float64) {
 	t := d.s.rules.timing
+	if w := d.s.work; w.active > 0 && w.until != never && d.now >= w.until {
+		d.s.work.stale = true
+	}
+	for i := range d.s.places { // first: it can close the breaker for others
+		if p := &d.s.places[i]; p.serving() {
+			d.forgive(p, t)
+		}
+	}
 	for i := range d.s.places {
 		p := &d.s.places[i]
 		switch p.status {
 		case starting:
-			if d.now >= p.progressAt+t.Stall || d.now >= p.startedAt+d.s.rules.startAtMost {
-				d.fail(i, failure{class: engine.ClassStartTimeout, exitCode: -1, message: "not ready in time"}, jitter)
+			late := d.now >= p.progressAt+t.Stall || d.now >= p.startedAt+d.s.startLimit(p)
+			if late && !p.announcing {
+				d.fail(p, failure{class: engine.ClassStartTimeout, exitCode: -1, message: "not ready in time"}, jitter, "too late")
 				continue
 			}
-			d.probeDue(i, t.HealthTimeout)
-		case ready, busy:
-			d.forgive(p, t)
-			d.probeDue(i, t.HealthTimeout)
+			d.probeDue(p, t)
+		case ready, busy, draining:
+			d.probeDue(p, t)
 		case failed:
-			d.restartDue(i)
+			d.restartDue(p)
 		}
 	}
 }
 
-func (d *decision) probeDue(at int, timeout time.Duration) {
-	p := &d.s.places[at]
+func (d *decision) probeDue(p *place, t Timing) {
 	if p.probeAt == never || d.now < p.probeAt {
 		return
 	}
-	p.probeAt = never
+	p.probeAt, p.asking = never, true
+	timeout := t.HealthTimeout
 	if p.status == starting {
 		timeout = min(timeout, 2*time.Second)
 	}
-	d.emit(effProbe{at: at, gen: p.gen, timeout: timeout})
+	d.emit(effProbe{gen: p.gen, timeout: timeout})
+}
+
+// sweep drops the places that ended with their workers.
+func (d *decision) sweep() {
+	d.s.places = slices.DeleteFunc(d.s.places, func(p place) bool { return p.gone && !p.alive && !p.pending })
 }

@@ -24,7 +24,10 @@ type script struct {
 
 func begin(t *testing.T, keep bool) *script {
 	s := &script{t: t, s: poolState{phase: stopped, breaker: breaker{state: breakerClosed}}}
-	s.feed(evStart{op: 1, keep: keep, rules: testRules(1)})
+	s.feed(evStart{op: 1, keep: keep, edition: 1, rules: testRules(1)})
+	if !keep {
+		s.feed(evStaged{op: 1})
+	}
 	return s
 }
 
@@ -97,7 +100,7 @@ func TestRestartSchedule(t *testing.T) {
 	for s.s.breaker.state != breakerClosed {
 		s.now = s.s.due()
 		s.feed(evTick{})
-		if s.s.places[0].probeAt == never {
+		if s.s.places[0].asking {
 			s.feed(evProbed{gen: s.gen(), probe: probe{ready: true}})
 		}
 		if s.now > time.Hour {
@@ -107,7 +110,7 @@ func TestRestartSchedule(t *testing.T) {
 	for s.s.places[0].failures > 0 {
 		s.now = s.s.due()
 		s.feed(evTick{})
-		if s.s.places[0].probeAt == never {
+		if s.s.places[0].asking {
 			s.feed(evProbed{gen: s.gen(), probe: probe{ready: true}})
 		}
 	}
@@ -123,7 +126,7 @@ func TestHalfOpenAdmitsOne(t *testing.T) {
 	now := time.Duration(0)
 	for range 2 {
 		for i := range 3 {
-			s, _ = decide(s, evSpawnFailed{at: i, gen: s.places[i].gen}, now)
+			s, _ = decide(s, evSpawnFailed{gen: s.places[i].gen}, now)
 		}
 		if s.breaker.state == breakerOpen {
 			break
@@ -159,7 +162,7 @@ func TestConfigErrorTwiceStops(t *testing.T) {
 		t.Fatalf("due = %v, phase = %s; want no restart of a failed pool", due, s.s.phase)
 	}
 	s.feed(evStart{op: 2, same: true, rules: testRules(1)})
-	if s.s.phase != starting {
+	if s.s.phase != staging {
 		t.Errorf("phase = %s: a new preload must start it again", s.s.phase)
 	}
 }
@@ -193,7 +196,7 @@ func TestBusyWorkerNotReaped(t *testing.T) {
 	s := begin(t, true)
 	s.spawned()
 	s.ready()
-	s.feed(evActive{n: 1})
+	s.feed(evActive{n: 1, until: never})
 	if s.s.places[0].status != busy {
 		t.Fatalf("status = %s, want busy", s.s.places[0].status)
 	}
@@ -234,7 +237,7 @@ func TestSlowBigModelIsNotKilled(t *testing.T) {
 	for s.now < 10*time.Minute {
 		s.now = s.s.due()
 		s.feed(evTick{})
-		if s.s.places[0].probeAt == never {
+		if s.s.places[0].asking {
 			s.feed(evProbed{gen: s.gen(), probe: probe{failed: true, grew: int(s.now.Seconds())%30 == 0}})
 		}
 	}
@@ -245,7 +248,7 @@ func TestSlowBigModelIsNotKilled(t *testing.T) {
 	for s.s.places[0].status == starting {
 		s.now = s.s.due()
 		s.feed(evTick{})
-		if s.s.places[0].probeAt == never {
+		if s.s.places[0].asking {
 			s.feed(evProbed{gen: s.gen(), probe: probe{failed: true}})
 		}
 	}
@@ -261,15 +264,16 @@ func TestSlowBigModelIsNotKilled(t *testing.T) {
 // started again, and the caller hears of it when the last one is gone.
 func TestPreloadFailureLeavesNothing(t *testing.T) {
 	s, _ := decide(poolState{phase: stopped, breaker: breaker{state: breakerClosed}}, evStart{op: 7, rules: testRules(2)}, 0)
-	s, _ = decide(s, evSpawned{at: 0, gen: s.places[0].gen}, 0)
-	s, effects := decide(s, evSpawnFailed{at: 1, gen: s.places[1].gen, fail: failure{class: engine.ClassPreflight, faults: []Fault{{Code: ModelMissing}}}}, 0)
-	if !slices.ContainsFunc(effects, func(f effect) bool { k, ok := f.(effKill); return ok && k.at == 0 }) {
+	s, _ = decide(s, evStaged{op: 7}, 0)
+	s, _ = decide(s, evSpawned{gen: s.places[0].gen}, 0)
+	s, effects := decide(s, evSpawnFailed{gen: s.places[1].gen, fail: failure{class: engine.ClassPreflight, faults: []Fault{{Code: ModelMissing}}}}, 0)
+	if !slices.ContainsFunc(effects, func(f effect) bool { k, ok := f.(effKill); return ok && k.gen == s.places[0].gen }) {
 		t.Fatalf("the other worker is not ended: %v", effects)
 	}
 	if slices.ContainsFunc(effects, func(f effect) bool { _, ok := f.(effDone); return ok }) {
 		t.Fatal("answered before the last process is gone")
 	}
-	s, effects = decide(s, evExited{at: 0, gen: s.places[0].gen}, 0)
+	s, effects = decide(s, evExited{gen: s.places[0].gen}, 0)
 	i := slices.IndexFunc(effects, func(f effect) bool { _, ok := f.(effDone); return ok })
 	if i < 0 || effects[i].(effDone).fail.errorCode() != ModelMissing {
 		t.Fatalf("effects = %v, want the failure as the answer", effects)

@@ -21,6 +21,16 @@ const (
 	WorkerStartFailed  Code = "WORKER_START_FAILED"
 	WorkerStartTimeout Code = "WORKER_START_TIMEOUT"
 	WorkerStuck        Code = "WORKER_STUCK"
+	WorkerUnknown      Code = "WORKER_NOT_FOUND"
+	PoolUnready        Code = "POOL_UNREADY"
+	Draining           Code = "DRAINING"
+	NoSlots            Code = "NO_SLOTS"
+	BreakerOpen        Code = "BREAKER_OPEN"
+	Cancelled          Code = "CANCELLED"
+	ReloadStageFailed  Code = "RELOAD_STAGE_FAILED"
+	ReloadDrainTimeout Code = "RELOAD_DRAIN_TIMEOUT"
+	ReloadRolledBack   Code = "RELOAD_ROLLED_BACK"
+	RollbackFailed     Code = "RELOAD_ROLLBACK_FAILED"
 
 	BinaryMissing       Code = "BINARY_MISSING"
 	BinaryNotAllowed    Code = "BINARY_NOT_ALLOWED"
@@ -30,6 +40,17 @@ const (
 	FlagNotAllowed      Code = "FLAG_NOT_ALLOWED"
 	EnvNotAllowed       Code = "ENV_NOT_ALLOWED"
 	DirNotWritable      Code = "DIR_NOT_WRITABLE"
+	GPUUnavailable      Code = "GPU_UNAVAILABLE"
+	GPUUnhealthy        Code = "GPU_UNHEALTHY"
+	InsufficientVRAM    Code = "INSUFFICIENT_VRAM"
+	ModelInUse          Code = "MODEL_IN_USE"
+)
+
+// Codes that are shown, and that no caller of this package branches on.
+const (
+	deviceMaskInvalid Code = "DEVICE_MASK_INVALID"
+	modelUnverified   Code = "MODEL_UNVERIFIED"
+	purgeFailed       Code = "PURGE_FAILED"
 )
 
 // Error returns the code.

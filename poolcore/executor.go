@@ -1,6 +1,7 @@
 package poolcore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,11 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolcore/engine"
+	"github.com/llorch/llorch/poolcore/internal/proc"
 	"github.com/llorch/llorch/poolregistry"
 )
 
@@ -32,43 +35,73 @@ const (
 type worker struct {
 	id      poolregistry.WorkerID
 	at      int
-	gen     uint64
+	gen     uint64 // of an adopted worker: set once, before the loop shows it
+	cfg     PoolConfig
 	kind    engine.Kind
 	url     string // for others
 	token   string
 	probeAt engine.Endpoint
 	port    uint16
-	dir     *os.Root // of its own; nil for external
-	proc    *process // nil for external
+	dir     *os.Root      // of its own; nil for external
+	proc    *proc.Process // nil for external
+	cgroup  *proc.Cgroup  // nil: none
+	tied    bool          // it ends when this program does
 	tail    *logTail
 	began   time.Time
+	plan    plan          // what it may use
+	release func()        // of the catalogue's model; nil: none
+	ended   chan struct{} // closed when its group is gone and judged
 
-	asked    atomic.Bool // its end was wanted
-	served   atomic.Bool // it was ready
-	answered atomic.Bool
-	seen     atomic.Int64  // bytes of log at the last probe
+	asked    atomic.Bool   // its end was wanted
+	served   atomic.Bool   // it was ready
+	answered atomic.Bool   // its health route answered
+	owns     atomic.Bool   // its port was seen to be its own
+	signs    atomic.Int64  // a sum that grows with everything that it does
+	watched  atomic.Bool   // its memory is being learned
+	took     atomic.Uint64 // GPU memory that loading it took; 0: not known
+	warm     atomic.Int32  // warmNot, warmRuns, warmDone
+	fault    atomic.Pointer[failure]
+	members  members
 	unbound  chan struct{} // external: closed by the end
 	unbind   atomic.Bool
+	noting   sync.Mutex // guards removed and the order of records
+	removed  bool       // its files were
 }
 
-// crew carries out what the loop decides; the loop's tests bring their own.
-type crew interface {
-	// spawn starts a worker or leaves nothing behind.
-	spawn(ctx context.Context, c PoolConfig, k engine.Kind, at int, gen uint64) (*worker, *failure)
-	// wait blocks until the worker is gone and cleaned up, and says why it went.
-	wait(w *worker) failure
-	probe(ctx context.Context, w *worker) probe
-	// stop ends a worker; false: it survives SIGKILL.
-	stop(w *worker, grace time.Duration) bool
+// members are the pids that a worker was ever seen with.
+type members struct {
+	mu   sync.Mutex
+	pids map[int]bool
+	gpu  bool // the driver tells what they use
 }
 
 // hostCrew is the crew that runs real processes.
 type hostCrew struct {
-	cfg    Config
-	ports  *ports
-	state  *os.Root // StateDir; nil without one
-	client *http.Client
+	cfg      Config
+	ports    *ports
+	files    *stateFiles // nil without a StateDir
+	memory   *memory
+	client   *http.Client
+	instance string // tells the engines of this StateDir from others
+	// trouble tells the loop of a pool what no request waits for.
+	trouble func(poolregistry.PoolID, failure)
+	// mark is told each step that changes the world; tests end the program there.
+	mark func(point string)
+
+	left    chan struct{} // closed when the engines are left to the next run
+	leaving sync.Once
+	ctx     context.Context // of the watchers beside; ends with the crew
+	end     context.CancelFunc
+	beside  sync.WaitGroup
+
+	mu        sync.Mutex
+	live      map[poolregistry.WorkerID]*worker
+	returning map[string]chan struct{} // by place: closed when its last worker's memory is back
 }
+
+// leave parts from the engines: every wait returns and nothing of them is touched
+// any more.
+func (c *hostCrew) leave() { c.leaving.Do(func() { close(c.left) }) }
 
 // probeClient dials only where workers may live, follows no redirect and no proxy.
 func probeClient(bind netip.Addr) *http.Client {
@@ -86,9 +119,16 @@ func probeClient(bind netip.Addr) *http.Client {
 	}
 }
 
-func (c *hostCrew) spawn(_ context.Context, pc PoolConfig, k engine.Kind, at int, gen uint64) (*worker, *failure) {
+func (c *hostCrew) stage(ctx context.Context, pc PoolConfig, k engine.Kind, inPlace bool) *failure {
+	if engine.ProfileOf(k).External {
+		return nil
+	}
+	return c.preflight(ctx, pc, k, inPlace).failure()
+}
+
+func (c *hostCrew) spawn(ctx context.Context, pc PoolConfig, k engine.Kind, at int, gen uint64) (*worker, *failure) {
 	w := &worker{
-		id: workerID(pc.ID, at), at: at, gen: gen, kind: k, began: time.Now(), unbound: make(chan struct{}),
+		id: workerID(pc.ID, at), at: at, gen: gen, cfg: pc, kind: k, began: time.Now(), unbound: make(chan struct{}), ended: make(chan struct{}),
 		probeAt: engine.Endpoint{Model: pc.Model, Client: c.client},
 	}
 	if engine.ProfileOf(k).External {
@@ -96,21 +136,37 @@ func (c *hostCrew) spawn(_ context.Context, pc PoolConfig, k engine.Kind, at int
 		w.probeAt.URL = w.url
 		return w, nil
 	}
-	if faults := c.preflight(pc, k); len(faults) > 0 {
-		return nil, &failure{class: engine.ClassPreflight, exitCode: -1, message: faults[0].Detail, faults: faults}
+	c.awaitMemory(ctx, pc.ID, at)
+	w.plan = c.preflight(ctx, pc, k, false)
+	if f := w.plan.failure(); f != nil {
+		return nil, f
 	}
-	port, err := c.ports.take(uint16(pc.Port), time.Now())
-	if err != nil {
-		fault := Fault{Code: PortUnavailable, Detail: err.Error()}
-		return nil, &failure{class: engine.ClassPreflight, exitCode: -1, message: fault.Detail, faults: []Fault{fault}}
+	if f := c.reserve(w); f != nil {
+		c.clean(w)
+		return nil, f
 	}
-	w.port = port
-	if err := c.start(w, pc); err != nil {
+	c.at("spawn/reserved")
+	if err := c.start(w); err != nil {
 		c.clean(w)
 		c.cfg.Logger.Warn("engine not started", "pool", pc.ID, "error", err)
 		return nil, &failure{class: engine.ClassUnknown, code: WorkerStartFailed, exitCode: -1, message: "the engine could not be started"}
 	}
+	c.enlist(w)
+	c.at("spawn/done")
 	return w, nil
+}
+
+// at tells the tests' hook where the crew is.
+func (c *hostCrew) at(point string) {
+	if c.mark != nil {
+		c.mark(point)
+	}
+}
+
+func (c *hostCrew) enlist(w *worker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.live[w.id] = w
 }
 
 // workerID is new for every attempt: nobody can take an old process for a new one.
@@ -118,13 +174,31 @@ func workerID(pool string, at int) poolregistry.WorkerID {
 	return poolregistry.WorkerID(fmt.Sprintf("%s-r%d-%s", pool, at, strings.ToLower(rand.Text()[:6])))
 }
 
-// start makes the worker's directory, key and log, and the process.
-func (c *hostCrew) start(w *worker, pc PoolConfig) error {
+// reserve takes memory, port and model, so that nobody else gets them.
+func (c *hostCrew) reserve(w *worker) *failure {
+	if short := c.memory.ledger.Reserve(string(w.id), w.plan.wants); len(short) > 0 {
+		return plan{faults: shortages(short, w.plan.need)}.failure()
+	}
+	port, err := c.ports.take(uint16(w.cfg.Port), time.Now())
+	if err != nil {
+		return plan{faults: []Fault{{Code: PortUnavailable, Detail: err.Error()}}}.failure()
+	}
+	w.port = port
+	if id := w.plan.model.ID; id != "" {
+		if w.release, err = c.cfg.Catalog.Use(id); err != nil {
+			return plan{faults: []Fault{modelFault(err)}}.failure()
+		}
+	}
+	return nil
+}
+
+// start makes the worker's directory, key, log and records, and the process.
+func (c *hostCrew) start(w *worker) error {
 	dir := workersDir + "/" + string(w.id)
-	if err := c.state.MkdirAll(dir+"/home", 0o700); err != nil {
+	if err := c.files.root.MkdirAll(dir+"/home", 0o700); err != nil {
 		return fmt.Errorf("make worker directory: %w", err)
 	}
-	root, err := c.state.OpenRoot(dir)
+	root, err := c.files.root.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("open worker directory: %w", err)
 	}
@@ -141,20 +215,75 @@ func (c *hostCrew) start(w *worker, pc PoolConfig) error {
 	if w.tail, err = openLogTail(root, "engine.log", maxLogBytes); err != nil {
 		return err
 	}
-	addr := netip.AddrPortFrom(c.cfg.WorkerBind, w.port)
+	c.addresses(w)
 	path := filepath.Join(c.cfg.StateDir, filepath.FromSlash(dir))
-	cmd, err := w.kind.Command(engine.Request{
-		Binary: c.cfg.Binaries[pc.Binary], Model: modelArgument(pc), WorkerID: string(w.id), Addr: addr, Ctx: pc.Ctx, Slots: pc.Slots,
-		KeyFile: filepath.Join(path, "key"), Flags: pc.Flags,
-	})
+	cmd, err := w.kind.Command(c.request(w, path))
 	if err != nil {
 		return fmt.Errorf("make command: %w", err)
 	}
+	w.tied = cmd.TieStdin
 	home := filepath.Join(path, "home")
-	w.proc, err = startProcess(cmd, home, c.environment(w, pc, cmd, home), log, string(w.id))
+	env, err := c.environment(w, cmd, home)
+	if err != nil {
+		return fmt.Errorf("make environment: %w", err)
+	}
+	if err := c.note(w, stateIntent); err != nil {
+		return err
+	}
+	c.at("spawn/intent")
+	w.cgroup = c.newCgroup(w.id)
+	w.proc, err = proc.Start(proc.Spec{
+		Path: cmd.Path, Args: cmd.Args, Dir: home, Env: env, Log: log, Tag: string(w.id), TieStdin: cmd.TieStdin, Cgroup: w.cgroup,
+	})
+	if err != nil {
+		return err
+	}
+	c.at("spawn/started")
+	if err := c.note(w, stateRunning); err != nil {
+		w.proc.Stop(0)
+		return err
+	}
+	return nil
+}
+
+// addresses derives where the worker is asked and what others are told.
+func (c *hostCrew) addresses(w *worker) {
 	w.url = workerURL(c.cfg.AdvertiseHost, w.port)
 	w.probeAt.URL, w.probeAt.Token = workerURL(probeHost(c.cfg.WorkerBind), w.port), w.token
-	return err
+}
+
+// newCgroup returns a folder for one worker, or nil where none is delegated.
+func (c *hostCrew) newCgroup(id poolregistry.WorkerID) *proc.Cgroup {
+	if c.cfg.CgroupDir == "" {
+		return nil
+	}
+	cg, err := proc.NewCgroup(c.cfg.CgroupDir, c.cgroupName(id))
+	if err != nil {
+		c.cfg.Logger.Warn("worker without a cgroup", "worker", string(id), "error", err)
+		return nil
+	}
+	return cg
+}
+
+func (c *hostCrew) cgroupName(id poolregistry.WorkerID) string { return c.instance + "." + string(id) }
+
+// request is everything the command line is made of.
+func (c *hostCrew) request(w *worker, path string) engine.Request {
+	pc, p := w.cfg, &w.plan
+	r := engine.Request{
+		Binary: c.cfg.Binaries[pc.Binary], Model: cmp.Or(p.path, pc.Model), WorkerID: string(w.id),
+		Addr: netip.AddrPortFrom(c.cfg.WorkerBind, w.port), Ctx: pc.Ctx, Slots: pc.Slots,
+		KeyFile: filepath.Join(path, "key"), Key: w.token, Flags: pc.Flags,
+		CPU: p.cpu, TensorSplit: pc.TensorSplit, Deterministic: pc.Deterministic, KVType: pc.KVType,
+		VRAMNeed: p.need.Bytes, HomeDir: filepath.Join(path, "home"),
+	}
+	for _, u := range p.units {
+		r.Devices = append(r.Devices, u.UUID)
+		if total := u.Memory().Total; total != nil {
+			r.VRAMTotal += *total
+		}
+	}
+	return r
 }
 
 // probeHost is where a worker that listens on all addresses is asked.
@@ -168,19 +297,11 @@ func probeHost(bind netip.Addr) string {
 	return "::1"
 }
 
-func modelArgument(pc PoolConfig) string {
-	if pc.ModelPath != "" {
-		return pc.ModelPath
-	}
-	return pc.Model
-}
-
 // environment is everything the engine inherits: no variable of this process but
 // the time zone, so that no secret of ours reaches it.
-func (c *hostCrew) environment(w *worker, pc PoolConfig, cmd engine.Command, home string) []string {
+func (c *hostCrew) environment(w *worker, cmd engine.Command, home string) ([]string, error) {
 	env := []string{
-		"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + home, "TMPDIR=" + home, "LANG=C.UTF-8",
-		"CUDA_DEVICE_ORDER=PCI_BUS_ID", workerEnv + "=" + string(w.id),
+		"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + home, "TMPDIR=" + home, "LANG=C.UTF-8", proc.InstanceEnv + "=" + c.instance,
 	}
 	if tz, ok := os.LookupEnv("TZ"); ok {
 		env = append(env, "TZ="+tz)
@@ -188,10 +309,10 @@ func (c *hostCrew) environment(w *worker, pc PoolConfig, cmd engine.Command, hom
 	if c.cfg.LibraryPath != "" {
 		env = append(env, "LD_LIBRARY_PATH="+c.cfg.LibraryPath)
 	}
-	for name, v := range pc.Env {
+	for name, v := range w.cfg.Env {
 		env = append(env, name+"="+v)
 	}
-	return append(env, cmd.Env...)
+	return w.plan.mask.Env(w.plan.devices, append(env, cmd.Env...), engine.ProfileOf(w.kind).Indices)
 }
 
 func writeNew(root *os.Root, name, text string) error {
@@ -201,90 +322,4 @@ func writeNew(root *os.Root, name, text string) error {
 	}
 	_, err = f.WriteString(text)
 	return errors.Join(err, f.Close())
-}
-
-// wait follows the log until the worker is gone, judges its end and removes what
-// it leaves.
-func (c *hostCrew) wait(w *worker) failure {
-	if w.proc == nil {
-		<-w.unbound
-		return failure{class: engine.ClassGraceful}
-	}
-	every := time.NewTicker(tailFast)
-	defer every.Stop()
-	slowed := false
-	for running := true; running; {
-		select {
-		case <-w.proc.done:
-			running = false
-		case <-every.C:
-			if err := w.tail.look(); err != nil {
-				c.cfg.Logger.Debug("engine log", "worker", string(w.id), "error", err)
-			}
-			if w.served.Load() && !slowed {
-				slowed = true
-				every.Reset(tailSlow)
-			}
-		}
-	}
-	for last := int64(-1); last != w.tail.bytes(); {
-		last = w.tail.bytes()
-		if w.tail.look() != nil {
-			break
-		}
-	}
-	f := failure{exitCode: w.proc.code, signal: w.proc.sig, tail: w.tail.tail(failureTail), message: "the engine ended by itself"}
-	f.class = engine.ClassGraceful
-	if !w.asked.Load() {
-		f.class = w.kind.Classify(engine.Exit{Code: f.exitCode, Signal: f.signal, Lines: f.tail, Uptime: time.Since(w.proc.start), Answered: w.answered.Load()})
-	}
-	c.clean(w)
-	return f
-}
-
-// clean removes the worker's files and ends the reservation of its port.
-func (c *hostCrew) clean(w *worker) {
-	if w.tail != nil {
-		_ = w.tail.close()
-	}
-	if w.dir != nil {
-		_ = w.dir.Close()
-		if err := c.state.RemoveAll(workersDir + "/" + string(w.id)); err != nil {
-			c.cfg.Logger.Warn("worker directory not removed", "worker", string(w.id), "error", err)
-		}
-	}
-	if w.port != 0 {
-		c.ports.give(w.port, time.Now())
-	}
-}
-
-func (c *hostCrew) probe(ctx context.Context, w *worker) probe {
-	var p probe
-	r, err := w.kind.Probe(ctx, w.probeAt)
-	if w.tail != nil {
-		size := w.tail.bytes()
-		p.grew = w.seen.Swap(size) != size
-	}
-	if err != nil {
-		p.failed = true
-		return p
-	}
-	w.answered.Store(true)
-	p.ready, p.detail = r.Ready, r.Detail
-	p.foreign = r.Ready && r.Alias != string(w.id) && !engine.ProfileOf(w.kind).External
-	if r.SlotsTotal != nil {
-		p.slots = *r.SlotsTotal
-	}
-	return p
-}
-
-func (c *hostCrew) stop(w *worker, grace time.Duration) bool {
-	w.asked.Store(true)
-	if w.proc == nil {
-		if w.unbind.CompareAndSwap(false, true) {
-			close(w.unbound)
-		}
-		return true
-	}
-	return w.proc.stop(grace)
 }

@@ -9,25 +9,29 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/llorch/llorch/gpuinfo"
-	"github.com/llorch/llorch/poolcore/engine"
 	"github.com/llorch/llorch/poolregistry"
 )
 
 // Host runs the pools of one machine. Its methods are safe for concurrent use.
 type Host struct {
-	cfg     Config
-	devices gpuinfo.Provider
-	gpus    atomic.Pointer[gpuinfo.Snapshot] // the newest that was taken
-	ops     atomic.Uint64
-	stats   *counters
-	observe chan Event
-	crew    crew // nil: the real one, made by Run; tests bring their own
+	cfg        Config
+	devices    gpuinfo.Provider
+	gpus       atomic.Pointer[gpuinfo.Snapshot] // the newest that was taken
+	health     deviceHealth
+	schedule   schedule
+	ops        atomic.Uint64
+	operations operations
+	atWork     chan struct{} // bounds what Operate runs
+	stats      *counters
+	observe    chan Event
+	crew       crew // nil: the real one, made by Run; tests bring their own
+
+	mark func(point string) // tests: each step of the edges
 
 	started chan struct{} // closed when Run accepts pools
 	stopped chan struct{} // closed when Run no longer does
@@ -51,7 +55,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		cfg: cfg, stats: newCounters(), observe: make(chan Event, 256), pools: map[poolregistry.PoolID]*Pool{},
-		started: make(chan struct{}), stopped: make(chan struct{}),
+		started: make(chan struct{}), stopped: make(chan struct{}), atWork: make(chan struct{}, atOnce), schedule: newSchedule(),
 	}
 	if cfg.Devices != nil {
 		h.devices = gpuinfo.NewCache(cfg.Devices, time.Second)
@@ -59,10 +63,11 @@ func New(cfg Config) (*Host, error) {
 	return h, nil
 }
 
-// Run starts Config.Pools, supervises all pools and, when ctx ends, stops every
-// worker within Timing.StopBudget. It blocks; its error is nil after an orderly
-// end, and a host runs once. Engines that an earlier, killed owner of StateDir left
-// behind are stopped first; a StateDir that another host uses is an error.
+// Run takes over the engines that an earlier run left alive, starts Config.Pools,
+// supervises all pools and, when ctx ends, stops every worker within
+// Timing.StopBudget, or leaves it alone with Config.LeaveRunning. It blocks; its
+// error is nil after an orderly end, and a host runs once. A StateDir that another
+// host uses is an error.
 func (h *Host) Run(ctx context.Context) error {
 	h.mu.Lock()
 	again := h.ran
@@ -83,81 +88,36 @@ func (h *Host) Run(ctx context.Context) error {
 	h.mu.Lock()
 	h.crew, h.wg, h.loops = c, &wg, loops
 	h.mu.Unlock()
-	close(h.started)
 	observed := make(chan struct{})
 	go h.tell(loops, observed)
+	h.takeOver(ctx, c)
+	close(h.started)
 	for _, pc := range h.cfg.Pools {
-		if _, err := h.startPool(ctx, pc, true); err != nil && ctx.Err() == nil {
-			h.cfg.Logger.Error("pool not started", "pool", pc.ID, "error", err)
-		}
+		h.startConfigured(ctx, pc)
 	}
+	wg.Go(func() { h.attend(ctx) })
+	wg.Go(func() { h.hear(ctx) })
 	<-ctx.Done()
 	h.mu.Lock()
 	h.ended = true
 	h.mu.Unlock()
 	close(h.stopped)
-	err = h.stopAll()
+	err = h.endEngines(c)
 	end()
 	wg.Wait()
 	<-observed
 	return err
 }
 
-// prepare takes the state directory and clears what a killed owner left there.
-func (h *Host) prepare() (crew, func(), error) {
-	if h.crew != nil {
-		return h.crew, func() {}, nil
-	}
-	c := &hostCrew{cfg: h.cfg, ports: newPorts(h.cfg.WorkerBind, h.cfg.Ports), client: probeClient(h.cfg.WorkerBind)}
-	if h.cfg.StateDir == "" {
-		return c, c.client.CloseIdleConnections, nil
-	}
-	if err := os.MkdirAll(h.cfg.StateDir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("make state directory: %w", err)
-	}
-	root, err := os.OpenRoot(h.cfg.StateDir)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open state directory: %w", err)
-	}
-	unlock, err := lockDir(root)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("lock state directory: %w", err), root.Close())
-	}
-	c.state = root
-	if err := clearOrphans(root); err != nil {
-		unlock()
-		return nil, nil, errors.Join(err, root.Close())
-	}
-	return c, func() {
-		c.client.CloseIdleConnections()
-		_ = root.Remove(workersDir) // empty when every worker is gone
-		unlock()
-		_ = root.Close()
-	}, nil
-}
+// leaver is a crew that can part from its engines: their waits return.
+type leaver interface{ leave() }
 
-// clearOrphans ends the engines of a killed owner, which carry the names of the
-// directories that it left, and removes those directories.
-func clearOrphans(root *os.Root) error {
-	dir, err := root.Open(workersDir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+func (h *Host) endEngines(c crew) error {
+	l, ok := c.(leaver)
+	if !h.cfg.LeaveRunning || !ok {
+		return h.stopAll()
 	}
-	if err != nil {
-		return fmt.Errorf("look for orphans: %w", err)
-	}
-	names, err := dir.Readdirnames(-1)
-	if err = errors.Join(err, dir.Close()); err != nil {
-		return fmt.Errorf("look for orphans: %w", err)
-	}
-	for _, name := range names {
-		if _, err := poolregistry.ParseWorkerID(name); err == nil {
-			killTagged(name)
-		}
-		if err := root.RemoveAll(workersDir + "/" + name); err != nil {
-			return fmt.Errorf("remove orphan: %w", err)
-		}
-	}
+	l.leave()
 	return nil
 }
 
@@ -165,14 +125,39 @@ func clearOrphans(root *os.Root) error {
 func (h *Host) stopAll() error {
 	ctx, cancel := context.WithTimeout(context.Background(), h.cfg.Timing.StopBudget)
 	defer cancel()
+	return h.all(func(p *Pool) error { return p.stop(ctx, evStop{most: h.cfg.Timing.StopBudget / 2}) })
+}
+
+// all does work for each pool at once.
+func (h *Host) all(work func(*Pool) error) error {
 	pools := slices.Collect(h.Pools())
 	errs := make([]error, len(pools))
 	var wg sync.WaitGroup
 	for i, p := range pools {
-		wg.Go(func() { errs[i] = p.stop(ctx, evStop{op: h.nextOp(), most: h.cfg.Timing.StopBudget / 2}) })
+		wg.Go(func() {
+			if err := work(p); err != nil {
+				errs[i] = fmt.Errorf("pool %s: %w", p.id, err)
+			}
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// Drain drains all pools at once, each as [Pool.Drain] does, and waits for them.
+// Pools that are stopped are left out.
+func (h *Host) Drain(ctx context.Context, within time.Duration) error {
+	return h.all(func(p *Pool) error {
+		if _, err := p.Drain(ctx, within); !errors.Is(err, PoolUnready) {
+			return err
+		}
+		return nil
+	})
+}
+
+// Undrain puts all pools into service again.
+func (h *Host) Undrain() error {
+	return h.all((*Pool).Undrain)
 }
 
 // Preload starts a pool and returns an operation that ends when all its workers
@@ -188,14 +173,18 @@ func (h *Host) Preload(ctx context.Context, pc PoolConfig) (*Operation, error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("preload pool: %w", ctx.Err())
 	}
-	op, err := h.startPool(ctx, pc, false)
+	if h.schedule.closed() {
+		return nil, fmt.Errorf("preload pool: %w", Draining)
+	}
+	op, err := h.startPool(ctx, pc, message{ev: evStart{}})
 	if err != nil {
 		return nil, fmt.Errorf("preload pool: %w", err)
 	}
 	return op, nil
 }
 
-func (h *Host) startPool(ctx context.Context, pc PoolConfig, keep bool) (*Operation, error) {
+// startPool starts pc; m holds what an earlier run left of it.
+func (h *Host) startPool(ctx context.Context, pc PoolConfig, m message) (*Operation, error) {
 	pc, kind, err := h.cfg.checkPool(pc)
 	if err != nil {
 		return nil, err
@@ -205,26 +194,10 @@ func (h *Host) startPool(ctx context.Context, pc PoolConfig, keep bool) (*Operat
 		return nil, err
 	}
 	n := h.nextOp()
-	op := newOperation("op-"+strconv.FormatUint(n, 10), "preload")
-	m := message{ev: evStart{op: n, keep: keep, rules: h.rules(pc, kind)}, cfg: pc, kind: kind, wait: waiter{accepted: make(chan acceptance, 1), done: func(err error) {
-		h.stats.preloaded(err)
-		op.finish(err)
-	}}}
-	if err := p.send(ctx, m); err != nil {
-		return nil, err
-	}
-	select {
-	case a := <-m.wait.accepted:
-		if a.code != "" {
-			return nil, a.code
-		}
-		if a.finished {
-			op.finish(nil)
-		}
-		return op, nil
-	case <-p.done:
-		return nil, HostStopped
-	}
+	e := m.ev.(evStart)
+	e.op, e.rules = n, h.rules(pc, kind)
+	m.ev, m.ed = e, edition{pc, kind}
+	return p.operation(ctx, n, "preload", m, h.stats.preloaded)
 }
 
 // pool returns the pool with that id and makes it if there is none.
@@ -237,14 +210,19 @@ func (h *Host) pool(id poolregistry.PoolID) (*Pool, error) {
 	if p := h.pools[id]; p != nil {
 		return p, nil
 	}
-	if len(h.pools) >= maxPools {
-		return nil, fmt.Errorf("more than %d pools: %w", maxPools, InvalidParams)
+	if len(h.pools) >= h.cfg.Limits.Pools {
+		return nil, fmt.Errorf("more than %d pools: %w", h.cfg.Limits.Pools, InvalidParams)
 	}
 	p := newPool(h, h.crew, id)
+	p.start = time.Now()
 	h.pools[id] = p
 	h.wg.Go(func() { p.run(h.loops) })
 	return p, nil
 }
+
+// Config returns the configuration with its defaults filled in. What it refers to
+// is the host's own: for reading only.
+func (h *Host) Config() Config { return h.cfg }
 
 // Pool returns the pool with that id, or nil.
 func (h *Host) Pool(id poolregistry.PoolID) *Pool {
@@ -261,6 +239,18 @@ func (h *Host) Pools() iter.Seq[*Pool] {
 	return slices.Values(pools)
 }
 
+// Worker finds a worker by its id, and the pool that it belongs to.
+func (h *Host) Worker(id poolregistry.WorkerID) (Worker, *Pool, bool) {
+	for p := range h.Pools() {
+		for w := range p.Workers() {
+			if w.ID == id {
+				return w, p, true
+			}
+		}
+	}
+	return Worker{}, nil, false
+}
+
 // isEnding reports whether Run's context has ended: nothing is started any more.
 func (h *Host) isEnding() bool {
 	h.mu.Lock()
@@ -270,25 +260,18 @@ func (h *Host) isEnding() bool {
 
 func (h *Host) nextOp() uint64 { return h.ops.Add(1) }
 
-// rules are what a configuration means for decisions.
-func (h *Host) rules(pc PoolConfig, k engine.Kind) rules {
-	t := h.cfg.Timing
-	r := rules{replicas: pc.Replicas, slots: pc.Slots, startAtMost: t.Start, stopGrace: t.StopGrace, timing: t}
-	if pc.StartTimeoutMS > 0 {
-		r.startAtMost = time.Duration(pc.StartTimeoutMS) * time.Millisecond
-	}
+// modelBytes is the size of the model on disk, 0 where it is not known.
+func (h *Host) modelBytes(pc PoolConfig) int64 {
 	if pc.ModelPath != "" {
 		if info, err := os.Stat(pc.ModelPath); err == nil {
-			// 50 MB/s: a network disk on a bad day.
-			r.startAtMost = max(r.startAtMost, time.Duration(info.Size()/50_000_000)*time.Second)
+			return info.Size()
+		}
+		return 0
+	}
+	if h.cfg.Catalog != nil && pc.Model != "" {
+		if m, err := h.cfg.Catalog.Locate(pc.Model); err == nil {
+			return m.SizeBytes
 		}
 	}
-	r.startAtMost = min(r.startAtMost, t.StartMax)
-	if g := engine.ProfileOf(k).StopGrace; g > 0 {
-		r.stopGrace = g
-	}
-	if pc.StopGraceMS > 0 {
-		r.stopGrace = time.Duration(pc.StopGraceMS) * time.Millisecond
-	}
-	return r
+	return 0
 }

@@ -3,113 +3,12 @@ package poolcore
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/llorch/llorch/poolcore/engine"
 	"github.com/llorch/llorch/poolregistry"
 )
-
-// fakeCrew runs workers that exist only in the test's virtual time.
-type fakeCrew struct {
-	startIn time.Duration // from spawn to ready
-	refuse  bool          // spawns fail
-
-	mu     sync.Mutex
-	spawns []time.Time
-	live   map[*worker]chan struct{}
-	most   int
-	begun  map[*worker]time.Time
-}
-
-func (c *fakeCrew) spawn(_ context.Context, pc PoolConfig, k engine.Kind, at int, gen uint64) (*worker, *failure) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.spawns = append(c.spawns, time.Now())
-	if c.refuse {
-		return nil, &failure{class: engine.ClassPreflight, faults: []Fault{{Code: ModelMissing}}}
-	}
-	w := &worker{id: workerID(pc.ID, at), at: at, gen: gen, kind: k, token: "t"}
-	c.live[w] = make(chan struct{})
-	c.begun[w] = time.Now()
-	c.most = max(c.most, len(c.live))
-	return w, nil
-}
-
-func (c *fakeCrew) wait(w *worker) failure {
-	c.mu.Lock()
-	ch := c.live[w]
-	c.mu.Unlock()
-	<-ch
-	return failure{class: engine.ClassKilled, signal: "SIGKILL"}
-}
-
-func (c *fakeCrew) probe(_ context.Context, w *worker) probe {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return probe{ready: time.Since(c.begun[w]) >= c.startIn, detail: "x", grew: true}
-}
-
-func (c *fakeCrew) stop(w *worker, grace time.Duration) bool {
-	time.Sleep(grace / 2)
-	c.end(w)
-	return true
-}
-
-func (c *fakeCrew) end(w *worker) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if ch, ok := c.live[w]; ok {
-		close(ch)
-		delete(c.live, w)
-	}
-}
-
-// crash ends whichever worker lives.
-func (c *fakeCrew) crash() {
-	c.mu.Lock()
-	var w *worker
-	for w = range c.live {
-		break
-	}
-	c.mu.Unlock()
-	c.end(w)
-}
-
-func (c *fakeCrew) times() []time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]time.Time(nil), c.spawns...)
-}
-
-// hosted runs body beside a host with a fake crew, in virtual time.
-func hosted(t *testing.T, c *fakeCrew, body func(t *testing.T, h *Host)) {
-	synctest.Test(t, func(t *testing.T) {
-		c.live, c.begun = map[*worker]chan struct{}{}, map[*worker]time.Time{}
-		h, err := New(Config{NodeID: "n", StateDir: "/state", Binaries: map[string]string{"simulator": "/bin/true"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.crew = c
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- h.Run(ctx) }()
-		body(t, h)
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run = %v", err)
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if len(c.live) > 0 {
-			t.Errorf("%d workers are left", len(c.live))
-		}
-	})
-}
-
-func demo(id string) PoolConfig { return PoolConfig{ID: id, Engine: "simulator", Model: "m"} }
 
 // TestLoopTimers: probes, restarts and their pauses, driven by the loop's own
 // timer (PCO-29, PCO-34).
@@ -202,7 +101,8 @@ func TestLoadADoesNotBlockB(t *testing.T) {
 	})
 }
 
-// TestManyFailuresAreBounded: the newest failures are kept for the next beat.
+// TestManyFailuresAreBounded (PCO-38): the newest failures are kept for the next
+// beat.
 func TestManyFailuresAreBounded(t *testing.T) {
 	h, err := New(Config{NodeID: "n"})
 	if err != nil {

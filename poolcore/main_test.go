@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
 		select {}
 	}
+	if len(os.Args) > 2 && os.Args[1] == "script" {
+		os.Exit(script(os.Args[2]))
+	}
 	os.Exit(m.Run())
 }
 
@@ -44,9 +47,13 @@ func owner(dir string, faults []string) int {
 	if err != nil {
 		return 1
 	}
+	kind := "simulator"
+	if len(faults) > 0 && faults[0] == "loose" {
+		kind = "loose"
+	}
 	h, err := poolcore.New(poolcore.Config{
-		NodeID: "owner", StateDir: dir, Binaries: map[string]string{"simulator": self}, Timing: fastTiming(),
-		Engines: []engine.Kind{engine.Simulator{Args: append([]string{stubWord}, faults...)}},
+		NodeID: "owner", StateDir: dir, Binaries: map[string]string{"simulator": self, "loose": self}, Timing: fastTiming(),
+		Engines: []engine.Kind{engine.Simulator{Args: append([]string{stubWord}, faults...)}, newLoose(faults...)},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -55,7 +62,7 @@ func owner(dir string, faults []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	go func() {
-		op, err := h.Preload(ctx, poolcore.PoolConfig{ID: "owned", Engine: "simulator", Model: "m"})
+		op, err := h.Preload(ctx, poolcore.PoolConfig{ID: "owned", Engine: kind, Model: "m"})
 		if err == nil {
 			err = op.Wait(ctx)
 		}
@@ -68,10 +75,15 @@ func owner(dir string, faults []string) int {
 	return 0
 }
 
+func atoi(s string) int {
+	n, _ := strconv.Atoi(s)
+	return n
+}
+
 // stubFlags are what the stub understands of its command line.
 type stubFlags struct {
-	host, port, alias, keyFile, slots string
-	faults                            map[string]string
+	host, port, alias, keyFile, slots, ctx string
+	faults                                 map[string]string
 }
 
 func parseStub(args []string) stubFlags {
@@ -89,7 +101,9 @@ func parseStub(args []string) stubFlags {
 			f.keyFile = next()
 		case "-np":
 			f.slots = next()
-		case "-m", "-c", "-ngl", "--seed":
+		case "-c":
+			f.ctx = next()
+		case "-m", "-ngl", "--seed":
 			next()
 		default:
 			name, value, _ := strings.Cut(a, ":")
@@ -105,8 +119,28 @@ func stub(args []string) int {
 	f := parseStub(args)
 	has := func(name string) bool { _, ok := f.faults[name]; return ok }
 	fmt.Println("stub", f.alias, "starts")
+	if say, ok := f.faults["say"]; ok {
+		fmt.Println(say)
+	}
+	if bad, ok := f.faults["bad-ctx"]; ok && bad == f.ctx {
+		fmt.Println("error: invalid argument")
+		return 2
+	}
+	if claim, ok := f.faults["load"]; ok && !loadVRAM(claim) {
+		fmt.Println("ggml_cuda: cudaMalloc failed: out of memory")
+		return 1
+	}
+	for range atoi(f.faults["flood"]) {
+		fmt.Println(strings.Repeat("flood ", 100))
+	}
+	if after, ok := f.faults["die"]; ok { // a signal after some time
+		sig, wait, _ := strings.Cut(after, "@")
+		d, _ := time.ParseDuration(wait)
+		time.AfterFunc(d, func() { // a program that leaves all signals as they are
+			_ = syscall.Exec("/bin/sh", []string{"sh", "-c", "kill -" + sig + " $$"}, os.Environ())
+		})
+	}
 	if code, ok := f.faults["exit"]; ok {
-		fmt.Println(f.faults["say"])
 		n, _ := strconv.Atoi(code)
 		return n
 	}
@@ -173,7 +207,9 @@ func (f stubFlags) serve(ln net.Listener, has func(string) bool) int {
 		case r.URL.Path == "/v1/models":
 			fmt.Fprintf(w, `{"data":[{"id":%q}]}`, alias)
 		case r.URL.Path == "/props":
-			fmt.Fprintf(w, `{"total_slots":%s}`, f.slots)
+			fmt.Fprintf(w, `{"total_slots":%s,"build_info":%q}`, f.slots, f.faults["version"])
+		case r.URL.Path == "/v1/completions" && has("generate"):
+			_, _ = io.WriteString(w, `{"choices":[{"text":"!"}]}`)
 		default:
 			http.NotFound(w, r)
 		}

@@ -1,274 +1,282 @@
 package poolcore
 
 import (
-	"reflect"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
 	"slices"
+	"strings"
 	"testing"
-	"time"
 
-	"github.com/llorch/llorch/poolcore/engine"
 	"pgregory.net/rapid"
 )
 
-// world plays the part of the machine for decide: it knows which processes exist
-// and checks every effect against that.
-type world struct {
-	t         *rapid.T
-	s         poolState
-	now       time.Duration
-	spawns    map[uint64]int  // gen → place, attempts without an answer
-	live      map[uint64]int  // gen → place, processes
-	proved    map[uint64]bool // gen answered with its own identity
-	probes    map[uint64]int
-	dying     map[uint64]bool
-	waiting   map[uint64]bool // ops without a final answer
-	undecided map[uint64]bool // starts that were neither accepted nor refused
-	stopped   bool            // a stop was asked and no start since
-	nextOp    uint64
-}
+type rapidChooser struct{ t *rapid.T }
 
-func (w *world) feed(e event) {
-	before := w.s
-	frozen := append([]place(nil), before.places...)
-	next, effects := decide(before, e, w.now)
-	again, effectsAgain := decide(before, e, w.now)
-	if !reflect.DeepEqual(next, again) || !reflect.DeepEqual(effects, effectsAgain) {
-		w.t.Fatalf("G1: decide(%T) is not a function of its arguments", e)
-	}
-	if !slices.Equal(frozen, before.places) {
-		w.t.Fatalf("PCO-1: decide(%T) changed its input", e)
-	}
-	w.s = next
-	for _, f := range effects {
-		w.apply(f)
-	}
-	w.check()
-}
+func (c rapidChooser) choose(what string, n int) int { return rapid.IntRange(0, n-1).Draw(c.t, what) }
 
-func (w *world) apply(f effect) {
-	switch f := f.(type) {
-	case effSpawn:
-		if w.stopped {
-			w.t.Fatal("a spawn after stop")
-		}
-		for gen, at := range w.live {
-			if at == f.at {
-				w.t.Fatalf("G2: place %d is started while attempt %d of it lives", at, gen)
+type seeded struct{ r *rand.Rand }
+
+func (c seeded) choose(_ string, n int) int { return c.r.IntN(n) }
+
+// nightly reports whether long tests are wanted.
+func nightly() bool { return os.Getenv("LLORCH_NIGHTLY") != "" }
+
+// walk goes n random steps and then to the end; it returns the broken invariant.
+func walk(w *world, n int) (v violation) {
+	defer func() {
+		if r := recover(); r != nil {
+			var ok bool
+			if v, ok = r.(violation); !ok {
+				panic(r)
 			}
 		}
-		for _, at := range w.spawns {
-			if at == f.at {
-				w.t.Fatalf("place %d is started twice", at)
-			}
-		}
-		w.spawns[f.gen] = f.at
-	case effProbe:
-		if _, ok := w.live[f.gen]; !ok {
-			w.t.Fatal("a probe of a process that does not exist")
-		}
-		if _, ok := w.probes[f.gen]; ok {
-			w.t.Fatal("two probes of one worker at once")
-		}
-		w.probes[f.gen] = f.at
-	case effKill:
-		if _, ok := w.live[f.gen]; !ok {
-			w.t.Fatal("a kill of a process that does not exist")
-		}
-		w.dying[f.gen] = true
-	case effAccept:
-		if !w.undecided[f.op] && f.op != 0 {
-			w.t.Fatalf("PCO-3: op %d is accepted twice or was never asked", f.op)
-		}
-		delete(w.undecided, f.op)
-		if f.code != "" || f.done {
-			delete(w.waiting, f.op)
-		}
-		if f.code == "" && len(w.live)+len(w.spawns) == 0 {
-			w.stopped = false
-		}
-	case effDone:
-		if !w.waiting[f.op] {
-			w.t.Fatalf("PCO-3: op %d is answered twice or was never asked", f.op)
-		}
-		delete(w.waiting, f.op)
+	}()
+	steps := w.steps()
+	for range n {
+		steps[w.choose("step", len(steps))]()
 	}
+	w.cooperate()
+	w.end()
+	return ""
 }
 
-func (w *world) check() {
-	if len(w.undecided) > 0 {
-		w.t.Fatal("a start was neither accepted nor refused at once")
-	}
-	for i, p := range w.s.places {
-		if _, ok := w.live[p.gen]; ok != p.alive {
-			w.t.Fatalf("place %d: alive = %v, process exists = %v", i, p.alive, ok)
-		}
-		if _, ok := w.spawns[p.gen]; ok != p.pending {
-			w.t.Fatalf("place %d: pending = %v, attempt under way = %v", i, p.pending, ok)
-		}
-		if p.serving() && !w.proved[p.gen] {
-			w.t.Fatalf("G4: place %d is ready without having shown its identity", i)
-		}
-		if p.serving() && !p.alive {
-			w.t.Fatalf("place %d serves without a process", i)
-		}
-	}
-	if w.s.phase == stopped && len(w.live)+len(w.spawns) > 0 {
-		w.t.Fatalf("G2: stopped with %d processes", len(w.live)+len(w.spawns))
-	}
-	if due := w.s.due(); due != never {
-		if !slices.ContainsFunc(w.s.places, func(p place) bool { return p.alive || p.dueAt != never }) {
-			w.t.Fatal("a timer without an owner")
-		}
-	}
+// seededWalk is walk number seed, of a temper that depends on it.
+func seededWalk(seed uint64, do step) (*world, violation) {
+	w := newWorld(seeded{rand.New(rand.NewPCG(seed, 1))})
+	w.decide, w.bound, w.harsh, w.deaf, w.calm = do, seed%5 == 0, seed%7 == 3, seed%6 == 4, seed%6 == 1
+	return w, walk(w, 10+int(seed%150))
 }
 
-func (w *world) op() uint64 {
-	w.nextOp++
-	w.waiting[w.nextOp] = true
-	return w.nextOp
-}
-
-func anyGen(t *rapid.T, m map[uint64]int) (uint64, int, bool) {
-	if len(m) == 0 {
-		return 0, 0, false
-	}
-	gens := make([]uint64, 0, len(m))
-	for g := range m {
-		gens = append(gens, g)
-	}
-	slices.Sort(gens)
-	g := rapid.SampledFrom(gens).Draw(t, "gen")
-	return g, m[g], true
-}
-
-func drawFailure(t *rapid.T) failure {
-	return failure{class: rapid.SampledFrom([]string{
-		engine.ClassUnknown, engine.ClassKilled, engine.ClassConfig, engine.ClassPortConflict, engine.ClassOOMVRAM,
-	}).Draw(t, "class")}
-}
-
-// TestPoolModel explores decide with a machine that answers in any order
-// (PCO-1…PCO-4, G1, G2, G4, TestHalfOpenAdmitsOne).
+// TestPoolModel explores decide with a machine and callers that do anything in any
+// order (PCO-1, PCO-2, PCO-3, PCO-35, PCO-39, PCO-41, PCO-44, PCO-45, PCO-46, PCO-47,
+// PCO-48, G1, G2, G4, G5, G6;
+// TestWaitersAlwaysReleased, TestSlotLeakIsZero).
 func TestPoolModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		w := &world{
-			t: t, s: poolState{phase: stopped, breaker: breaker{state: breakerClosed}}, spawns: map[uint64]int{}, live: map[uint64]int{},
-			proved: map[uint64]bool{}, probes: map[uint64]int{}, dying: map[uint64]bool{}, waiting: map[uint64]bool{}, undecided: map[uint64]bool{},
-		}
-		replicas := rapid.IntRange(1, 3).Draw(t, "replicas")
-		t.Repeat(map[string]func(*rapid.T){
-			"start":   func(t *rapid.T) { w.start(t, replicas) },
-			"spawned": w.spawned,
-			"probed":  w.probed,
-			"exit":    w.exit,
-			"stuck":   w.stuck,
-			"stale":   w.stale,
-			"time":    w.time,
-			"active":  func(t *rapid.T) { w.feed(evActive{n: rapid.IntRange(0, 9).Draw(t, "n")}) },
-			"stop":    func(*rapid.T) { w.stop() },
+	for _, bound := range []bool{false, true} {
+		t.Run(fmt.Sprintf("bound %v", bound), func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				w := newWorld(rapidChooser{t})
+				w.bound = bound
+				if v := walk(w, rapid.IntRange(1, 100).Draw(t, "steps")); v != "" {
+					t.Fatal(v)
+				}
+			})
 		})
-		w.end()
+	}
+}
+
+// TestTransitionTables: the walks make no transition outside the tables (which
+// [world.moved] checks), and every row of them is reached.
+func TestTransitionTables(t *testing.T) {
+	walks := uint64(1500)
+	if nightly() {
+		walks = 60_000
+	}
+	workers, pools := map[[3]string]int{}, map[[2]string]int{}
+	for seed := range walks {
+		w, v := seededWalk(seed, decide)
+		if v != "" {
+			t.Fatalf("walk %d: %s", seed, v)
+		}
+		for k := range w.workers {
+			workers[k]++
+		}
+		for k := range w.pools {
+			pools[k]++
+		}
+	}
+	var missed []string
+	for _, row := range workerTransitions() {
+		for _, from := range row.from {
+			if workers[[3]string{from, row.event, row.to}] == 0 {
+				missed = append(missed, from+" → "+row.to+" by "+row.event)
+			}
+		}
+	}
+	for _, row := range poolTransitions() {
+		for _, to := range row.to {
+			if pools[[2]string{row.from, to}] == 0 {
+				missed = append(missed, row.from+" → "+to)
+			}
+		}
+	}
+	if allowed := 16; nightly() && len(missed) > 0 || len(missed) > allowed { // the rarest rows need the long run
+		t.Errorf("no walk goes %s", strings.Join(missed, ", "))
+	}
+}
+
+func workerMoves(from, event, to string) bool {
+	return slices.ContainsFunc(workerTransitions(), func(r workerTransition) bool {
+		return r.event == event && r.to == to && slices.Contains(r.from, from)
 	})
 }
 
-func drawJitter(t *rapid.T) float64 { return rapid.Float64Range(-1, 1).Draw(t, "jitter") }
-
-func (w *world) start(t *rapid.T, replicas int) {
-	op := w.op()
-	w.undecided[op] = true
-	w.feed(evStart{op: op, keep: rapid.Bool().Draw(t, "keep"), same: rapid.Bool().Draw(t, "same"), rules: testRules(replicas)})
+func poolMoves(from, to string) bool {
+	return slices.ContainsFunc(poolTransitions(), func(r poolTransition) bool { return r.from == from && slices.Contains(r.to, to) })
 }
 
-func (w *world) spawned(t *rapid.T) {
-	gen, at, ok := anyGen(t, w.spawns)
-	if !ok {
-		return
-	}
-	delete(w.spawns, gen)
-	if rapid.IntRange(0, 3).Draw(t, "fails") == 0 {
-		w.feed(evSpawnFailed{at: at, gen: gen, fail: drawFailure(t), jitter: drawJitter(t)})
-		return
-	}
-	w.live[gen] = at
-	w.feed(evSpawned{at: at, gen: gen})
-}
-
-func (w *world) probed(t *rapid.T) {
-	gen, at, ok := anyGen(t, w.probes)
-	if !ok {
-		return
-	}
-	delete(w.probes, gen)
-	p := probe{failed: rapid.IntRange(0, 2).Draw(t, "failed") == 0, grew: rapid.Bool().Draw(t, "grew")}
-	if !p.failed {
-		p.ready = rapid.Bool().Draw(t, "ready")
-		p.foreign = rapid.IntRange(0, 9).Draw(t, "foreign") == 0
-	}
-	w.proved[gen] = w.proved[gen] || p.ready && !p.foreign
-	w.feed(evProbed{at: at, gen: gen, probe: p, jitter: drawJitter(t)})
-}
-
-func (w *world) exit(t *rapid.T) {
-	if gen, at, ok := anyGen(t, w.live); ok {
-		delete(w.live, gen)
-		w.feed(evExited{at: at, gen: gen, fail: drawFailure(t), jitter: drawJitter(t)})
-	}
-}
-
-func (w *world) stuck(t *rapid.T) {
-	if gen, at, ok := anyGen(t, w.live); ok && w.dying[gen] {
-		w.feed(evStuck{at: at, gen: gen})
-	}
-}
-
-// stale feeds events of attempts that do not exist.
-func (w *world) stale(t *rapid.T) {
-	before := w.s
-	w.feed(evExited{at: 0, gen: w.s.nextGen + 1, fail: drawFailure(t)})
-	w.feed(evSpawned{at: 99, gen: 1})
-	if !reflect.DeepEqual(before, w.s) {
-		t.Fatal("an event of a foreign attempt changed the state")
-	}
-}
-
-func (w *world) time(t *rapid.T) {
-	if due := w.s.due(); due != never && rapid.Bool().Draw(t, "jump") {
-		w.now = max(w.now, due)
-	} else {
-		w.now += time.Duration(rapid.IntRange(1, 30_000).Draw(t, "ms")) * time.Millisecond
-	}
-	before, spawns := w.s.breaker.state, len(w.spawns)
-	w.feed(evTick{jitter: drawJitter(t)})
-	started := len(w.spawns) - spawns
-	if before == breakerHalfOpen && w.s.breaker.state == breakerHalfOpen && started > 0 || before == breakerOpen && w.s.breaker.state != breakerClosed && started > 1 {
-		t.Fatalf("PCO-35: a breaker that was %s admits %d starts", before, started)
-	}
-	if due := w.s.due(); due != never && due <= w.now {
-		t.Fatalf("after a tick at %v the next one is due at %v: the loop would spin", w.now, due)
-	}
-}
-
-func (w *world) stop() {
-	w.stopped = true
-	w.feed(evStop{op: w.op()})
-}
-
-// end: whatever happened, a stop ends everything and answers everybody
-// (TestWaitersAlwaysReleased).
-func (w *world) end() {
-	w.stop()
-	for len(w.spawns)+len(w.live) > 0 {
-		for gen, at := range w.spawns {
-			delete(w.spawns, gen)
-			w.live[gen] = at
-			w.feed(evSpawned{at: at, gen: gen})
+// TestTablesAreDocumented: the package comment and docs/state-machines.md say what
+// the code says.
+func TestTablesAreDocumented(t *testing.T) {
+	var worker, pool []string
+	for _, r := range workerTransitions() {
+		from := slices.Clone(r.from)
+		for i := range from {
+			if from[i] == "" {
+				from[i] = "–"
+			}
 		}
-		for gen, at := range w.live {
-			delete(w.live, gen)
-			w.feed(evExited{at: at, gen: gen})
+		worker = append(worker, strings.Join(from, ", ")+"|"+r.event+"|"+r.to)
+	}
+	for _, r := range poolTransitions() {
+		pool = append(pool, r.from+"|"+strings.Join(r.to, ", "))
+	}
+	comment, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "doc.go", commentTables(string(comment)), [][]string{worker, pool})
+	page, err := os.ReadFile("../docs/state-machines.md")
+	if os.IsNotExist(err) {
+		t.Skip("outside the repository there is no docs/state-machines.md")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "state-machines.md", [][]string{pageTable(string(page), "Worker"), pageTable(string(page), "Pool")}, [][]string{worker, pool})
+}
+
+func compare(t *testing.T, where string, got, want [][]string) {
+	t.Helper()
+	if !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("%s says\n%q\nthe code\n%q", where, got, want)
+	}
+}
+
+// commentTables returns the indented tables of a comment, without their headings.
+func commentTables(text string) (tables [][]string) {
+	inside := false
+	for line := range strings.Lines(text) {
+		row, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "//\t")
+		switch {
+		case !ok:
+			inside = false
+		case !inside:
+			inside = true
+			tables = append(tables, nil)
+		default:
+			var cells []string
+			for cell := range strings.SplitSeq(row, "  ") {
+				if cell = strings.TrimSpace(cell); cell != "" {
+					cells = append(cells, cell)
+				}
+			}
+			tables[len(tables)-1] = append(tables[len(tables)-1], strings.Join(cells, "|"))
 		}
 	}
-	if len(w.waiting) > 0 {
-		w.t.Fatalf("PCO-3: %d requests are never answered", len(w.waiting))
+	return tables
+}
+
+// pageTable returns the first table below a heading.
+func pageTable(page, heading string) (rows []string) {
+	_, text, _ := strings.Cut(page, "\n## "+heading+"\n")
+	_, text, _ = strings.Cut(text, "|---|")
+	_, text, _ = strings.Cut(text, "\n")
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "|") {
+			break
+		}
+		var cells []string
+		for cell := range strings.SplitSeq(strings.Trim(strings.TrimSpace(line), "|"), "|") {
+			cells = append(cells, strings.TrimSpace(cell))
+		}
+		rows = append(rows, strings.Join(cells, "|"))
+	}
+	return rows
+}
+
+// TestAllShortSequences: every sequence of up to five of twelve representative
+// events keeps every invariant (three outside of nightly runs).
+func TestAllShortSequences(t *testing.T) {
+	longest := 3
+	if nightly() {
+		longest = 5
+	}
+	var events []func(*world)
+	for _, name := range slices.Sorted(maps.Keys(representative())) {
+		events = append(events, representative()[name])
+	}
+	sequences := 0
+	for length := 1; length <= longest; length++ {
+		total := 1
+		for range length {
+			total *= len(events)
+		}
+		for code := range total {
+			w := newWorld(seeded{rand.New(rand.NewPCG(uint64(code), 2))})
+			if v := play(w, events, code, length); v != "" {
+				t.Fatalf("sequence %d of %d events: %s", code, length, v)
+			}
+			sequences++
+		}
+	}
+	t.Logf("%d sequences", sequences)
+}
+
+func play(w *world, events []func(*world), code, length int) (v violation) {
+	defer func() {
+		if r := recover(); r != nil {
+			var ok bool
+			if v, ok = r.(violation); !ok {
+				panic(r)
+			}
+		}
+	}()
+	for range length {
+		events[code%len(events)](w)
+		code /= len(events)
+	}
+	w.cooperate()
+	w.end()
+	return ""
+}
+
+// representative are twelve events that stand for all.
+func representative() map[string]func(*world) {
+	ask := func(make func(op uint64) event, accepts bool) func(*world) {
+		return func(w *world) { w.ask(make, accepts) }
+	}
+	start := func(keep bool, replicas int) func(*world) {
+		return func(w *world) {
+			edition := w.newEdition()
+			w.ask(func(op uint64) event {
+				return evStart{op: op, keep: keep, edition: edition, rules: testRules(replicas)}
+			}, true)
+		}
+	}
+	return map[string]func(*world){
+		"keep":    start(true, 1),
+		"preload": start(false, 2),
+		"settle":  func(w *world) { w.settleAll(); w.tick() },
+		"crash": func(w *world) {
+			if gen, ok := w.pick("gen", w.live); ok {
+				w.gone(gen, failure{class: "killed"})
+			}
+		},
+		"due": func(w *world) {
+			if due := w.s.due(); due != never {
+				w.now = max(w.now, due)
+			}
+			w.tick()
+		},
+		"stop":     ask(func(op uint64) event { return evStop{op: op} }, false),
+		"drain":    ask(func(op uint64) event { return evDrain{op: op, within: 1 << 40} }, false),
+		"undrain":  ask(func(op uint64) event { return evUndrain{op: op} }, false),
+		"reload":   func(w *world) { w.reload() },
+		"acquire":  func(w *world) { w.acquire() },
+		"sick":     func(w *world) { w.feed(evDevice{sick: !w.s.sick}) },
+		"refusals": func(w *world) { w.staged(); w.spawned(); w.probed(); w.journaled() },
 	}
 }

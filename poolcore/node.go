@@ -11,15 +11,17 @@ import (
 	"github.com/llorch/llorch/poolregistry"
 )
 
-// Event is one thing that happened: a transition of a worker or a crash.
+// Event is one thing that happened.
 type Event struct {
-	Kind     string // "transition" or "crash"
+	Kind     string // transition, crash, drain, reload or fetch
 	Pool     poolregistry.PoolID
 	Worker   poolregistry.WorkerID // empty: there was no process yet
 	From, To string                // of a transition
 	Class    string                // of a crash: one of package engine's Class constants
-	Detail   string
-	Took     time.Duration // since the attempt began
+	// Detail is the message of a crash, the cause of a transition, "forced" or "" of a
+	// drain, and the error's code or "" of a reload or fetch.
+	Detail string
+	Took   time.Duration // since it began
 }
 
 // devicePatience is how long a beat waits for the devices before it carries their
@@ -33,7 +35,7 @@ func (h *Host) Describe(ctx context.Context) (poolregistry.Registration, error) 
 		return poolregistry.Registration{}, err
 	}
 	return poolregistry.Registration{
-		NodeID: h.cfg.NodeID, Pools: h.statuses(),
+		NodeID: h.cfg.NodeID, Pools: h.statuses(), Schedule: h.schedule.get(),
 		Capabilities: poolregistry.Capabilities{GPUs: h.contractGPUs(), CPUCores: runtime.NumCPU(), RAMTotalBytes: ramTotal()},
 	}, nil
 }
@@ -48,7 +50,7 @@ func (h *Host) Snapshot(ctx context.Context) (poolregistry.Beat, error) {
 	if err := h.look(hurry); err != nil && ctx.Err() != nil {
 		return poolregistry.Beat{}, err
 	}
-	b := poolregistry.Beat{NodeID: h.cfg.NodeID, Pools: h.statuses(), GPUs: h.contractGPUs()}
+	b := poolregistry.Beat{NodeID: h.cfg.NodeID, Pools: h.statuses(), GPUs: h.contractGPUs(), Schedule: h.schedule.get()}
 	h.mu.Lock()
 	b.Events, h.events = h.events, nil
 	h.mu.Unlock()
@@ -56,18 +58,19 @@ func (h *Host) Snapshot(ctx context.Context) (poolregistry.Beat, error) {
 }
 
 // Reply takes the scheduler's answer to a beat: how many requests it has running
-// in each pool. It does not block.
+// in each pool, for as long as the granted timeout, and what an operator wants of
+// the node: draining and drained drain all pools, anything else undoes that. It
+// does not block.
 func (h *Host) Reply(r poolregistry.BeatReply) {
+	var until time.Time
+	if r.TimeoutMS > 0 {
+		until = time.Now().Add(time.Duration(r.TimeoutMS) * time.Millisecond)
+	}
 	for p := range h.Pools() {
 		n := min(max(r.Active[p.id], 0), maxReplicas*maxSlots)
-		if p.active.Swap(int64(n)) == int64(n) {
-			continue
-		}
-		select {
-		case p.wake <- struct{}{}:
-		default: // the loop will read the newest number
-		}
+		p.note(func(m *mailbox) { m.active = &activeNews{n: n, until: until} })
 	}
+	h.schedule.set(r.Schedule, time.Duration(max(r.DrainMS, 0))*time.Millisecond)
 }
 
 func (h *Host) statuses() []poolregistry.Pool {
@@ -87,7 +90,7 @@ func (h *Host) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.gpus.Store(&s)
+	h.see(s)
 	return nil
 }
 
@@ -177,20 +180,43 @@ func (h *Host) queue(e poolregistry.Event) {
 }
 
 func (h *Host) moved(ctx context.Context, p *Pool, w *worker, f effMoved) {
-	e := Event{Kind: "transition", Pool: p.id, From: f.from, To: f.to, Took: f.took}
+	e := Event{Kind: "transition", Pool: p.id, From: f.from, To: f.to, Detail: f.why, Took: f.took}
 	pid := 0
 	if w != nil {
 		e.Worker = w.id
 		if w.proc != nil {
-			pid = w.proc.pid()
+			pid = w.proc.PID()
 		}
 	}
-	if f.to == ready {
-		h.stats.startTook(p.cfg.Engine, f.took)
+	if f.to == ready && f.why == "ready" {
+		h.stats.startTook(p.config().Engine, f.took)
 	}
 	h.cfg.Logger.InfoContext(ctx, "worker",
 		slog.String("pool", string(p.id)), slog.String("worker", string(e.Worker)), slog.Int("pid", pid),
-		slog.String("from", f.from), slog.String("to", f.to), slog.Int64("took_ms", f.took.Milliseconds()))
+		slog.String("from", f.from), slog.String("why", f.why), slog.String("to", f.to), slog.Int64("took_ms", f.took.Milliseconds()),
+		slog.String("devices", p.config().Devices))
+	h.report(e)
+}
+
+func (h *Host) drained(ctx context.Context, p *Pool, f effDrained) {
+	o := f.outcome
+	h.stats.drained(o)
+	h.cfg.Logger.InfoContext(ctx, "drain", slog.String("pool", string(p.id)), slog.Bool("forced", o.Forced),
+		slog.Int("active_left", o.ActiveLeft), slog.Int64("took_ms", o.Duration.Milliseconds()))
+	e := Event{Kind: "drain", Pool: p.id, Took: o.Duration}
+	if o.Forced {
+		e.Detail = "forced"
+	}
+	h.report(e)
+}
+
+func (h *Host) reloaded(ctx context.Context, p *Pool, f effReloaded) {
+	e := Event{Kind: "reload", Pool: p.id, Took: f.took}
+	if f.fail != nil {
+		e.Detail, e.Class = string(f.fail.errorCode()), f.fail.class
+	}
+	h.stats.reloaded(e.Detail)
+	h.cfg.Logger.InfoContext(ctx, "reload", slog.String("pool", string(p.id)), slog.String("error", e.Detail), slog.Int64("took_ms", f.took.Milliseconds()))
 	h.report(e)
 }
 

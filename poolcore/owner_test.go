@@ -44,8 +44,8 @@ func TestInterruptLeavesNothing(t *testing.T) {
 	if pids := processes("owned-"); len(pids) > 0 {
 		t.Errorf("processes are left: %v", pids)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		t.Errorf("files are left: %v, %v", entries, err)
+	if names := leftFiles(dir); len(names) > 0 {
+		t.Errorf("files are left: %v", names)
 	}
 }
 
@@ -69,7 +69,7 @@ func TestKilledOwnerTakesTheSimulatorAlong(t *testing.T) {
 	if err := again.Wait(); err != nil {
 		t.Errorf("the second owner ended with %v", err)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		t.Errorf("files are left: %v, %v", entries, err)
+	if names := leftFiles(dir); len(names) > 0 {
+		t.Errorf("files are left: %v", names)
 	}
 }

@@ -2,11 +2,11 @@ package poolcore
 
 import (
 	"context"
-	"fmt"
-	"iter"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,38 +21,52 @@ type Pool struct {
 	host *Host
 	crew crew
 
-	inbox  chan message
-	wake   chan struct{} // active changed
-	done   chan struct{} // the loop ended
-	active atomic.Int64
-	view   atomic.Pointer[view]
+	inbox   chan message
+	wake    chan struct{} // there is news
+	done    chan struct{} // the loop ended
+	mailbox mailbox
+	view    atomic.Pointer[view]
 
 	// The rest belongs to the loop's goroutine.
-	cfg     PoolConfig
-	kind    engine.Kind
-	state   poolState
-	start   time.Time
-	workers map[int]*worker // by place: the newest that was spawned
-	slots   chan struct{}   // bounds spawns and probes under way
-	waiting map[uint64]waiter
+	state    poolState
+	start    time.Time
+	editions map[int]edition
+	edition  int // the newest
+	workers  map[uint64]*worker
+	found    []adopted     // of the evStart under way
+	slots    chan struct{} // bounds spawns, probes and proofs under way
+	waiting  map[uint64]waiter
+	purges   map[uint64]purgeWork
+	after    []event         // to be stepped once the present effects are carried out
+	inOrder  chan struct{}   // closed when the newest file effect is done; nil: none
+	helpers  *sync.WaitGroup // of file effects, proofs and purges
 }
 
-// executors is how many spawns and probes of one pool may run at once.
+// executors is how many effects of one pool run at once.
 const executors = 8
+
+// edition is a configuration that decide knows by its number.
+type edition struct {
+	cfg  PoolConfig
+	kind engine.Kind
+}
 
 // message is what reaches a pool's loop.
 type message struct {
 	ev     event
-	worker *worker    // evSpawned
-	cfg    PoolConfig // evStart
-	kind   engine.Kind
+	worker *worker // evSpawned
+	ed     edition // evStart, evReload, evBind
+	to     edition // evStart with a reload to resume
+	found  []adopted
+	purge  purgeWork
 	wait   waiter
 }
 
-// waiter is told how a request ended. accepted is only for starts.
+// waiter is told how a request ended. accepted, of capacity 1, is for operations
+// only. done must not block; false: nobody wants the answer any more.
 type waiter struct {
-	accepted chan acceptance // capacity 1
-	done     func(error)
+	accepted chan acceptance
+	done     func(reply) bool
 }
 
 type acceptance struct {
@@ -60,82 +74,82 @@ type acceptance struct {
 	finished bool
 }
 
+// reply is the answer to a request.
+type reply struct {
+	err     error
+	worker  *worker // evAcquire
+	gen     uint64
+	shown   Worker
+	drained DrainOutcome
+}
+
+// mailbox holds the newest news of each kind, so that a loop which is behind reads
+// what is true now; what was replaced before it was read is counted.
+type mailbox struct {
+	mu      sync.Mutex
+	active  *activeNews
+	device  *evDevice
+	trouble *failure
+	dropped uint64
+}
+
+type activeNews struct {
+	n     int
+	until time.Time // zero: for good
+}
+
 func newPool(h *Host, c crew, id poolregistry.PoolID) *Pool {
 	p := &Pool{
 		id: id, host: h, crew: c, inbox: make(chan message), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		state: poolState{phase: stopped, breaker: breaker{state: breakerClosed}}, workers: map[int]*worker{},
-		slots: make(chan struct{}, executors), waiting: map[uint64]waiter{},
+		state: poolState{phase: stopped, breaker: breaker{state: breakerClosed}}, workers: map[uint64]*worker{}, editions: map[int]edition{},
+		slots: make(chan struct{}, executors), waiting: map[uint64]waiter{}, purges: map[uint64]purgeWork{}, helpers: &sync.WaitGroup{},
 	}
 	p.publish()
 	return p
 }
 
-// ID returns the pool's id.
-func (p *Pool) ID() poolregistry.PoolID {
-	if p == nil {
-		return ""
-	}
-	return p.id
-}
-
-// Status returns the pool as the node contract shows it. It never waits.
-func (p *Pool) Status() poolregistry.Pool {
-	if p == nil {
-		return poolregistry.Pool{State: "failed", LastError: &poolregistry.PoolError{Code: string(PoolUnknown)}}
-	}
-	v := p.view.Load()
-	status := v.status
-	status.Workers = make([]poolregistry.Worker, len(v.workers))
-	for i := range v.workers {
-		status.Workers[i] = v.workers[i].Worker
-	}
-	status.ModelsAvailable = slices.Clone(v.status.ModelsAvailable)
-	status.ModelsLoaded = slices.Clone(v.status.ModelsLoaded)
-	if status.LastError != nil {
-		status.LastError = new(*status.LastError)
-	}
-	status.VRAMTotalBytes, status.VRAMFreeBytes = p.host.vram()
-	return status
-}
-
-// Workers yields the pool's workers with their credentials, sorted by id.
-func (p *Pool) Workers() iter.Seq[Worker] {
-	return func(yield func(Worker) bool) {
-		if p == nil {
-			return
-		}
-		for _, w := range p.view.Load().workers {
-			if !yield(w) {
-				return
-			}
-		}
-	}
-}
-
-// Stop ends all workers of the pool: SIGTERM, after grace (0: the pool's own)
-// SIGKILL. It returns when they are gone; when ctx ends first the stop goes on. A
-// stopped pool may be preloaded again. A process that survives SIGKILL is
-// WorkerStuck.
-func (p *Pool) Stop(ctx context.Context, grace time.Duration) error {
-	if p == nil {
-		return PoolUnknown
-	}
-	return p.stop(ctx, evStop{op: p.host.nextOp(), grace: grace})
-}
-
-func (p *Pool) stop(ctx context.Context, e evStop) error {
-	result := make(chan error, 1)
-	m := message{ev: e, wait: waiter{done: func(err error) { result <- err }}}
-	if err := p.send(ctx, m); err != nil {
-		return fmt.Errorf("stop pool: %w", err)
-	}
+// note puts news into the mailbox and wakes the loop.
+func (p *Pool) note(put func(*mailbox)) {
+	p.mailbox.mu.Lock()
+	put(&p.mailbox)
+	p.mailbox.mu.Unlock()
 	select {
-	case err := <-result:
-		return err
-	case <-p.done:
-		return HostStopped
-	case <-ctx.Done():
-		return fmt.Errorf("stop pool: %w", ctx.Err())
+	case p.wake <- struct{}{}:
+	default: // it will read the newest
+	}
+}
+
+// noteDevice keeps a restart that was not read yet.
+func (m *mailbox) noteDevice(e evDevice) {
+	if m.device != nil {
+		e.restart = e.restart || m.device.restart
+		m.dropped++
+	}
+	m.device = &e
+}
+
+func (p *Pool) readNews(ctx context.Context) {
+	p.mailbox.mu.Lock()
+	active, device, trouble := p.mailbox.active, p.mailbox.device, p.mailbox.trouble
+	dropped := p.mailbox.dropped
+	p.mailbox.active, p.mailbox.device, p.mailbox.trouble, p.mailbox.dropped = nil, nil, nil, 0
+	p.mailbox.mu.Unlock()
+	if dropped > 0 {
+		p.host.stats.dropped(int(dropped))
+	}
+	if active != nil {
+		e := evActive{n: active.n, until: never}
+		if !active.until.IsZero() {
+			e.until = max(active.until.Sub(p.start), 0)
+		}
+		p.step(ctx, e)
+	}
+	if device != nil {
+		device.jitter = jitter()
+		p.step(ctx, *device)
+	}
+	if trouble != nil {
+		p.step(ctx, evTrouble{fail: *trouble})
 	}
 }
 
@@ -154,6 +168,11 @@ func (p *Pool) send(ctx context.Context, m message) error {
 // post is send for the loop's own helpers; false: the loop has ended.
 func (p *Pool) post(m message) bool {
 	select {
+	case <-p.done:
+		return false
+	default:
+	}
+	select {
 	case p.inbox <- m:
 		return true
 	case <-p.done:
@@ -161,11 +180,12 @@ func (p *Pool) post(m message) bool {
 	}
 }
 
-// run is the single writer. It ends with ctx, which must not end before every
-// worker is gone or given up.
+// run is the single writer. It ends with ctx; unless the engines are left running
+// that must not be before every worker is gone or given up.
 func (p *Pool) run(ctx context.Context) {
+	defer p.helpers.Wait()
+	defer p.dismiss()
 	defer close(p.done)
-	p.start = time.Now()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -176,9 +196,18 @@ func (p *Pool) run(ctx context.Context) {
 		case m := <-p.inbox:
 			p.receive(ctx, m)
 		case <-p.wake:
-			p.step(ctx, evActive{n: int(p.active.Load())})
+			p.readNews(ctx)
 		case <-timer.C:
 			p.step(ctx, evTick{jitter: jitter()})
+		}
+	}
+}
+
+// dismiss tells everybody who still waits that nothing will come any more.
+func (p *Pool) dismiss() {
+	for _, w := range p.waiting {
+		if w.done != nil {
+			w.done(reply{err: HostStopped})
 		}
 	}
 }
@@ -197,127 +226,118 @@ func jitter() float64 { return 2*rand.Float64() - 1 }
 func (p *Pool) receive(ctx context.Context, m message) {
 	switch e := m.ev.(type) {
 	case evSpawned:
-		p.workers[e.at] = m.worker
+		p.workers[e.gen] = m.worker
 	case evStart:
 		if p.host.isEnding() {
 			m.wait.accepted <- acceptance{code: HostStopped}
 			return
 		}
-		e.same = p.cfg.same(m.cfg)
-		m.ev = e
 		p.waiting[e.op] = m.wait
-		if p.state.phase == stopped || p.state.phase == failed && p.state.halted() {
-			p.cfg, p.kind = m.cfg, m.kind
+		e.same = !p.state.bound && p.editions[p.state.edition].cfg.same(m.ed.cfg)
+		e.edition = p.remember(m.ed)
+		if e.resume != "" {
+			e.to = p.remember(m.to)
 		}
-	case evStop:
+		p.found = m.found
+		for _, a := range m.found {
+			n := e.edition
+			if e.resume != "" && a.cfg.same(m.to.cfg) {
+				n = e.to
+			}
+			e.found = append(e.found, found{at: a.at, edition: n})
+		}
+		m.ev = e
+	case evReload:
 		p.waiting[e.op] = m.wait
+		e.same = p.editions[p.state.edition].cfg.same(m.ed.cfg)
+		e.edition = p.remember(m.ed)
+		m.ev = e
+	case evBind:
+		p.waiting[e.op] = m.wait
+		e.edition = p.remember(m.ed)
+		m.ev = e
+	case evPurge:
+		p.waiting[e.op], p.purges[e.op] = m.wait, m.purge
+	default:
+		if op := opOf(e); op != 0 {
+			p.waiting[op] = m.wait
+		}
 	}
 	p.step(ctx, m.ev)
+}
+
+// opOf is the number of the requests that carry nothing beside it.
+func opOf(e event) uint64 {
+	switch e := e.(type) {
+	case evStop:
+		return e.op
+	case evDrain:
+		return e.op
+	case evUndrain:
+		return e.op
+	case evRestart:
+		return e.op
+	case evReset:
+		return e.op
+	case evAcquire:
+		return e.op
+	case evUnbind:
+		return e.op
+	}
+	return 0
+}
+
+func (p *Pool) remember(ed edition) int {
+	p.edition++
+	p.editions[p.edition] = ed
+	return p.edition
 }
 
 func (p *Pool) step(ctx context.Context, e event) {
 	before := p.state.phase
 	next, effects := decide(p.state, e, time.Since(p.start))
 	p.state = next
+	p.adopt(effects)
 	p.publish()
 	for _, f := range effects {
 		p.perform(ctx, f)
 	}
+	p.forget()
 	if next.phase != before {
 		p.host.cfg.Logger.InfoContext(ctx, "pool", slog.String("pool", string(p.id)), slog.String("from", before), slog.String("to", next.phase))
 	}
-}
-
-// perform carries one effect out; what takes time runs beside the loop and comes
-// back as a message.
-func (p *Pool) perform(ctx context.Context, f effect) {
-	switch f := f.(type) {
-	case effSpawn:
-		go p.spawn(ctx, p.cfg, p.kind, f)
-	case effProbe:
-		go p.probe(ctx, p.workers[f.at], f)
-	case effKill:
-		go p.kill(p.workers[f.at], f)
-	case effAccept:
-		p.accept(f)
-	case effDone:
-		p.answer(f)
-	case effFailed:
-		p.host.failed(ctx, p, p.worker(f.at, f.gen), f)
-	case effMoved:
-		p.host.moved(ctx, p, p.worker(f.at, f.gen), f)
-	case effNudge:
-		p.host.nudge()
+	for len(p.after) > 0 {
+		e := p.after[0]
+		p.after = p.after[1:]
+		p.step(ctx, e)
 	}
 }
 
-// worker returns the process of an attempt, or nil if there was none.
-func (p *Pool) worker(at int, gen uint64) *worker {
-	if w := p.workers[at]; w != nil && w.gen == gen {
-		return w
+// forget drops editions and workers that the state does not name any more.
+func (p *Pool) forget() {
+	s := &p.state
+	for n := range p.editions {
+		if n != s.edition && !(s.reload.on && n == s.reload.to) && !slices.ContainsFunc(s.places, func(pl place) bool { return pl.edition == n }) {
+			delete(p.editions, n)
+		}
 	}
-	return nil
-}
-
-func (p *Pool) spawn(ctx context.Context, c PoolConfig, k engine.Kind, f effSpawn) {
-	p.slots <- struct{}{}
-	w, fail := p.crew.spawn(ctx, c, k, f.at, f.gen)
-	<-p.slots
-	if fail != nil {
-		p.post(message{ev: evSpawnFailed{at: f.at, gen: f.gen, fail: *fail, jitter: jitter()}})
-		return
-	}
-	if !p.post(message{ev: evSpawned(f), worker: w}) {
-		p.crew.stop(w, 0) // the loop gave up waiting for us
-		p.crew.wait(w)
-		return
-	}
-	why := p.crew.wait(w)
-	p.post(message{ev: evExited{at: f.at, gen: f.gen, fail: why, jitter: jitter()}})
-}
-
-func (p *Pool) probe(ctx context.Context, w *worker, f effProbe) {
-	p.slots <- struct{}{}
-	defer func() { <-p.slots }()
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
-	defer cancel()
-	began := time.Now()
-	answer := p.crew.probe(ctx, w)
-	served := w.served.Load()
-	if answer.ready && !answer.foreign {
-		w.served.Store(true)
-	}
-	p.host.stats.probed(served, answer, time.Since(began))
-	p.post(message{ev: evProbed{at: f.at, gen: f.gen, probe: answer, jitter: jitter()}})
-}
-
-func (p *Pool) kill(w *worker, f effKill) {
-	if !p.crew.stop(w, f.grace) {
-		p.post(message{ev: evStuck{at: f.at, gen: f.gen}})
+	for gen := range p.workers {
+		if !slices.ContainsFunc(s.places, func(pl place) bool { return pl.gen == gen }) {
+			delete(p.workers, gen)
+		}
 	}
 }
 
-// accept answers a start for the first time.
-func (p *Pool) accept(f effAccept) {
-	w := p.waiting[f.op]
-	if f.code != "" || f.done {
-		delete(p.waiting, f.op)
-	}
-	if w.accepted != nil {
-		w.accepted <- acceptance{code: f.code, finished: f.done}
-	}
-}
+// config is what the pool runs, outside a reload.
+func (p *Pool) config() PoolConfig { return p.editions[p.state.edition].cfg }
 
-// answer tells a waiter how its request ended.
-func (p *Pool) answer(f effDone) {
-	w := p.waiting[f.op]
-	delete(p.waiting, f.op)
-	if w.done == nil {
-		return
+// errorOf is the failure that stands for an error of a helper.
+func errorOf(err error, c Code) *failure {
+	if err == nil {
+		return nil
 	}
-	if f.fail == nil {
-		w.done(nil)
-		return
+	if own, ok := errors.AsType[Code](err); ok {
+		c = own
 	}
-	w.done(f.fail.asError())
+	return &failure{code: c, err: err, exitCode: -1, message: "a file of the pool could not be written or removed"}
 }

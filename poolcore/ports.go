@@ -50,6 +50,20 @@ func (p *ports) take(want uint16, now time.Time) (uint16, error) {
 	return 0, fmt.Errorf("no port of the range is free: %w", PortUnavailable)
 }
 
+// free reports whether take would give that port now.
+func (p *ports) free(port uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.taken[port] && !p.inUse(netip.AddrPortFrom(p.addr, port))
+}
+
+// keep reserves a port that a worker of an earlier run holds.
+func (p *ports) keep(port uint16) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken[port] = true
+}
+
 // give ends a reservation.
 func (p *ports) give(port uint16, now time.Time) {
 	p.mu.Lock()

@@ -1,45 +1,56 @@
 package poolcore
 
-// setBusy spreads the scheduler's count, which is one number per pool: it tells
-// which worker is busy only where there is one.
+import "slices"
+
+// settle brings forward what several events together make possible, derives the
+// pool's phase from its places and answers who waits for it.
+func (d *decision) settle() {
+	d.sweep()
+	d.stepDrain()
+	d.stepReload()
+	d.sweep()
+	d.setBusy()
+	d.stepPurge()
+	d.setPhase()
+	d.stepPurge()
+}
+
+// setBusy tells which workers have work: by the slots taken here, by the engine's
+// own report, and, where one worker serves, by the scheduler's count, which is one
+// number per pool.
 func (d *decision) setBusy() {
-	only := -1
-	for i := range d.s.places {
-		if d.s.places[i].serving() {
-			if only >= 0 {
-				only = -1
-				break
-			}
-			only = i
-		}
-	}
+	only := d.s.serving() == 1 && d.s.work.known() > 0
 	for i := range d.s.places {
 		p := &d.s.places[i]
-		switch {
-		case p.status == ready && i == only && d.s.active > 0:
+		if !p.serving() {
+			continue
+		}
+		p.status = ready
+		if only || p.used() > 0 {
 			p.status = busy
-		case p.status == busy && (i != only || d.s.active == 0):
-			p.status = ready
 		}
 	}
 }
 
-// settle derives the pool's phase from its places and answers who waits for it.
-func (d *decision) settle() {
-	var serving, coming, left int
-	surviving := false
+func (d *decision) setPhase() {
+	var serving, coming, left, all int
+	surviving, sound := false, true
 	for i := range d.s.places {
 		p := &d.s.places[i]
-		switch {
-		case p.serving():
-			serving++
-		case p.status == starting || p.status == spawning:
-			coming++
-		case p.status == stuck:
-			surviving = true
-		}
 		if !p.over() {
 			left++
+		}
+		switch {
+		case p.status == stuck:
+			surviving = true
+		case p.serving():
+			serving++
+			sound = sound && p.misses < missesToFail
+		case p.coming() || p.again:
+			coming++
+		}
+		if !p.gone {
+			all++
 		}
 	}
 	if d.s.phase == stopping || d.s.phase == stopped {
@@ -49,7 +60,17 @@ func (d *decision) settle() {
 		return
 	}
 	switch {
-	case serving > 0 && serving == len(d.s.places):
+	case d.s.staging:
+		d.s.phase = staging
+	case d.s.drain.on && !d.s.drain.over:
+		d.s.phase = draining
+	case d.s.drain.on && d.s.drain.sick:
+		d.s.phase = failed
+	case d.s.drain.on:
+		d.s.phase = drained
+	case d.s.reload.on:
+		d.s.phase = reloading
+	case serving > 0 && serving == all && sound:
 		d.s.phase = ready
 	case serving > 0:
 		d.s.phase = degraded
@@ -59,31 +80,39 @@ func (d *decision) settle() {
 		d.s.phase = failed
 	}
 	d.finishStart(serving, left)
+	if d.s.restart != 0 && serving == all {
+		d.restarted(nil)
+	}
 }
 
 // finishStop answers every stop once the last process is gone. A process that
 // cannot be ended is the answer, not a reason to wait for ever.
 func (d *decision) finishStop(surviving bool) {
-	d.s.phase = stopped
+	if r := &d.s.reload; r.on {
+		if r.phase != phaseAborting && r.phase != phaseClosing {
+			r.phase = phaseAborting
+			d.dropJournal()
+		}
+		return // until the journal is gone
+	}
+	d.s.phase, d.s.bound = stopped, false
 	var fail *failure
 	if surviving {
 		d.s.phase = failed
 		fail = &failure{code: WorkerStuck, message: "a process survives SIGKILL"}
 	}
 	for _, op := range d.s.stops {
-		d.emit(effDone{op: op, fail: fail})
+		d.done(op, fail)
 	}
 	d.s.stops = nil
-	if d.s.op != 0 {
-		d.emit(effDone{op: d.s.op, fail: d.s.opFail})
-		d.s.op, d.s.opFail = 0, nil
-	}
+	d.done(d.s.op, d.s.opFail)
+	d.s.op, d.s.opFail = 0, nil
 }
 
 // finishStart answers a preload: with success once all workers are ready, with its
 // failure once nothing of it is left.
 func (d *decision) finishStart(serving, left int) {
-	if d.s.op == 0 {
+	if d.s.op == 0 || d.s.staging {
 		return
 	}
 	switch {
@@ -91,11 +120,62 @@ func (d *decision) finishStart(serving, left int) {
 		if left > 0 {
 			return
 		}
-	case serving < len(d.s.places):
+	case serving < d.s.rules.replicas:
 		return
 	default:
 		d.s.keep = true
 	}
-	d.emit(effDone{op: d.s.op, fail: d.s.opFail})
+	d.done(d.s.op, d.s.opFail)
 	d.s.op, d.s.opFail = 0, nil
+}
+
+// purge removes what a pool leaves on disk, once its engines are gone.
+type purge struct {
+	on      bool
+	op      uint64
+	engine  bool
+	running bool
+}
+
+func (d *decision) purgeAsked(e evPurge) {
+	if d.s.engaged() {
+		d.emit(effAccept{op: e.op, code: PoolBusy})
+		return
+	}
+	d.emit(effAccept{op: e.op})
+	d.s.purge = purge{on: true, op: e.op, engine: e.engine}
+	if e.engine && e.within > 0 && d.s.phase != stopped {
+		d.beginDrain(e.within)
+		d.s.drain.asked = true
+	}
+}
+
+func (d *decision) stepPurge() {
+	r := &d.s.purge
+	if !r.on || r.running || r.engine && d.s.drain.on && !d.s.drain.over {
+		return
+	}
+	switch {
+	case !r.engine || d.s.phase == stopped:
+		r.running = true
+		d.emit(effPurge{op: r.op})
+	case d.s.phase == stopping:
+	case !d.s.keep && d.s.phase == failed && d.survivor():
+		d.done(r.op, &failure{code: WorkerStuck})
+		d.s.purge = purge{}
+	default:
+		d.halt(d.s.rules.stopGrace)
+	}
+}
+
+// survivor reports whether a process of the pool could not be ended so far.
+func (d *decision) survivor() bool {
+	return slices.ContainsFunc(d.s.places, func(p place) bool { return p.alive })
+}
+
+func (d *decision) purged(e evPurged) {
+	if d.s.purge.on && d.s.purge.op == e.op {
+		d.done(e.op, e.fail)
+		d.s.purge = purge{}
+	}
 }

@@ -3,8 +3,6 @@ package poolcore
 import (
 	"slices"
 	"time"
-
-	"github.com/llorch/llorch/poolcore/engine"
 )
 
 // States of a worker. A place without one is idle.
@@ -14,59 +12,102 @@ const (
 	starting = "starting"
 	ready    = "ready"
 	busy     = "busy"
+	draining = "draining"
 	stopping = "stopping"
 	stopped  = "stopped"
 	failed   = "failed"
 	stuck    = "stuck"
 )
 
-// Phases of a pool, beside starting, ready, stopping, stopped and failed.
-const degraded = "degraded"
+// Phases of a pool, beside starting, ready, draining, stopping, stopped and failed.
+const (
+	staging   = "staging"
+	degraded  = "degraded"
+	drained   = "drained"
+	reloading = "reloading"
+)
 
 // never is a due time that does not come.
 const never = time.Duration(-1)
 
 // rules are what a pool's configuration means for decisions.
 type rules struct {
-	replicas    int
-	slots       int // per worker
-	startAtMost time.Duration
-	stopGrace   time.Duration
-	timing      Timing
+	replicas       int
+	slots          int // per worker
+	startAtMost    time.Duration
+	stopGrace      time.Duration
+	announce       bool // a worker is ready when its handoff file is written
+	stopAfterDrain bool
+	timing         Timing
 }
 
 // poolState is all that decide knows. Instants are durations on the loop's
-// monotonic clock.
+// monotonic clock. Configurations are editions: numbers whose meaning the loop
+// keeps.
 type poolState struct {
 	rules    rules
+	edition  int // what places are started with, outside a reload
 	phase    string
 	keep     bool   // failures are retried
+	bound    bool   // places come and go by handoff files
 	op       uint64 // preload that waits for its end; 0: none
 	opFail   *failure
+	staging  bool     // the preload's configuration is being proved
 	stops    []uint64 // stop requests that wait for the last process
 	places   []place
 	breaker  breaker
-	active   int
+	work     workload
+	drain    drain
+	reload   reload
+	restart  uint64 // restart that waits for its end; 0: none
+	purge    purge
+	sick     bool // a device of the pool is unhealthy
 	restarts int
 	lastErr  *failure
 	nextGen  uint64
 }
 
-// place is one of the pool's places r0, r1, …
+// workload is the scheduler's count of requests that run in the pool.
+type workload struct {
+	active int
+	until  time.Duration // the count is unknown from then on; never: for good
+	stale  bool          // it is unknown
+}
+
+// known is the count as far as it is known.
+func (w workload) known() int {
+	if w.stale {
+		return 0
+	}
+	return w.active
+}
+
+// place is one of the pool's places r0, r1, … While a reload starts a new worker
+// beside an old one, both are places with the same number.
 type place struct {
-	gen    uint64 // of the newest attempt
-	status string
+	at      int    // the number in r0, r1, …
+	edition int    // of the configuration that it runs or is to run
+	gen     uint64 // of the newest attempt
+	status  string
 	// pending: effSpawn of gen has no answer yet. alive: a process of gen exists
 	// (or, external, is bound). Never both.
 	pending, alive bool
+	adopted        bool // found alive, still to prove itself
+	announcing     bool // it proved itself, its handoff file is being written
+	again          bool // is started again once it is gone
+	gone           bool // the place ends with its worker
 
 	startedAt  time.Duration
 	readyAt    time.Duration
 	progressAt time.Duration
 	detail     string // the engine's last word for its state
 	slots      int
+	held       int  // slots taken with Acquire
+	reported   int  // slots in use by the engine's own report; −1: it does not tell
+	quiet      bool // it said that it is idle, or cannot say, since its drain began
 
 	probeAt     time.Duration // never while one is under way
+	asking      bool          // a probe is under way
 	misses      int           // failed probes in a row, when ready
 	missedSince time.Duration
 
@@ -83,17 +124,59 @@ func (p place) over() bool {
 	return !p.alive && !p.pending || p.status == stuck
 }
 
+// coming reports whether a worker is on its way to be ready.
+func (p place) coming() bool { return p.status == spawning || p.status == starting }
+
+// used is how many slots of the place are known to be in use.
+func (p place) used() int { return max(p.held, p.reported, 0) }
+
 // halted reports whether no worker will be started again by itself.
 func (s poolState) halted() bool {
 	return !s.keep || !slices.ContainsFunc(s.places, func(p place) bool { return p.alive || p.pending || p.dueAt != never })
 }
 
-// startCode is the code of a start that ended with class.
-func startCode(class string) Code {
-	if class == engine.ClassStartTimeout {
-		return WorkerStartTimeout
+// fresh reports whether another configuration may take the pool's place.
+func (s poolState) fresh() bool {
+	return s.phase == stopped || s.phase == failed && s.halted() && !s.drain.on && !s.bound
+}
+
+// engaged reports whether an operation is under way that excludes others.
+func (s poolState) engaged() bool {
+	return s.op != 0 || s.reload.on || s.restart != 0 || s.purge.on || s.phase == stopping
+}
+
+// serving counts the places that take requests.
+func (s poolState) serving() (n int) {
+	for i := range s.places {
+		if s.places[i].serving() {
+			n++
+		}
 	}
-	return WorkerStartFailed
+	return n
+}
+
+// held counts the slots taken with Acquire.
+func (s poolState) held() (n int) {
+	for i := range s.places {
+		n += s.places[i].held
+	}
+	return n
+}
+
+// rulesOf returns the rules of an edition.
+func (s poolState) rulesOf(edition int) rules {
+	if s.reload.on && edition == s.reload.to {
+		return s.reload.rules
+	}
+	return s.rules
+}
+
+// clone returns a state whose slices are not shared with s.
+func (s poolState) clone() poolState {
+	s.places = slices.Clone(s.places)
+	s.stops = slices.Clone(s.stops)
+	s.drain.ops = slices.Clone(s.drain.ops)
+	return s
 }
 
 // due returns the next instant at which decide must see an evTick, or never.
@@ -104,27 +187,57 @@ func (s poolState) due() time.Duration {
 			next = t
 		}
 	}
-	t := s.rules.timing
 	for i := range s.places {
-		p := &s.places[i]
-		switch p.status {
-		case starting:
-			add(p.probeAt)
-			add(p.progressAt + t.Stall)
-			add(p.startedAt + s.rules.startAtMost)
-		case ready, busy:
-			add(p.probeAt)
-			if p.failures > 0 || p.configErrors > 0 {
-				add(p.readyAt + t.RestartReset)
-			}
-			if s.breaker.strikes > 0 && p.readyAt >= s.breaker.struckAt {
-				add(p.readyAt + t.BreakerClose)
-			}
-		case failed:
-			if !p.alive && p.dueAt != never && s.keep {
-				add(s.breaker.gate(p.dueAt))
-			}
-		}
+		s.placeDue(&s.places[i], add)
+	}
+	if !s.work.stale && s.work.active > 0 {
+		add(s.work.until)
+	}
+	if s.drain.on && !s.drain.over && !s.drain.ending {
+		add(s.drain.by)
+	}
+	if s.reload.on && !s.reload.waiting && s.phase != stopping && (s.reload.phase == phaseHandover || s.reload.phase == phaseDraining) {
+		add(s.reload.by)
 	}
 	return next
+}
+
+func (s poolState) placeDue(p *place, add func(time.Duration)) {
+	t := s.rules.timing
+	switch p.status {
+	case starting:
+		add(p.probeAt)
+		if !p.announcing {
+			add(p.progressAt + t.Stall)
+			add(p.startedAt + s.startLimit(p))
+		}
+	case ready, busy:
+		add(p.probeAt)
+		if p.failures > 0 || p.configErrors > 0 {
+			add(p.readyAt + t.RestartReset)
+		}
+		if s.breaker.strikes > 0 && p.readyAt >= s.breaker.struckAt {
+			add(p.readyAt + t.BreakerClose)
+		}
+	case draining:
+		add(p.probeAt)
+	case failed:
+		if !p.alive && p.dueAt != never && s.restartable() {
+			add(s.breaker.gate(p.dueAt))
+		}
+	}
+}
+
+// startLimit is how long a start may take in all.
+func (s poolState) startLimit(p *place) time.Duration {
+	if p.adopted {
+		return adoptionProof
+	}
+	return s.rulesOf(p.edition).startAtMost
+}
+
+// restartable reports whether supervision may start workers now.
+func (s poolState) restartable() bool {
+	return s.keep && !s.drain.on && s.phase != stopping && s.phase != stopped &&
+		!(s.reload.on && (s.reload.phase == phaseDraining || s.reload.phase == phaseSwitching || s.reload.phase == phaseProving))
 }

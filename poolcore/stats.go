@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/llorch/llorch/gpuinfo"
@@ -20,8 +21,14 @@ type Stats struct {
 	HealthChecks    map[string]uint64 // ready workers: ok, failed, foreign
 	HealthSeconds   Histogram
 	StartSeconds    map[string]Histogram // by engine
+	Drains          uint64               // that came to their end
+	DrainSeconds    Histogram
+	Reloads         uint64            // that ended well
+	ReloadFailures  map[string]uint64 // by code
+	FetchedBytes    uint64            // of models, that came over the network
 	DroppedEvents   uint64
-	Devices         []gpuinfo.Device // as of the last Snapshot or Describe
+	ReservedBytes   map[string]uint64 // by device's UUID: promised to workers
+	Devices         []gpuinfo.Device  // as of the last Snapshot or Describe
 }
 
 // PoolStats are the numbers of one pool.
@@ -56,14 +63,28 @@ func (h *Host) Stats() Stats {
 			s.Workers[string(w.Status)]++
 		}
 	}
+	if l, ok := h.runningCrew().(ledgered); ok {
+		s.ReservedBytes = l.reserved()
+	}
 	if g := h.gpus.Load(); g != nil {
 		s.Devices = g.Devices
 	}
 	return s
 }
 
+// ledgered is a crew that knows what it promised of each device's memory.
+type ledgered interface{ reserved() map[string]uint64 }
+
+func (h *Host) runningCrew() crew {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.crew
+}
+
 // counters are written by loops and their helpers.
 type counters struct {
+	fetched atomic.Uint64
+
 	mu sync.Mutex
 	s  Stats
 }
@@ -71,7 +92,7 @@ type counters struct {
 func newCounters() *counters {
 	return &counters{s: Stats{
 		PreloadFailures: map[string]uint64{}, HealthChecks: map[string]uint64{}, StartSeconds: map[string]Histogram{},
-		HealthSeconds: newHistogram(),
+		HealthSeconds: newHistogram(), DrainSeconds: newHistogram(), ReloadFailures: map[string]uint64{},
 	}}
 }
 
@@ -105,8 +126,10 @@ func (c *counters) copy() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.s
+	s.FetchedBytes = c.fetched.Load()
 	s.PreloadFailures, s.HealthChecks = maps.Clone(s.PreloadFailures), maps.Clone(s.HealthChecks)
-	s.HealthSeconds = s.HealthSeconds.clone()
+	s.ReloadFailures = maps.Clone(s.ReloadFailures)
+	s.HealthSeconds, s.DrainSeconds = s.HealthSeconds.clone(), s.DrainSeconds.clone()
 	s.StartSeconds = map[string]Histogram{}
 	for k, v := range c.s.StartSeconds {
 		s.StartSeconds[k] = v.clone()
@@ -141,6 +164,24 @@ func (c *counters) startTook(engine string, d time.Duration) {
 		h = newHistogram()
 	}
 	c.s.StartSeconds[engine] = h.add(d)
+}
+
+func (c *counters) drained(o DrainOutcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.s.Drains++
+	c.s.DrainSeconds = c.s.DrainSeconds.add(o.Duration)
+}
+
+// reloaded counts the end of a reload; "" is success.
+func (c *counters) reloaded(code string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if code == "" {
+		c.s.Reloads++
+		return
+	}
+	c.s.ReloadFailures[code]++
 }
 
 func (c *counters) preloaded(err error) {

@@ -30,7 +30,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -82,13 +81,12 @@ type Catalog struct {
 	unlock func() error
 
 	models  atomic.Pointer[[]Model] // the index; sorted by id, never written again
-	writing sync.Mutex              // of whoever replaces the index and moves directories
+	writing sync.Mutex              // of whoever replaces the index or moves directories; taken before mu
 	work    sync.WaitGroup          // fetches
 
 	mu      sync.Mutex
 	closed  bool
-	using   map[string]int    // by id: releases that are due
-	leaving map[string]bool   // by id: being removed or replaced
+	using   map[string]int    // by id: releases that are due; grows under writing only
 	shapes  map[string]Shape  // by id and digest; no more than entries
 	fetches map[string]*Fetch // by id: those under way
 }
@@ -104,19 +102,14 @@ func Open(ctx context.Context, cfg Config) (*Catalog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find catalogue: %w", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, writeError("make catalogue", err)
-	}
 	if cfg.FreeSpace == nil {
 		cfg.FreeSpace = freeSpace
 	}
-	log := cfg.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Catalog{
-		cfg: cfg, log: log, dir: dir, using: map[string]int{}, leaving: map[string]bool{},
-		shapes: map[string]Shape{}, fetches: map[string]*Fetch{},
+		cfg: cfg, log: cfg.Logger, dir: dir, using: map[string]int{}, shapes: map[string]Shape{}, fetches: map[string]*Fetch{},
 	}
 	c.models.Store(new([]Model))
 	if err := c.open(ctx); err != nil {
@@ -125,11 +118,15 @@ func Open(ctx context.Context, cfg Config) (*Catalog, error) {
 	return c, nil
 }
 
-func (c *Catalog) open(ctx context.Context) (err error) {
-	if c.root, err = os.OpenRoot(c.dir); err != nil {
-		return fmt.Errorf("open catalogue: %w", err)
+func (c *Catalog) open(ctx context.Context) error {
+	err := os.MkdirAll(c.dir, 0o700)
+	if err == nil {
+		c.root, err = os.OpenRoot(c.dir)
 	}
-	if c.tree, err = inputvalidation.OpenTree(c.dir, inputvalidation.TreeConfig{}); err != nil {
+	if err == nil {
+		c.tree, err = inputvalidation.OpenTree(c.dir, inputvalidation.TreeConfig{})
+	}
+	if err != nil {
 		return fmt.Errorf("open catalogue: %w", err)
 	}
 	if c.unlock, err = lockFileIn(c.root); err != nil {
@@ -150,8 +147,8 @@ func (c *Catalog) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close ends the fetches, keeping what they have, and gives the directory back.
-// Closing again does nothing.
+// Close ends the fetches, keeping what they have, waits for whoever writes the
+// index just then, and gives the directory back. Closing again does nothing.
 func (c *Catalog) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -165,15 +162,17 @@ func (c *Catalog) Close() error {
 		f.cancel()
 	}
 	c.work.Wait()
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	var errs []error
-	if c.unlock != nil {
-		errs = append(errs, c.unlock())
-	}
 	if c.tree != nil {
 		errs = append(errs, c.tree.Close())
 	}
 	if c.root != nil {
 		errs = append(errs, c.root.Close())
+	}
+	if c.unlock != nil { // last: nothing is written any more
+		errs = append(errs, c.unlock())
 	}
 	return errors.Join(errs...)
 }
@@ -190,8 +189,8 @@ func (c *Catalog) List() []Model {
 // Get returns the entry with that id.
 func (c *Catalog) Get(id string) (Model, bool) {
 	models := *c.models.Load()
-	i := indexOf(models, id)
-	if i < 0 {
+	i, ok := search(models, id)
+	if !ok {
 		return Model{}, false
 	}
 	return models[i].clone(), true
@@ -216,21 +215,6 @@ func (c *Catalog) Locate(ref string) (Located, error) {
 	return Located{Model: m, Path: at, Shape: c.shapeOf(&m)}, nil
 }
 
-// hasDigest reports whether the file that the model's reference names, or the
-// model as a whole, has that SHA-256.
-func (m *Model) hasDigest(sum string) bool {
-	if m.Digest == digestWord+sum {
-		return true
-	}
-	entry := m.entryFile()
-	for _, f := range m.Files {
-		if (f.Path == entry || len(m.Files) == 1) && f.SHA256 == sum {
-			return true
-		}
-	}
-	return false
-}
-
 // shapeOf reads a model's shape once.
 func (c *Catalog) shapeOf(m *Model) Shape {
 	key := m.ID + "#" + m.Digest
@@ -240,12 +224,8 @@ func (c *Catalog) shapeOf(m *Model) Shape {
 	if ok || m.Verification == Fail {
 		return s
 	}
-	in, err := c.tree.Sub(relPath(m.dir()), false)
+	s, _, err := c.inspect(m.dir(), m)
 	if err != nil {
-		return Shape{}
-	}
-	defer in.Close()
-	if s, _, err = inspect(in, m); err != nil {
 		return Shape{TensorBytes: m.SizeBytes}
 	}
 	c.mu.Lock()
@@ -255,29 +235,6 @@ func (c *Catalog) shapeOf(m *Model) Shape {
 	}
 	c.shapes[key] = s
 	return s
-}
-
-// relPath is for paths that this package made of checked parts.
-func relPath(p string) inputvalidation.RelPath {
-	r, err := inputvalidation.ParseRelPath("path", p)
-	if err != nil {
-		panic("catalog: internal error: a path of its own is refused: " + err.Error())
-	}
-	return r
-}
-
-// names lists a directory below the catalogue, at most maxModels entries.
-func (c *Catalog) names(dir string) ([]string, error) {
-	d, err := c.root.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("list catalogue: %w", err)
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(2 * maxModels)
-	if err != nil && len(names) == 0 && !isEOF(err) {
-		return nil, fmt.Errorf("list catalogue: %w", err)
-	}
-	return names, nil
 }
 
 // clear removes what a crash left in partial/.
@@ -291,16 +248,4 @@ func (c *Catalog) clear(prefixes ...string) {
 	if err != nil {
 		c.log.Warn("clear partial files", "error", err)
 	}
-}
-
-// makeDir makes one directory of the layout; what else stands there is refused.
-func (c *Catalog) makeDir(name string) error {
-	sub, err := c.tree.Sub(relPath(name), true)
-	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return fmt.Errorf("make directory of the catalogue: %w", err)
-		}
-		return c.full(fmt.Errorf("make directory of the catalogue: %w", err))
-	}
-	return sub.Close()
 }

@@ -1,12 +1,14 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"sync"
 
 	"github.com/llorch/llorch/inputvalidation"
@@ -77,20 +79,16 @@ func (f *Fetch) set(p fetch.Progress) {
 	f.progress = p
 }
 
-// phase keeps the counters.
-func (f *Fetch) phase(name string) {
+// phase reports what is done after the download. The counters stay, so that they
+// never fall; human "" keeps the line.
+func (f *Fetch) phase(name, human string) {
 	p := f.Progress()
-	p.Phase, p.Rate, p.ETAMS = name, 0, 0
+	p.Phase, p.Rate, p.ETAMS, p.Human = name, 0, 0, cmp.Or(human, p.Human)
 	f.set(p)
 }
 
-// verified reports the last look at what was downloaded. The counters stay, so that
-// they never fall.
 func (f *Fetch) verified(done, total int64) {
-	p := f.Progress()
-	p.Phase, p.Rate, p.ETAMS = fetch.PhaseVerifying, 0, -1
-	p.Human = fmt.Sprintf("%d %% verified", 100*done/max(total, 1))
-	f.set(p)
+	f.phase(fetch.PhaseVerifying, fmt.Sprintf("%d %% verified", 100*done/max(total, 1)))
 }
 
 // Ensure makes sure that the model of ref is there. What is there, verified and
@@ -102,6 +100,7 @@ func (c *Catalog) Ensure(ctx context.Context, ref string, o EnsureOptions) (*Fet
 	if err != nil {
 		return nil, err
 	}
+	before, _ := c.Get(id)
 	if at, err := c.Ready(ctx, ref); err == nil && (o.SHA256 == "" || at.hasDigest(o.SHA256)) {
 		return finished(at.Model), nil
 	} else if errors.Is(err, ModelRetired) || ctx.Err() != nil {
@@ -116,16 +115,17 @@ func (c *Catalog) Ensure(ctx context.Context, ref string, o EnsureOptions) (*Fet
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return nil, refuse(Closed, "")
-	}
 	if f, ok := c.fetches[id]; ok && f.pin == d.pin {
 		return f, nil
 	} else if ok {
 		return nil, refuse(ModelInUse, "a fetch that expects another digest is under way")
 	}
-	if c.using[id] > 0 && !c.failed(id) {
-		return nil, refuse(ModelInUse, "%d workers or verifications use it", c.using[id])
+	now, _ := c.Get(id)
+	if now.AddedAt.After(before.AddedAt) && (d.pin == "" || now.hasDigest(d.pin)) {
+		return finished(now), nil // another fetch has just ended
+	}
+	if err := c.idleLocked(id); err != nil && (now.Verification != Fail || c.closed) {
+		return nil, err
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f := &Fetch{id: id, pin: d.pin, cancel: cancel, done: make(chan struct{})}
@@ -151,7 +151,7 @@ func (c *Catalog) run(ctx context.Context, f *Fetch, ref inputvalidation.ModelRe
 	if f.err != nil {
 		last = fetch.PhaseFailed
 	}
-	f.phase(last)
+	f.phase(last, "")
 	c.mu.Lock()
 	delete(c.fetches, f.id)
 	c.mu.Unlock()
@@ -169,62 +169,74 @@ func (c *Catalog) fetch(ctx context.Context, f *Fetch, ref inputvalidation.Model
 		return Model{}, err
 	}
 	sum := sha256.Sum256([]byte(f.id))
-	name := partialDir + "/" + fetchPrefix + hex.EncodeToString(sum[:16])
-	into, err := c.openPartial(name)
-	if err != nil {
+	dir := partialDir + "/" + fetchPrefix + hex.EncodeToString(sum[:16])
+	if err := c.makeDir(dir); err != nil {
 		return Model{}, err
 	}
-	m, err := c.bring(ctx, f, plan, name, into, d)
-	_ = into.Close() // a directory handle: nothing can be lost
+	m, err := c.bring(ctx, f, plan, dir, d)
 	f.mu.Lock()
 	discard := f.discard || err == nil || errors.Is(err, DigestMismatch)
 	f.mu.Unlock()
 	if discard {
-		if err := c.root.RemoveAll(name); err != nil {
-			c.log.Warn("remove partial download", "error", err)
-		}
+		c.drop(dir)
 	}
 	return m, err
 }
 
-// bring downloads into an open directory, which lies at name, and commits.
-func (c *Catalog) bring(ctx context.Context, f *Fetch, plan fetch.Plan, name string, into *os.Root, d draft) (Model, error) {
-	if err := c.checkRemaining(name, plan); err != nil {
+// bring downloads into dir, verifies what came where it lies, so that a cancelled
+// fetch loses nothing, and commits.
+func (c *Catalog) bring(ctx context.Context, f *Fetch, plan fetch.Plan, dir string, d draft) (Model, error) {
+	if err := c.checkRemaining(dir, plan); err != nil {
 		return Model{}, err
 	}
-	got, err := c.cfg.Sources.Download(ctx, plan, into, f.set)
-	if err != nil {
-		return Model{}, fetchError(err)
-	}
-	places := make([]place, len(got))
-	for i, g := range got {
-		places[i] = place{g.Part.String(), g.Path}
-	}
-	in, err := c.tree.Sub(relPath(name), false)
+	into, err := c.root.OpenRoot(dir)
 	if err != nil {
 		return Model{}, fmt.Errorf("open partial download: %w", err)
 	}
-	defer in.Close()
-	// Hashed where they lie, so that a cancelled fetch loses nothing.
-	files, err := c.hashAll(ctx, in, places, f.verified)
+	got, err := c.cfg.Sources.Download(ctx, plan, into, f.set)
+	_ = into.Close() // a directory handle: nothing can be lost
+	if err != nil {
+		return Model{}, fetchError(err)
+	}
+	meter := &meter{report: f.verified}
+	var parts []string
+	for _, g := range got {
+		parts, meter.total = append(parts, g.Part.String()), meter.total+g.Size
+	}
+	files, err := c.hashAll(ctx, dir, parts, meter)
 	if err != nil {
 		return Model{}, err
+	}
+	for i, g := range got {
+		files[i].Path = g.Path
 	}
 	if err := c.judge(&d, files); err != nil {
 		return Model{}, err
 	}
-	f.phase(fetch.PhaseCommitting)
-	st, err := c.stage()
-	if err != nil {
+	f.phase(fetch.PhaseCommitting, "")
+	return c.adopt(dir, got, d.model)
+}
+
+// adopt moves files that were downloaded to dir into a stage and commits. When the
+// model came into use meanwhile they stay where they are.
+func (c *Catalog) adopt(dir string, got []fetch.Got, m Model) (Model, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if err := c.replaceable(m.ID); err != nil {
 		return Model{}, err
 	}
-	defer st.drop()
-	for _, p := range places {
-		if err := st.adopt(name+"/"+p.at, p.path); err != nil {
+	stage := fresh(partialDir, putPrefix)
+	defer c.drop(stage)
+	for _, g := range got {
+		from, to := dir+"/"+g.Part.String(), stage+"/"+g.Path
+		if err := c.makeDir(path.Dir(to)); err != nil {
 			return Model{}, err
 		}
+		if err := errors.Join(c.sync(from), c.root.Rename(from, to)); err != nil {
+			return Model{}, c.writeError("move downloaded file", err)
+		}
 	}
-	return c.admit(st, d.model)
+	return c.commit(stage, m)
 }
 
 // follow takes what the plan says of the model: digests and source.
@@ -236,12 +248,7 @@ func (d *draft) follow(plan fetch.Plan, t Trust) error {
 			return fmt.Errorf("check file name: %w", err)
 		}
 		paths = append(paths, p.Path)
-		if p.SHA256 != "" {
-			d.sums[p.Path] = p.SHA256
-		}
-	}
-	if len(paths) > maxFiles {
-		return refuse(InvalidParams, "the model has %d files, at most %d", len(paths), maxFiles)
+		d.sums[p.Path] = p.SHA256
 	}
 	d.model.Source = Source{URL: plan.URL, Repo: plan.Repo, Revision: plan.Revision}
 	if len(plan.Files) == 1 {
@@ -251,35 +258,21 @@ func (d *draft) follow(plan fetch.Plan, t Trust) error {
 	return err
 }
 
-// openPartial opens the directory of one unfinished download.
-func (c *Catalog) openPartial(name string) (*os.Root, error) {
-	if err := c.makeDir(name); err != nil {
-		return nil, err
-	}
-	into, err := c.root.OpenRoot(name)
-	if err != nil {
-		return nil, fmt.Errorf("open partial download: %w", err)
-	}
-	return into, nil
-}
-
 // checkRemaining refuses a download that would fill the disk. What is in the
 // partial directory need not come again.
-func (c *Catalog) checkRemaining(name string, plan fetch.Plan) error {
+func (c *Catalog) checkRemaining(dir string, plan fetch.Plan) error {
+	there, err := c.entries(dir)
+	if err != nil {
+		return err
+	}
 	var need int64
 	for _, f := range plan.Files {
 		need += max(f.Size, 0)
 	}
-	names, err := c.names(name)
-	if err != nil {
-		return err
+	for _, fi := range there {
+		need -= fi.Size()
 	}
-	for _, n := range names {
-		if fi, err := c.root.Lstat(name + "/" + n); err == nil && fi.Mode().IsRegular() {
-			need -= fi.Size()
-		}
-	}
-	return c.checkSpace(uint64(max(need, 0)))
+	return c.checkSpace(need)
 }
 
 // fetchError gives a refusal of package fetch its code here.

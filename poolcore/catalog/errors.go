@@ -1,10 +1,6 @@
 package catalog
 
-import (
-	"errors"
-	"fmt"
-	"syscall"
-)
+import "fmt"
 
 // Code is a condition that callers branch on with errors.Is; its text is the code
 // of the HTTP API.
@@ -61,15 +57,4 @@ func refuse(c Code, format string, args ...any) error {
 // because is refuse with a cause.
 func because(c Code, cause error, detail string) error {
 	return &Error{Code: c, Detail: detail, Cause: cause}
-}
-
-// writeError names what a full disk did; every other error is wrapped as it is.
-func writeError(verb string, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return because(InsufficientDisk, err, "the disk is full")
-	}
-	return fmt.Errorf("%s: %w", verb, err)
 }

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -17,21 +18,18 @@ const (
 	maxEntries  = 1 << 20  // members, tensors, elements of an array
 	maxNesting  = 4        // arrays in arrays
 	maxKey      = 1<<16 - 1
-	maxValue    = 1 << 10 // bytes of a text that is looked at
+	maxLooked   = 128 // bytes of a key or word that is looked at; all that count are shorter
 	maxDims     = 8
-	maxScalars  = 512 // members that are kept
-	ggufMagic   = "GGUF"
+	maxElements = math.MaxInt64 / 16 // of a tensor; none of them has more than 8 bytes
+	maxNumbers  = 512                // members that are kept
 	ggufAlign   = 32
-	oldestGGUF  = 2
-	newestGGUF  = 3
 	fieldGGUF   = "gguf"
 	fieldMember = "gguf.metadata"
 	fieldTensor = "gguf.tensor"
 )
 
-// The types of values.
+// The types of values that have no fixed width.
 const (
-	typeBool   = 7
 	typeString = 8
 	typeArray  = 9
 )
@@ -59,11 +57,8 @@ type Header struct {
 // length is bounded by size; it reads at most 64 MiB and keeps a few KiB. What it
 // refuses is an inputvalidation.Error with the offset in the file.
 func ReadGGUF(r io.ReaderAt, size int64) (Header, error) {
-	p := &ggufReader{
-		r:       bufio.NewReaderSize(io.NewSectionReader(r, 0, min(size, maxHeader)), 1<<16),
-		limit:   min(size, maxHeader),
-		numbers: map[string]numbers{},
-	}
+	limit := min(size, maxHeader)
+	p := &ggufReader{r: bufio.NewReaderSize(io.NewSectionReader(r, 0, limit), 1<<16), limit: limit, numbers: map[string]numbers{}}
 	h := p.header(size)
 	if p.err != nil {
 		return Header{}, p.err
@@ -71,7 +66,7 @@ func ReadGGUF(r io.ReaderAt, size int64) (Header, error) {
 	return h, nil
 }
 
-// numbers is a member that is a number, or an array of numbers.
+// numbers is a member that is a whole number, or an array of them.
 type numbers struct {
 	most    uint64
 	list    bool
@@ -88,24 +83,19 @@ type ggufReader struct {
 	arch    string
 }
 
-func (p *ggufReader) fail(field string, rule inputvalidation.Rule) {
-	if p.err == nil {
+// require notes an error unless something is as it has to be.
+func (p *ggufReader) require(ok bool, field string, rule inputvalidation.Rule) {
+	if !ok && p.err == nil {
 		p.err = &inputvalidation.Error{Field: field, Rule: rule, Offset: int(p.at), Limit: -1, Actual: -1}
 	}
 }
 
 func (p *ggufReader) header(size int64) Header {
-	if magic := p.text(int64(len(ggufMagic))); magic != ggufMagic {
-		p.fail(fieldGGUF, inputvalidation.RuleSyntax)
-	}
-	version := p.number(4)
-	if version < oldestGGUF || version > newestGGUF { // a big-endian file has a number out of range, too
-		p.fail(fieldGGUF, inputvalidation.RuleRange)
-	}
+	p.require(string(p.take(4)) == "GGUF", fieldGGUF, inputvalidation.RuleSyntax)
+	version := p.number(4) // in a big-endian file it is out of range, too
+	p.require(version == 2 || version == 3, fieldGGUF, inputvalidation.RuleRange)
 	tensors, members := p.number(8), p.number(8)
-	if tensors > maxEntries || members > maxEntries {
-		p.fail(fieldGGUF, inputvalidation.RuleTooLong)
-	}
+	p.require(tensors <= maxEntries && members <= maxEntries, fieldGGUF, inputvalidation.RuleTooLong)
 	for range members {
 		if p.err != nil {
 			return Header{}
@@ -120,20 +110,19 @@ func (p *ggufReader) header(size int64) Header {
 // member reads one key with its value and keeps what fill asks for.
 func (p *ggufReader) member() {
 	n := p.number(8)
-	if n == 0 || n > maxKey {
-		p.fail(fieldMember, inputvalidation.RuleTooLong)
-	}
-	key := p.text(int64(n))
+	p.require(n > 0 && n <= maxKey, fieldMember, inputvalidation.RuleTooLong)
+	key := string(p.take(n))
 	kind := uint32(p.number(4))
 	if key == "general.architecture" && kind == typeString {
-		p.arch = p.word()
+		p.arch = string(p.take(p.number(8)))
+		bad := inputvalidation.CheckIdentifier(fieldMember, p.arch, inputvalidation.IdentRules{Max: 64, Extra: "._-"})
+		p.require(bad == nil, fieldMember, inputvalidation.RuleCharset)
 		return
 	}
-	v, ok := p.value(kind, 0)
-	if ok && keeps(key) && len(p.numbers) < maxScalars {
-		if _, twice := p.numbers[key]; twice {
-			p.fail(fieldMember, inputvalidation.RuleDuplicate)
-		}
+	v, whole := p.value(kind, 0)
+	if whole && keeps(key) && len(p.numbers) < maxNumbers {
+		_, twice := p.numbers[key]
+		p.require(!twice, fieldMember, inputvalidation.RuleDuplicate)
 		p.numbers[key] = v
 	}
 }
@@ -151,46 +140,27 @@ func keeps(key string) bool {
 	return false
 }
 
-// word reads a text that becomes an identifier.
-func (p *ggufReader) word() string {
-	n := p.number(8)
-	if n > maxValue {
-		p.fail(fieldMember, inputvalidation.RuleTooLong)
-	}
-	w := p.text(int64(n))
-	if p.err == nil && inputvalidation.CheckIdentifier(fieldMember, w, inputvalidation.IdentRules{Max: 64, Extra: "._-"}) != nil {
-		p.fail(fieldMember, inputvalidation.RuleCharset)
-	}
-	return w
-}
-
 // value reads a value and returns it if it is made of whole numbers.
-func (p *ggufReader) value(kind uint32, depth int) (numbers, bool) {
-	switch width := scalarWidth(kind); {
+func (p *ggufReader) value(kind uint32, depth int) (v numbers, whole bool) {
+	width, whole := scalar(kind)
+	switch {
 	case width > 0:
-		v := p.number(width)
-		whole := kind <= 5 || kind == 10 || kind == 11
-		return numbers{most: v}, whole
+		return numbers{most: p.number(width)}, whole
 	case kind == typeString:
-		p.skip(p.number(8))
-		return numbers{}, false
+		p.take(p.number(8))
 	case kind == typeArray:
 		return p.array(depth + 1)
+	default:
+		p.require(false, fieldMember, inputvalidation.RuleRange)
 	}
-	p.fail(fieldMember, inputvalidation.RuleRange)
 	return numbers{}, false
 }
 
 func (p *ggufReader) array(depth int) (all numbers, whole bool) {
-	if depth > maxNesting {
-		p.fail(fieldMember, inputvalidation.RuleDepth)
-		return numbers{}, false
-	}
+	p.require(depth <= maxNesting, fieldMember, inputvalidation.RuleDepth)
 	kind, n := uint32(p.number(4)), p.number(8)
-	if n > maxEntries {
-		p.fail(fieldMember, inputvalidation.RuleTooLong)
-	}
-	all.list, whole = true, true
+	p.require(n <= maxEntries, fieldMember, inputvalidation.RuleTooLong)
+	all.list, whole = true, n > 0
 	for range n {
 		if p.err != nil {
 			return numbers{}, false
@@ -201,22 +171,17 @@ func (p *ggufReader) array(depth int) (all numbers, whole bool) {
 			all.nonzero++
 		}
 	}
-	return all, whole && n > 0
+	return all, whole
 }
 
-// scalarWidth returns the bytes of a scalar type, 0 for another.
-func scalarWidth(kind uint32) int {
-	switch kind {
-	case 0, 1, typeBool:
-		return 1
-	case 2, 3:
-		return 2
-	case 4, 5, 6:
-		return 4
-	case 10, 11, 12:
-		return 8
+// scalar returns the bytes of a type of fixed width, 0 for another, and whether it
+// is a whole number.
+func scalar(kind uint32) (width uint64, whole bool) {
+	widths := [...]uint64{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+	if kind >= uint32(len(widths)) {
+		return 0, false
 	}
-	return 0
+	return widths[kind], kind != 6 && kind != 7 && kind != 12 // float32, bool, float64
 }
 
 // tensors reads the table and returns how many bytes the tensors have.
@@ -228,33 +193,18 @@ func (p *ggufReader) tensors(n uint64, size int64) int64 {
 			return 0
 		}
 		bytes, offset, ok := p.tensor()
-		if ok && (offset > size || bytes > size-offset) {
-			p.fail(fieldTensor, inputvalidation.RuleRange)
-		}
-		if offset > size {
-			p.fail(fieldTensor, inputvalidation.RuleRange)
-		}
-		known = known && ok
-		end = max(end, offset+bytes)
-		total += min(bytes, size)
-		if total > size {
-			p.fail(fieldTensor, inputvalidation.RuleRange)
-		}
+		p.require(offset <= size && bytes <= size-offset && bytes <= size-total, fieldTensor, inputvalidation.RuleRange)
+		known, total, end = known && ok, total+bytes, max(end, offset+bytes)
 	}
 	align := int64(ggufAlign)
 	if a, ok := p.numbers["general.alignment"]; ok {
-		if a.most == 0 || a.most > 1<<16 || a.most&(a.most-1) != 0 {
-			p.fail(fieldMember, inputvalidation.RuleRange)
-			return 0
-		}
-		align = int64(a.most)
+		p.require(a.most > 0 && a.most <= 1<<16 && a.most&(a.most-1) == 0, fieldMember, inputvalidation.RuleRange)
+		align = max(1, int64(min(a.most, 1<<16)))
 	}
-	data := (p.at + align - 1) / align * align
-	if n > 0 && end > max(size-data, 0) { // the file is cut
-		p.fail(fieldTensor, inputvalidation.RuleRange)
-	}
+	data := max(0, size-(p.at+align-1)/align*align)
+	p.require(n == 0 || end <= data, fieldTensor, inputvalidation.RuleRange) // else the file is cut
 	if !known {
-		return max(size-data, 0)
+		return data
 	}
 	return total
 }
@@ -262,92 +212,50 @@ func (p *ggufReader) tensors(n uint64, size int64) int64 {
 // tensor reads one row: how long it is, if its type is known, and where it begins
 // behind the header.
 func (p *ggufReader) tensor() (bytes, offset int64, known bool) {
-	p.skip(p.number(8))
-	dims := p.number(4)
-	if dims > maxDims {
-		p.fail(fieldTensor, inputvalidation.RuleRange)
-		return 0, 0, false
-	}
-	elements := uint64(1)
-	for range dims {
+	p.take(p.number(8))
+	dims, elements := p.number(4), uint64(1)
+	p.require(dims <= maxDims, fieldTensor, inputvalidation.RuleRange)
+	for range min(dims, maxDims) {
 		d := p.number(8)
-		if d != 0 && elements > math.MaxInt64/d {
-			p.fail(fieldTensor, inputvalidation.RuleRange)
-			return 0, 0, false
-		}
+		p.require(d == 0 || elements <= maxElements/d, fieldTensor, inputvalidation.RuleRange)
 		elements *= d
 	}
 	kind, at := uint32(p.number(4)), p.number(8)
-	if at > math.MaxInt64/2 || elements > math.MaxInt64/16 {
-		p.fail(fieldTensor, inputvalidation.RuleRange)
-		return 0, 0, false
-	}
+	p.require(at <= math.MaxInt64/2, fieldTensor, inputvalidation.RuleRange)
 	t, known := ggmlType(kind)
-	if !known {
-		return 0, int64(at), false
+	if p.err != nil || !known {
+		return 0, int64(min(at, math.MaxInt64/2)), false
 	}
-	blocks := (int64(elements) + t.elements - 1) / t.elements
-	if blocks > math.MaxInt64/2/t.bytes {
-		p.fail(fieldTensor, inputvalidation.RuleRange)
-		return 0, 0, false
-	}
-	return blocks * t.bytes, int64(at), true
+	return (int64(elements) + t.elements - 1) / t.elements * t.bytes, int64(at), true
 }
 
-// number reads a little-endian number of 1, 2, 4 or 8 bytes.
-func (p *ggufReader) number(width int) uint64 {
+// number reads a little-endian number of at most 8 bytes.
+func (p *ggufReader) number(width uint64) uint64 {
 	var b [8]byte
-	p.read(b[:width])
+	copy(b[:], p.take(width))
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// text reads n bytes, which the caller has bounded.
-func (p *ggufReader) text(n int64) string {
-	if p.err != nil || n > p.limit-p.at {
-		p.fail(fieldGGUF, inputvalidation.RuleTooLong)
-		return ""
-	}
-	b := make([]byte, n)
-	p.read(b)
-	return string(b)
-}
-
-func (p *ggufReader) read(b []byte) {
+// take passes over n bytes and returns them, unless they are more than anybody
+// looks at, until the next call.
+func (p *ggufReader) take(n uint64) (b []byte) {
+	p.require(n <= uint64(p.limit-p.at), fieldGGUF, inputvalidation.RuleTooLong)
 	if p.err != nil {
-		clear(b)
-		return
+		return nil
 	}
-	n, err := io.ReadFull(p.r, b)
-	p.at += int64(n)
-	p.note(err)
-	if err != nil {
-		clear(b)
-	}
-}
-
-// skip passes over n bytes.
-func (p *ggufReader) skip(n uint64) {
-	if p.err != nil {
-		return
-	}
-	if n > uint64(p.limit-p.at) {
-		p.fail(fieldGGUF, inputvalidation.RuleTooLong)
-		return
+	if n <= maxLooked {
+		b, _ = p.r.Peek(int(n)) // Discard finds the same error
 	}
 	done, err := p.r.Discard(int(n))
 	p.at += int64(done)
-	p.note(err)
-}
-
-// note keeps an error of the reader; the end of the file is a header too long.
-func (p *ggufReader) note(err error) {
-	switch {
-	case err == nil:
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		p.fail(fieldGGUF, inputvalidation.RuleTooLong)
-	case p.err == nil:
+	p.require(!errors.Is(err, io.EOF), fieldGGUF, inputvalidation.RuleTooLong)
+	if err == nil {
+		return b
+	}
+	if p.err == nil {
 		p.err = err
 	}
+	return nil
 }
 
 // Bounds of what a model says of itself, so that no product of them overflows.
@@ -362,9 +270,7 @@ const (
 func (p *ggufReader) fill(h Header) Header {
 	get := func(key string, most uint64) int {
 		v := p.numbers[p.arch+"."+key].most
-		if v > most {
-			p.fail(fieldMember, inputvalidation.RuleRange)
-		}
+		p.require(v <= most, fieldMember, inputvalidation.RuleRange)
 		return int(min(v, most))
 	}
 	h.Architecture = p.arch
@@ -383,13 +289,11 @@ func (p *ggufReader) fill(h Header) Header {
 			h.KVLayers = min(kv.nonzero, h.Blocks)
 		}
 	}
-	h.KeyLength = get("attention.key_length", mostLength)
-	h.ValueLength = get("attention.value_length", mostLength)
-	if h.Heads > 0 && h.KeyLength == 0 {
-		h.KeyLength = h.Embedding / h.Heads
+	each := 0 // elements of a head, where the file does not say
+	if h.Heads > 0 {
+		each = h.Embedding / h.Heads
 	}
-	if h.Heads > 0 && h.ValueLength == 0 {
-		h.ValueLength = h.Embedding / h.Heads
-	}
+	h.KeyLength = cmp.Or(get("attention.key_length", mostLength), each)
+	h.ValueLength = cmp.Or(get("attention.value_length", mostLength), each)
 	return h
 }

@@ -9,8 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"time"
-
-	"github.com/llorch/llorch/inputvalidation"
 )
 
 // readSize is what is read at once; two such buffers are in use, so that the disk
@@ -33,67 +31,59 @@ func (m *meter) add(n int) {
 // hashReader returns the SHA-256 of everything that r has, and its length.
 func hashReader(ctx context.Context, r io.Reader, m *meter) (sum string, size int64, err error) {
 	type piece struct {
-		buf []byte
-		n   int
-		err error
+		bytes []byte
+		err   error
 	}
-	free, full := make(chan []byte, 2), make(chan piece, 2)
-	free <- make([]byte, readSize)
-	free <- make([]byte, readSize)
-	go func() { // ends at the first error, the end of r included, or when free is closed
-		defer close(full)
-		for buf := range free {
-			n, err := io.ReadFull(r, buf)
-			full <- piece{buf, n, err}
-			if err != nil {
-				return
-			}
+	pieces := make(chan piece, 1)
+	read := func(buf []byte) {
+		n, err := io.ReadFull(r, buf)
+		pieces <- piece{buf[:n], err}
+	}
+	go read(make([]byte, readSize))
+	h, spare := sha256.New(), make([]byte, readSize)
+	for {
+		p := <-pieces
+		last := p.err != nil || ctx.Err() != nil
+		if !last {
+			go read(spare)
 		}
-	}()
-	h := sha256.New()
-	for p := range full {
-		h.Write(p.buf[:p.n])
-		size += int64(p.n)
-		m.add(p.n)
+		h.Write(p.bytes)
+		size += int64(len(p.bytes))
+		m.add(len(p.bytes))
+		spare = p.bytes
+		if !last {
+			continue
+		}
 		if p.err == nil {
 			p.err = ctx.Err()
 		}
-		switch {
-		case p.err == nil:
-			free <- p.buf
-			continue
-		case errors.Is(p.err, io.EOF), errors.Is(p.err, io.ErrUnexpectedEOF):
-		default:
-			err = p.err
+		if errors.Is(p.err, io.EOF) || errors.Is(p.err, io.ErrUnexpectedEOF) {
+			p.err = nil
 		}
-		break
+		return hex.EncodeToString(h.Sum(nil)), size, p.err
 	}
-	close(free)
-	for range full { // so that nobody reads r any more
-	}
-	return hex.EncodeToString(h.Sum(nil)), size, err
 }
 
-// hashFile computes what the index says of one file in in. A file that changes
-// meanwhile has an old time in the result, so that the next quick check finds it.
-func hashFile(ctx context.Context, in *inputvalidation.Tree, path string, m *meter) (File, error) {
-	p, err := inputvalidation.ParseRelPath("path", path)
-	if err != nil {
-		return File{}, err
+// hashAll computes what the index says of files, named below dir. A file that
+// changes meanwhile has an old time in the result, so that the next quick check
+// finds it.
+func (c *Catalog) hashAll(ctx context.Context, dir string, names []string, m *meter) ([]File, error) {
+	files := make([]File, len(names))
+	for i, name := range names {
+		f, fi, err := c.openFile(dir + "/" + name)
+		if err != nil {
+			return nil, err
+		}
+		sum, size, err := hashReader(ctx, f, m)
+		_ = f.Close() // read only: nothing can be lost
+		if err != nil {
+			return nil, fmt.Errorf("read model file: %w", err)
+		}
+		files[i] = File{
+			Path: name, SizeBytes: size, SHA256: sum, MtimeNS: fi.ModTime().UnixNano(), Inode: inodeOf(fi), VerifiedAt: time.Now().UTC(),
+		}
 	}
-	f, fi, err := in.Open(p)
-	if err != nil {
-		return File{}, fmt.Errorf("open model file: %w", err)
-	}
-	defer f.Close()
-	sum, size, err := hashReader(ctx, f, m)
-	if err != nil {
-		return File{}, fmt.Errorf("read model file: %w", err)
-	}
-	return File{
-		Path: path, SizeBytes: size, SHA256: sum, MtimeNS: fi.ModTime().UnixNano(), Inode: inodeOf(fi),
-		VerifiedAt: time.Now().UTC(),
-	}, nil
+	return files, nil
 }
 
 // same reports whether a file looks as it did when it was hashed.

@@ -86,28 +86,27 @@ func encodeIndex(models []Model, now time.Time) ([]byte, error) {
 // never overwritten; a fresh directory gets an empty index.
 func (c *Catalog) loadIndex() error {
 	raw, err := c.tree.ReadFile(relPath(indexFile), maxIndex)
-	if errors.Is(err, fs.ErrNotExist) {
-		fresh, err := c.untouched()
-		if err != nil {
-			return err
-		}
-		if fresh || c.cfg.Rebuild {
-			return c.update(func([]Model) ([]Model, error) { return nil, nil })
-		}
-		return refuse(ErrDamaged, "the index is gone and the directory is not empty: rebuild it")
-	}
-	if err != nil && !errors.Is(err, inputvalidation.RuleTooLong) {
-		return fmt.Errorf("read index: %w", err)
-	}
-	if err == nil {
+	switch {
+	case err == nil:
 		var models []Model
 		if models, err = parseIndex(raw); err == nil {
 			c.models.Store(&models)
 			return nil
 		}
+	case errors.Is(err, inputvalidation.RuleTooLong):
+		err = because(ErrDamaged, err, "the index is too large")
+	case errors.Is(err, fs.ErrNotExist):
+		untouched, err := c.untouched()
+		if err != nil {
+			return err
+		}
+		if untouched || c.cfg.Rebuild {
+			return c.save(nil)
+		}
+		return refuse(ErrDamaged, "the index is gone and the directory is not empty: rebuild it")
 	}
-	if errors.Is(err, ErrNewer) {
-		return err
+	if !errors.Is(err, ErrDamaged) {
+		return fmt.Errorf("read index: %w", err)
 	}
 	aside := badFile + time.Now().UTC().Format(badTime)
 	if err := c.root.Rename(indexFile, aside); err != nil {
@@ -115,101 +114,71 @@ func (c *Catalog) loadIndex() error {
 	}
 	c.log.Warn("the index is damaged and was put aside", "file", aside, "error", err)
 	if c.cfg.Rebuild {
-		return c.update(func([]Model) ([]Model, error) { return nil, nil })
+		return c.save(nil)
 	}
-	return because(ErrDamaged, err, "the index was put aside beside it: "+detail(err)+"; rebuild it")
-}
-
-// detail returns the sentence of an Error.
-func detail(err error) string {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Detail
-	}
-	return "it is too large"
+	return fmt.Errorf("%w; it was put aside beside it: rebuild it", err)
 }
 
 // untouched reports whether the directory was never a catalogue.
 func (c *Catalog) untouched() (bool, error) {
-	top, err := c.root.Open(".")
+	top, err := c.names(".")
 	if err != nil {
-		return false, fmt.Errorf("list catalogue: %w", err)
+		return false, err
 	}
-	defer top.Close()
-	names, err := top.Readdirnames(-1)
-	if err != nil {
-		return false, fmt.Errorf("list catalogue: %w", err)
-	}
-	for _, n := range names {
-		if strings.HasPrefix(n, badFile) {
-			return false, nil
-		}
-	}
-	some, err := c.names(modelsDir)
-	return len(some) == 0, err
+	aside := func(name string) bool { return strings.HasPrefix(name, badFile) }
+	models, err := c.names(modelsDir)
+	return len(models) == 0 && !slices.ContainsFunc(top, aside), err
 }
 
-// update replaces the index durably and then what readers see. It is the only
-// writer: change gets a copy of the newest models, sorted by id, and returns the
-// next. Nothing changes after an error.
-func (c *Catalog) update(change func([]Model) ([]Model, error)) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	return c.updateLocked(change)
-}
-
-func (c *Catalog) updateLocked(change func([]Model) ([]Model, error)) error {
-	next, err := change(slices.Clone(*c.models.Load()))
-	if err != nil {
-		return err
-	}
-	slices.SortFunc(next, func(a, b Model) int { return strings.Compare(a.ID, b.ID) })
-	raw, err := encodeIndex(next, time.Now())
+// save replaces the index durably and then what readers see; models are sorted by
+// id. Nothing changes after an error. Its caller holds writing, or is Open.
+func (c *Catalog) save(models []Model) error {
+	raw, err := encodeIndex(models, time.Now())
 	if err != nil {
 		return err
 	}
 	if err := c.tree.WriteFile(relPath(indexFile), raw, 0o600); err != nil {
 		stands, readErr := c.tree.ReadFile(relPath(indexFile), maxIndex)
 		if readErr != nil || !bytes.Equal(stands, raw) {
-			return c.full(fmt.Errorf("write index: %w", err))
+			return c.writeError("write index", err)
 		}
 		// Only the last sync failed. After a crash the old index may be back:
 		// files without an entry, or an entry without files, which no start accepts.
 		c.log.Warn("the index was written but may not be durable", "error", err)
 	}
-	c.models.Store(&next)
+	c.models.Store(&models)
 	return nil
 }
 
-// full names a full disk as the cause of a failed write, which a Tree does not
-// tell.
-func (c *Catalog) full(err error) error {
-	if free, freeErr := c.cfg.FreeSpace(c.dir); freeErr == nil && free < 1<<20 {
-		return because(InsufficientDisk, err, "the disk is full")
-	}
-	return err
-}
-
-// change applies do to the entry id, durably.
-func (c *Catalog) change(id string, do func(m *Model) error) error {
-	return c.update(func(models []Model) ([]Model, error) {
-		i := indexOf(models, id)
-		if i < 0 {
-			return nil, unknown()
-		}
-		m := models[i].clone()
-		err := do(&m)
-		models[i] = m
-		return models, err
-	})
-}
-
-// indexOf returns the place of id in sorted models, −1 if it is not there.
-func indexOf(models []Model, id string) int {
-	i, ok := slices.BinarySearchFunc(models, id, func(m Model, id string) int { return strings.Compare(m.ID, id) })
+// store saves the index with m in it, instead of the entry of that id if there is
+// one. Its caller holds writing.
+func (c *Catalog) store(m Model) error {
+	models := slices.Clone(*c.models.Load())
+	i, ok := search(models, m.ID)
 	if !ok {
-		return -1
+		models = slices.Insert(models, i, Model{})
 	}
-	return i
+	models[i] = m.clone()
+	return c.save(models)
+}
+
+// edit changes the entry id, durably.
+func (c *Catalog) edit(id string, change func(m *Model) error) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	m, ok := c.Get(id)
+	if !ok {
+		return unknown()
+	}
+	if err := change(&m); err != nil {
+		return err
+	}
+	return c.store(m)
+}
+
+// search finds id in sorted models, or the place where it belongs.
+func search(models []Model, id string) (int, bool) {
+	return slices.BinarySearchFunc(models, id, func(m Model, id string) int { return strings.Compare(m.ID, id) })
 }
 
 func unknown() error { return refuse(ModelUnknown, "no such model in the catalogue") }

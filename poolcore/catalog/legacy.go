@@ -6,6 +6,7 @@ import (
 	"io"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/llorch/llorch/inputvalidation"
 )
@@ -31,43 +32,39 @@ type legacyForm struct {
 // inputvalidation.Error that names the member.
 func ImportLegacy(r io.Reader) ([]Put, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxLegacy+1))
+	if err == nil {
+		err = inputvalidation.CheckJSON("catalog.json", raw, maxLegacy)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read legacy catalogue: %w", err)
 	}
-	if err := inputvalidation.CheckJSON("catalog.json", raw, maxLegacy); err != nil {
-		return nil, fmt.Errorf("read legacy catalogue: %w", err)
-	}
 	var form legacyForm
-	if json.Unmarshal(raw, &form) != nil {
+	switch err := json.Unmarshal(raw, &form); {
+	case err != nil:
 		return nil, fault("catalog.json", inputvalidation.RuleSyntax)
-	}
-	if form.Version != "1.0" {
+	case form.Version != "1.0":
 		return nil, fault("version", inputvalidation.RuleRange)
-	}
-	if len(form.Models) > maxModels {
+	case len(form.Models) > maxModels:
 		return nil, fault("models", inputvalidation.RuleTooLong)
 	}
 	var puts []Put
-	seen := map[string]bool{}
 	for i, m := range form.Models {
 		if !m.Downloaded {
 			continue
 		}
-		field := fmt.Sprintf("models[%d].path", i)
-		if !filepath.IsAbs(m.Path) {
-			return nil, fault(field, inputvalidation.RuleSyntax)
-		}
+		field := fmt.Sprintf("models[%d].", i)
 		ref, _, err := parseRef(m.ID)
 		if err != nil {
-			ref, err = inputvalidation.ParseModelRef(field, "file:"+path.Base(filepath.ToSlash(m.Path)))
+			ref, err = inputvalidation.ParseModelRef(field+"path", "file:"+path.Base(filepath.ToSlash(m.Path)))
 		}
-		if err != nil {
+		switch {
+		case !filepath.IsAbs(m.Path):
+			return nil, fault(field+"path", inputvalidation.RuleSyntax)
+		case err != nil:
 			return nil, err
+		case slices.ContainsFunc(puts, func(p Put) bool { return p.Ref == ref.String() }):
+			return nil, fault(field+"id", inputvalidation.RuleDuplicate)
 		}
-		if seen[ref.String()] {
-			return nil, fault(fmt.Sprintf("models[%d].id", i), inputvalidation.RuleDuplicate)
-		}
-		seen[ref.String()] = true
 		puts = append(puts, Put{Ref: ref.String(), From: m.Path, Backends: m.Backends})
 	}
 	return puts, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/inputvalidation"
+	"github.com/llorch/llorch/poolcore/fetch"
 )
 
 // State says whether new workers may start with a model.
@@ -135,53 +136,42 @@ func (m *Model) check() error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case id != m.ID || ref.String() != m.Ref:
-		return fault("id", inputvalidation.RuleSyntax)
-	case m.State != Active && m.State != Retired:
-		return fault("state", inputvalidation.RuleSyntax)
-	case m.Verification != Pass && m.Verification != Warn && m.Verification != Fail:
-		return fault("verification", inputvalidation.RuleSyntax)
-	case m.Format != formatGGUF && m.Format != formatSafetensors && m.Format != formatPickle:
-		return fault("format", inputvalidation.RuleSyntax)
-	case m.CtxMax < 0:
-		return fault("ctx_max", inputvalidation.RuleRange)
-	case !clean(maxWord, m.Architecture, m.Quant):
-		return fault("architecture", inputvalidation.RuleCharset)
-	case !clean(maxSource, m.Source.URL, m.Source.Repo, m.Source.Revision, m.Source.ETag):
-		return fault("source", inputvalidation.RuleCharset)
-	case len(m.Tags) > maxWords || !clean(maxWord, m.Tags...):
-		return fault("tags", inputvalidation.RuleCharset)
-	case len(m.Backends) > maxWords || !clean(maxWord, m.Backends...):
-		return fault("backends", inputvalidation.RuleCharset)
+	for _, member := range []struct {
+		name string
+		ok   bool
+	}{
+		{"id", id == m.ID && ref.String() == m.Ref},
+		{"state", m.State == Active || m.State == Retired},
+		{"verification", m.Verification == Pass || m.Verification == Warn || m.Verification == Fail},
+		{"format", m.Format == formatGGUF || m.Format == formatSafetensors || m.Format == formatPickle},
+		{"ctx_max", m.CtxMax >= 0},
+		{"architecture", clean(maxWord, m.Architecture, m.Quant)},
+		{"source", clean(maxSource, m.Source.URL, m.Source.Repo, m.Source.Revision, m.Source.ETag)},
+		{"tags", len(m.Tags) <= maxWords && clean(maxWord, m.Tags...)},
+		{"backends", len(m.Backends) <= maxWords && clean(maxWord, m.Backends...)},
+		{"files", len(m.Files) > 0 && len(m.Files) <= maxFiles},
+	} {
+		if !member.ok {
+			return fault(member.name, inputvalidation.RuleSyntax)
+		}
 	}
 	return m.checkFiles()
 }
 
 func (m *Model) checkFiles() error {
-	if len(m.Files) == 0 || len(m.Files) > maxFiles {
-		return fault("files", inputvalidation.RuleRange)
-	}
 	var total int64
 	for i, f := range m.Files {
 		if _, err := inputvalidation.ParseRelPath("files", f.Path); err != nil {
 			return err
 		}
-		if sum, err := inputvalidation.ParseHex("files", f.SHA256, sha256.Size); err != nil || sum != f.SHA256 {
+		sum, err := inputvalidation.ParseHex("files", f.SHA256, sha256.Size)
+		unsorted := i > 0 && m.Files[i-1].Path >= f.Path
+		if err != nil || sum != f.SHA256 || f.SizeBytes < 0 || total+f.SizeBytes < total || unsorted {
 			return fault("files", inputvalidation.RuleSyntax)
-		}
-		if f.SizeBytes < 0 || total+f.SizeBytes < total {
-			return fault("files", inputvalidation.RuleRange)
-		}
-		if i > 0 && m.Files[i-1].Path >= f.Path {
-			return fault("files", inputvalidation.RuleDuplicate)
 		}
 		total += f.SizeBytes
 	}
-	if total != m.SizeBytes {
-		return fault("size_bytes", inputvalidation.RuleRange)
-	}
-	if digestOf(m.Files) != m.Digest {
+	if total != m.SizeBytes || digestOf(m.Files) != m.Digest {
 		return fault("digest", inputvalidation.RuleSyntax)
 	}
 	return nil
@@ -209,25 +199,30 @@ func (m *Model) revisionDir() string {
 	return strings.Replace(m.Digest, ":", "-", 1)
 }
 
-// entryFile returns the file that an engine is started with, "" for a directory.
+// entryFile returns the file that an engine is started with, "" for a directory:
+// the one that the reference names, else the first GGUF.
 func (m *Model) entryFile() string {
-	if m.Format != formatGGUF {
-		return ""
-	}
 	ref, _, err := parseRef(m.Ref)
-	if err != nil {
+	if err != nil || m.Format != formatGGUF {
 		return ""
 	}
-	var first string
+	first := ""
 	for _, f := range m.Files {
-		part, _, split := splitPart(f.Path)
-		switch {
-		case !isGGUF(f.Path) || split && part != 1:
-		case f.Path == ref.Path() || split:
+		switch parts := fetch.SplitParts(f.Path); {
+		case !isGGUF(f.Path) || f.Path != parts[0]:
+		case f.Path == ref.Path() || len(parts) > 1:
 			return f.Path
 		case first == "":
 			first = f.Path
 		}
 	}
 	return first
+}
+
+// hasDigest reports whether the file that the model's reference names, or the
+// model as a whole, has that SHA-256.
+func (m *Model) hasDigest(sum string) bool {
+	entry := m.entryFile()
+	named := func(f File) bool { return (f.Path == entry || len(m.Files) == 1) && f.SHA256 == sum }
+	return m.Digest == digestWord+sum || slices.ContainsFunc(m.Files, named)
 }

@@ -2,15 +2,17 @@ package catalog
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
-	"slices"
-	"time"
 
 	"github.com/llorch/llorch/inputvalidation"
+	"github.com/llorch/llorch/poolcore/fetch"
 )
 
 // Put says which files become a model, and what the caller knows of them.
@@ -31,13 +33,6 @@ type Put struct {
 	Tags, Backends []string // at most 64 of 128 bytes; nil = none
 }
 
-// origin is one file that is to be taken.
-type origin struct {
-	path string // in the model
-	real string // absolute, without links
-	size int64
-}
-
 // Put adds files of this machine: they are copied or linked, hashed here, and get
 // their final name when all of them are what they shall be. Putting the same
 // content again changes nothing but the tags; other content under the same
@@ -47,45 +42,37 @@ func (c *Catalog) Put(ctx context.Context, p Put) (Model, error) {
 	if err != nil {
 		return Model{}, err
 	}
-	from, err := origins(p.From)
+	from, need, err := c.origins(p.From)
 	if err != nil {
 		return Model{}, err
 	}
-	if from, err = c.choose(from); err != nil {
-		return Model{}, err
-	}
 	if !p.Link {
-		var need uint64
-		for _, o := range from {
-			need += uint64(o.size)
-		}
 		if err := c.checkSpace(need); err != nil {
 			return Model{}, err
 		}
 	}
-	st, err := c.stage()
-	if err != nil {
-		return Model{}, err
-	}
-	defer st.drop()
-	var places []place
+	stage := fresh(partialDir, putPrefix)
+	defer c.drop(stage)
+	var names []string
 	for _, o := range from {
-		if err := st.take(ctx, o, p.Link); err != nil {
+		if err := c.take(ctx, o, stage+"/"+o.path, p.Link); err != nil {
 			return Model{}, err
 		}
-		places = append(places, place{o.path, o.path})
+		names = append(names, o.path)
 	}
-	files, err := c.hashAll(ctx, st.tree, places, nil)
+	files, err := c.hashAll(ctx, stage, names, &meter{})
 	if err != nil {
 		return Model{}, err
 	}
 	if err := c.judge(&d, files); err != nil {
 		return Model{}, err
 	}
-	return c.admit(st, d.model)
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	return c.commit(stage, d.model)
 }
 
-// draft is a model that is to be admitted.
+// draft is a model that is to be added.
 type draft struct {
 	model Model
 	sums  map[string]string // expected SHA-256 by path; nil = none
@@ -98,207 +85,131 @@ func (c *Catalog) draft(p Put) (draft, error) {
 	if err != nil {
 		return draft{}, err
 	}
-	pin := p.SHA256
-	if pin != "" {
-		if sum, err := inputvalidation.ParseHex("sha256", pin, hexSHA256/2); err != nil || sum != pin {
-			return draft{}, refuse(InvalidParams, "sha256 is 64 lower-case hexadecimal digits")
-		}
+	pin, err := fetch.Options{SHA256: p.SHA256, Strict: c.cfg.Trust.Strict}.Pin(ref)
+	if err != nil {
+		return draft{}, fetchError(err)
 	}
-	switch d := ref.Digest(); {
-	case d != "" && pin != "" && d != pin:
-		return draft{}, refuse(DigestMismatch, "the reference and the caller state different digests")
-	case d != "":
-		pin = d
-	}
-	if pin == "" && c.cfg.Trust.Strict {
-		return draft{}, refuse(Untrusted, "strict trust needs a digest: add #sha256=… to the reference or state sha256")
-	}
-	if p.From != "" && !filepath.IsAbs(p.From) {
-		return draft{}, refuse(InvalidParams, "from is an absolute path")
-	}
-	tags, backends := slices.Clone(p.Tags), slices.Clone(p.Backends)
-	if tags == nil {
-		tags = []string{}
-	}
-	if backends == nil {
-		backends = []string{}
-	}
-	m := Model{ID: id, Ref: ref.String(), State: Active, Source: p.Source, Tags: tags, Backends: backends}
+	m := Model{ID: id, Ref: ref.String(), State: Active, Source: p.Source}
+	m.Tags, m.Backends = append([]string{}, p.Tags...), append([]string{}, p.Backends...)
 	return draft{model: m, pin: pin}, nil
 }
 
-// origins finds the files below an absolute path.
-func origins(from string) ([]origin, error) {
-	if from == "" {
-		return nil, refuse(InvalidParams, "from is required")
+// origin is one file of this machine that is to be taken.
+type origin struct {
+	path string // in the model
+	real string // absolute, without links
+}
+
+// origins finds the files that From names, and how many bytes they have.
+func (c *Catalog) origins(from string) (all []origin, size int64, err error) {
+	if !filepath.IsAbs(from) {
+		return nil, 0, refuse(InvalidParams, "from is an absolute path")
 	}
-	real, err := filepath.EvalSymlinks(from)
+	fi, err := os.Stat(from)
 	if err != nil {
-		return nil, fmt.Errorf("find model files: %w", err)
+		return nil, 0, fmt.Errorf("find model files: %w", err)
 	}
-	fi, err := os.Stat(real)
-	if err != nil {
-		return nil, fmt.Errorf("find model files: %w", err)
-	}
+	names, dir := fetch.SplitParts(filepath.Base(from)), filepath.Dir(from)
 	if fi.IsDir() {
-		return filesBelow(real)
-	}
-	var all []origin
-	for _, name := range splitNames(filepath.Base(from)) {
-		at := filepath.Join(filepath.Dir(from), name)
-		if at, err = filepath.EvalSymlinks(at); err != nil {
-			return nil, because(ModelIncompatible, err, "a part of the split is missing")
+		dir = from
+		if names, err = filesBelow(dir); err != nil {
+			return nil, 0, err
 		}
-		if fi, err = os.Stat(at); err != nil {
-			return nil, fmt.Errorf("find model files: %w", err)
+	}
+	if names, err = c.cfg.Trust.choose(names); err != nil {
+		return nil, 0, err
+	}
+	for i, name := range names {
+		if _, err := inputvalidation.ParseRelPath("from", name); err != nil {
+			return nil, 0, fmt.Errorf("check file name: %w", err)
+		}
+		real, err := filepath.EvalSymlinks(filepath.Join(dir, filepath.FromSlash(name)))
+		if i > 0 && errors.Is(err, fs.ErrNotExist) {
+			return nil, 0, because(ModelIncompatible, err, "a part of the split is missing")
+		}
+		if err == nil {
+			fi, err = os.Stat(real)
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("find model files: %w", err)
 		}
 		if !fi.Mode().IsRegular() {
-			return nil, refuse(InvalidParams, "from is no regular file")
+			return nil, 0, refuse(InvalidParams, "from is no regular file")
 		}
-		all = append(all, origin{name, at, fi.Size()})
+		all, size = append(all, origin{name, real}), size+fi.Size()
 	}
-	return all, nil
+	return all, size, nil
 }
 
 // filesBelow lists the files of a directory that belong to a model.
-func filesBelow(dir string) ([]origin, error) {
+func filesBelow(dir string) ([]string, error) {
 	tree, err := inputvalidation.OpenTree(dir, inputvalidation.TreeConfig{MaxDepth: 8, MaxEntries: 4 * maxFiles})
 	if err != nil {
 		return nil, fmt.Errorf("open model directory: %w", err)
 	}
 	defer tree.Close()
-	var all []origin
+	var names []string
 	for f, err := range tree.Files(context.Background()) {
 		if err != nil {
 			return nil, fmt.Errorf("list model directory: %w", err)
 		}
-		if wanted(f.Path.String()) {
-			all = append(all, origin{f.Path.String(), filepath.Join(dir, filepath.FromSlash(f.Path.String())), f.Size})
+		if name := f.Path.String(); weightFormat(name) != "" || fetch.InRepository(path.Base(name)) {
+			names = append(names, name)
 		}
 	}
-	return all, nil
+	return names, nil
 }
 
-// choose leaves out what Trust does not take where something else remains.
-func (c *Catalog) choose(from []origin) ([]origin, error) {
-	safe := slices.ContainsFunc(from, func(o origin) bool {
-		f := weightFormat(o.path)
-		return f != "" && f != formatPickle
-	})
-	if safe {
-		from = slices.DeleteFunc(from, func(o origin) bool { return weightFormat(o.path) == formatPickle })
+// fresh returns a name below dir that nothing has.
+func fresh(dir, prefix string) string { return dir + "/" + prefix + rand.Text() }
+
+// drop removes what was not committed of a model that was put together.
+func (c *Catalog) drop(stage string) {
+	if err := c.root.RemoveAll(stage); err != nil {
+		c.log.Warn("remove staged files", "error", err)
 	}
-	if len(from) > maxFiles {
-		return nil, refuse(InvalidParams, "the model has %d files, at most %d", len(from), maxFiles)
-	}
-	var paths []string
-	for _, o := range from {
-		if _, err := inputvalidation.ParseRelPath("from", o.path); err != nil {
-			return nil, fmt.Errorf("check file name: %w", err)
-		}
-		paths = append(paths, o.path)
-	}
-	_, err := c.cfg.Trust.formatOf(paths)
-	return from, err
 }
 
-// spaceLeft is what stays free on the disk.
-const spaceLeft = 1 << 30
-
-// checkSpace refuses to write what would fill the disk.
-func (c *Catalog) checkSpace(need uint64) error {
-	free, err := c.cfg.FreeSpace(c.dir)
-	if err != nil {
-		return fmt.Errorf("check disk space: %w", err)
-	}
-	if free < spaceLeft || free-spaceLeft < need {
-		return refuse(InsufficientDisk, "%d bytes are free, %d and 1 GiB are needed", free, need)
-	}
-	return nil
-}
-
-// place is where a file lies that is to become path in the model.
-type place struct{ at, path string }
-
-// hashAll hashes files that lie in in.
-func (c *Catalog) hashAll(ctx context.Context, in *inputvalidation.Tree, from []place, report func(done, total int64)) ([]File, error) {
-	meter := &meter{report: report}
-	for _, f := range from {
-		p, err := inputvalidation.ParseRelPath("path", f.at)
-		if err != nil {
-			return nil, err
-		}
-		file, fi, err := in.Open(p)
-		if err != nil {
-			return nil, fmt.Errorf("open model file: %w", err)
-		}
-		_ = file.Close() // read only: nothing can be lost
-		meter.total += fi.Size()
-	}
-	var files []File
-	for _, p := range from {
-		f, err := hashFile(ctx, in, p.at, meter)
-		if err != nil {
-			return nil, err
-		}
-		f.Path = p.path
-		files = append(files, f)
-	}
-	return files, nil
-}
-
-// judge compares the files with the digests that are expected of them.
-func (c *Catalog) judge(d *draft, files []File) error {
-	m := &d.model
-	m.Files = slices.SortedFunc(slices.Values(files), byPath)
-	m.Digest = digestOf(m.Files)
-	stated := 0
-	for _, f := range m.Files {
-		m.SizeBytes += f.SizeBytes
-		want := d.sums[f.Path]
-		if want != "" && want != f.SHA256 {
-			return refuse(DigestMismatch, "a file has another digest than is expected")
-		}
-		if want != "" {
-			stated++
-		}
-	}
-	var err error
-	if m.Format, err = c.cfg.Trust.formatOf(m.paths()); err != nil {
+// take copies or links one file to a place below the catalogue, durably.
+func (c *Catalog) take(ctx context.Context, o origin, to string, link bool) error {
+	if err := c.makeDir(path.Dir(to)); err != nil {
 		return err
 	}
-	whole := len(m.Files) == 1 || m.Digest == digestWord+d.pin
-	if d.pin != "" && (!m.hasDigest(d.pin) || c.cfg.Trust.Strict && !whole) {
-		return refuse(DigestMismatch, "the model has another digest than is expected")
-	}
-	m.Verification = Warn
-	if stated == len(m.Files) || d.pin != "" && whole {
-		m.Verification = Pass
-	}
-	return nil
-}
-
-// admit makes what lies in the stage, and was judged, a model.
-func (c *Catalog) admit(st *stage, m Model) (Model, error) {
-	if err := describe(st.tree, &m); err != nil {
-		return Model{}, err
-	}
-	return c.commit(st, m)
-}
-
-// describe fills what the index says of files that lie in in and were hashed now.
-func describe(in *inputvalidation.Tree, m *Model) error {
-	_, what, err := inspect(in, m)
+	dir, err := inputvalidation.OpenTree(filepath.Dir(o.real), inputvalidation.TreeConfig{})
 	if err != nil {
-		return err
+		return fmt.Errorf("open directory of model file: %w", err)
 	}
-	m.Architecture, m.Quant, m.CtxMax = what.architecture, what.quant, what.ctx
-	m.AddedAt = time.Now().UTC()
-	m.LastVerifiedAt = m.AddedAt
-	if err := m.check(); err != nil {
-		return because(InvalidParams, err, err.Error())
+	defer dir.Close()
+	p, err := inputvalidation.ParseRelPath("from", filepath.Base(o.real))
+	if err != nil {
+		return fmt.Errorf("check file name: %w", err)
 	}
-	return nil
+	src, fi, err := dir.Open(p)
+	if err != nil {
+		return fmt.Errorf("open model file: %w", err)
+	}
+	defer src.Close()
+	if link && c.link(o.real, to, fi) {
+		return c.writeError("sync model file", src.Sync())
+	}
+	dst, err := c.tree.Create(relPath(to), 0o600)
+	if err == nil {
+		err = errors.Join(copyFile(ctx, dst, src), dst.Close())
+	}
+	return c.writeError("copy model file", err)
+}
+
+// link reports whether it made another name of the file that fi describes.
+func (c *Catalog) link(from, to string, fi fs.FileInfo) bool {
+	if os.Link(from, filepath.Join(c.dir, filepath.FromSlash(to))) != nil {
+		return false
+	}
+	made, err := c.root.Lstat(to)
+	if err == nil && os.SameFile(made, fi) {
+		return true
+	}
+	_ = c.root.Remove(to) // if it stays, the copy finds it and is refused
+	return false
 }
 
 // copyFile copies in pieces, so that it ends soon after ctx, and makes the copy
@@ -310,10 +221,10 @@ func copyFile(ctx context.Context, to *os.File, from io.Reader) error {
 		}
 		_, err := io.CopyN(to, from, 64<<20)
 		if errors.Is(err, io.EOF) {
-			return writeError("sync model file", to.Sync())
+			return to.Sync()
 		}
 		if err != nil {
-			return writeError("copy model file", err)
+			return err
 		}
 	}
 }

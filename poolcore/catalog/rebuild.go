@@ -2,13 +2,10 @@ package catalog
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
-
-	"github.com/llorch/llorch/inputvalidation"
 )
 
 // rebuild makes an index of the files that are there, by hashing them.
@@ -17,7 +14,6 @@ func (c *Catalog) rebuild(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.Sort(slugs)
 	var models []Model
 	for _, s := range slugs {
 		m, err := c.rebuildOne(ctx, s)
@@ -30,7 +26,8 @@ func (c *Catalog) rebuild(ctx context.Context) error {
 		}
 		models = append(models, m)
 	}
-	return c.update(func([]Model) ([]Model, error) { return models, nil })
+	slices.SortFunc(models, func(a, b Model) int { return strings.Compare(a.ID, b.ID) })
+	return c.save(models)
 }
 
 // rebuildOne describes the newest content below models/<slug>.
@@ -48,61 +45,45 @@ func (c *Catalog) rebuildOne(ctx context.Context, name string) (Model, error) {
 		return Model{}, err
 	}
 	m := Model{ID: id, Ref: id, State: Active, Verification: Warn, Tags: []string{}, Backends: []string{}}
-	in, err := c.subDir(modelsDir + "/" + name + "/" + rev)
+	dir := modelsDir + "/" + name + "/" + rev
+	there, err := c.entries(dir)
 	if err != nil {
-		return Model{}, fmt.Errorf("open model directory: %w", err)
+		return Model{}, err
 	}
-	defer in.Close()
-	for f, err := range in.Files(ctx) {
-		if err != nil {
-			return Model{}, fmt.Errorf("list model directory: %w", err)
-		}
-		h, err := hashFile(ctx, in, f.Path.String(), &meter{})
-		if err != nil {
-			return Model{}, err
-		}
-		m.Files, m.SizeBytes = append(m.Files, h), m.SizeBytes+h.SizeBytes
+	m.Files, err = c.hashAll(ctx, dir, slices.Sorted(maps.Keys(there)), &meter{})
+	if err != nil {
+		return Model{}, err
 	}
-	slices.SortFunc(m.Files, byPath)
+	for _, f := range m.Files {
+		m.SizeBytes += f.SizeBytes
+	}
 	m.Digest = digestOf(m.Files)
 	if rev != m.revisionDir() {
 		if m.Source.Revision, ok = unslug(rev); !ok || strings.HasPrefix(rev, "sha256-") {
 			return Model{}, refuse(DigestMismatch, "the name of the directory states another content")
 		}
 	}
-	if extra, err := c.unlisted(&m); err != nil || extra {
-		return Model{}, errors.Join(err, refuse(ModelIncompatible, "something that is no file is among the files"))
-	}
 	if m.Format, err = c.cfg.Trust.formatOf(m.paths()); err != nil {
 		return Model{}, err
 	}
-	return m, describe(in, &m)
+	return m, c.describe(dir, &m)
 }
 
 // newest returns the name of the directory in dir that was changed last.
 func (c *Catalog) newest(dir string) (string, error) {
 	names, err := c.names(dir)
-	var best fs.FileInfo
-	for _, n := range names {
-		fi, statErr := c.root.Lstat(dir + "/" + n)
-		if statErr == nil && fi.IsDir() && (best == nil || fi.ModTime().After(best.ModTime())) {
-			best = fi
-		}
-	}
-	if err == nil && best == nil {
-		err = refuse(ModelUnknown, "no content below the directory")
-	}
 	if err != nil {
 		return "", err
 	}
-	return best.Name(), nil
-}
-
-// subDir opens a directory whose name was read from the disk.
-func (c *Catalog) subDir(name string) (*inputvalidation.Tree, error) {
-	p, err := inputvalidation.ParseRelPath("path", name)
-	if err != nil {
-		return nil, err
+	var best fs.FileInfo
+	for _, n := range names {
+		fi, err := c.root.Lstat(dir + "/" + n)
+		if err == nil && fi.IsDir() && (best == nil || fi.ModTime().After(best.ModTime())) {
+			best = fi
+		}
 	}
-	return c.tree.Sub(p, false)
+	if best == nil {
+		return "", refuse(ModelUnknown, "no content below the directory")
+	}
+	return best.Name(), nil
 }

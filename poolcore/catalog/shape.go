@@ -1,16 +1,17 @@
 package catalog
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"strings"
 
 	"github.com/llorch/llorch/inputvalidation"
+	"github.com/llorch/llorch/poolcore/fetch"
 )
 
 // Shape is what an estimate of memory needs to know of a model.
@@ -26,84 +27,73 @@ type Shape struct {
 	OffloadLayers int   // layers that an engine can put on a GPU, with the output layer; 0 = unknown
 }
 
-// facts is what the files say for the index.
-type facts struct {
-	architecture, quant string
-	ctx                 int
-}
-
-// inspect reads the headers of a model's files, which lie in in. It refuses files
-// that are not what their names say.
-func inspect(in *inputvalidation.Tree, m *Model) (Shape, facts, error) {
+// inspect reads the headers of a model's files, which lie in dir, and returns its
+// shape and quantisation. It refuses files that are not what their names say.
+func (c *Catalog) inspect(dir string, m *Model) (s Shape, quant string, err error) {
 	if m.Format == formatGGUF {
-		return inspectGGUF(in, m)
+		return c.inspectGGUF(dir, m)
 	}
-	s := Shape{}
 	for _, f := range m.Files {
-		switch weightFormat(f.Path) {
-		case formatSafetensors:
-			if err := checkSafetensors(in, f); err != nil {
-				return Shape{}, facts{}, err
+		format := weightFormat(f.Path)
+		if format == formatSafetensors {
+			if err := c.checkSafetensors(dir + "/" + f.Path); err != nil {
+				return Shape{}, "", err
 			}
-			s.TensorBytes += f.SizeBytes
-		case formatPickle:
+		}
+		if format != "" {
 			s.TensorBytes += f.SizeBytes
 		}
 	}
-	raw, err := in.ReadFile(relPath("config.json"), maxConfig)
+	raw, err := c.tree.ReadFile(relPath(dir+"/config.json"), maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s, facts{}, nil
+		return s, "", nil
 	}
 	if err != nil {
-		return Shape{}, facts{}, fmt.Errorf("read config.json: %w", err)
+		return Shape{}, "", fmt.Errorf("read config.json: %w", err)
 	}
 	return configShape(raw, s)
 }
 
-func inspectGGUF(in *inputvalidation.Tree, m *Model) (Shape, facts, error) {
+func (c *Catalog) inspectGGUF(dir string, m *Model) (Shape, string, error) {
 	entry := m.entryFile()
 	if entry == "" {
-		return Shape{}, facts{}, refuse(ModelIncompatible, "the first part of the split is missing")
+		return Shape{}, "", refuse(ModelIncompatible, "the first part of the split is missing")
 	}
-	h, err := headerOf(in, entry)
+	h, err := c.headerOf(dir + "/" + entry)
 	if err != nil {
-		return Shape{}, facts{}, err
+		return Shape{}, "", err
 	}
-	parts := splitNames(entry)
+	parts := fetch.SplitParts(entry)
 	if h.SplitCount > 1 && h.SplitCount != len(parts) {
-		return Shape{}, facts{}, refuse(ModelIncompatible, "the file is one of %d parts, there are %d", h.SplitCount, len(parts))
+		return Shape{}, "", refuse(ModelIncompatible, "the file is one of %d parts, there are %d", h.SplitCount, len(parts))
 	}
-	weights := h.TensorBytes
 	for _, name := range parts[1:] {
-		part, err := headerOf(in, name)
+		part, err := c.headerOf(dir + "/" + name)
 		if err != nil {
-			return Shape{}, facts{}, err
+			return Shape{}, "", err
 		}
-		weights += part.TensorBytes // each is within its file, so the sum is within the disk
+		h.TensorBytes += part.TensorBytes // each is within its file, so the sum is within the disk
 	}
 	s := Shape{
 		Architecture: h.Architecture, Layers: h.KVLayers, KVHeads: h.KVHeads, KeyLength: h.KeyLength,
-		ValueLength: h.ValueLength, CtxMax: h.CtxMax, TensorBytes: weights,
+		ValueLength: h.ValueLength, CtxMax: h.CtxMax, TensorBytes: h.TensorBytes,
 	}
-	s.Known = s.stated()
-	if h.Blocks > 0 {
-		s.OffloadLayers = h.Blocks + 1
-	}
-	return s, facts{h.Architecture, h.Quant, h.CtxMax}, nil
+	return s.complete(h.Blocks), h.Quant, nil
 }
 
-func (s *Shape) stated() bool {
-	return s.Architecture != "" && s.Layers > 0 && s.KVHeads > 0 && s.KeyLength > 0 && s.ValueLength > 0 && s.TensorBytes > 0
+// complete adds what follows from the rest, and from the number of blocks.
+func (s Shape) complete(blocks int) Shape {
+	s.Known = s.Architecture != "" && s.Layers > 0 && s.KVHeads > 0 && s.KeyLength > 0 && s.ValueLength > 0 && s.TensorBytes > 0
+	if blocks > 0 {
+		s.OffloadLayers = blocks + 1
+	}
+	return s
 }
 
-func headerOf(in *inputvalidation.Tree, name string) (Header, error) {
-	p, err := inputvalidation.ParseRelPath("path", name)
+func (c *Catalog) headerOf(name string) (Header, error) {
+	f, fi, err := c.openFile(name)
 	if err != nil {
 		return Header{}, err
-	}
-	f, fi, err := in.Open(p)
-	if err != nil {
-		return Header{}, fmt.Errorf("open model file: %w", err)
 	}
 	defer f.Close()
 	h, err := ReadGGUF(f, fi.Size())
@@ -115,22 +105,18 @@ func headerOf(in *inputvalidation.Tree, name string) (Header, error) {
 
 // checkSafetensors makes sure that a file begins as one: the length of a JSON
 // object, and that object.
-func checkSafetensors(in *inputvalidation.Tree, f File) error {
-	p, err := inputvalidation.ParseRelPath("path", f.Path)
+func (c *Catalog) checkSafetensors(name string) error {
+	f, fi, err := c.openFile(name)
 	if err != nil {
 		return err
 	}
-	file, _, err := in.Open(p)
-	if err != nil {
-		return fmt.Errorf("open model file: %w", err)
-	}
-	defer file.Close()
+	defer f.Close()
 	var head [9]byte
-	if _, err := io.ReadFull(file, head[:]); err != nil {
+	if _, err := io.ReadFull(f, head[:]); err != nil {
 		return refuse(ModelIncompatible, "a safetensors file is too short")
 	}
 	n := binary.LittleEndian.Uint64(head[:8])
-	if n > uint64(max(f.SizeBytes-8, 0)) || n > 100<<20 || head[8] != '{' {
+	if n > uint64(fi.Size()-8) || n > 100<<20 || head[8] != '{' {
 		return refuse(ModelIncompatible, "a safetensors file has no header")
 	}
 	return nil
@@ -156,46 +142,38 @@ type modelConfig struct {
 	} `json:"quantization_config"`
 }
 
-// configShape adds what config.json says to s.
-func configShape(raw []byte, s Shape) (Shape, facts, error) {
+// configShape adds what config.json says to s, and returns the quantisation.
+func configShape(raw []byte, s Shape) (Shape, string, error) {
 	if err := inputvalidation.CheckJSON("config.json", raw, maxConfig); err != nil {
-		return Shape{}, facts{}, because(ModelIncompatible, err, "config.json is no JSON")
+		return Shape{}, "", because(ModelIncompatible, err, "config.json is no JSON")
 	}
-	var c modelConfig
-	if json.Unmarshal(raw, &c) != nil {
-		return s, facts{}, nil // members of other types say nothing to us
+	var outer modelConfig
+	if json.Unmarshal(raw, &outer) != nil {
+		return s, "", nil // members of other types say nothing to us
 	}
-	outer := c
+	c := outer
 	if c.Text != nil && c.Layers == 0 {
 		c = *c.Text
 	}
-	bounded := func(v, most int) int {
-		if v < 0 || v > most {
-			return 0
-		}
-		return v
-	}
-	if c.KVHeads == 0 {
-		c.KVHeads = c.Heads
-	}
+	c.KVHeads = cmp.Or(c.KVHeads, c.Heads)
 	if c.HeadDim == 0 && c.Heads > 0 {
 		c.HeadDim = c.Hidden / c.Heads
 	}
+	s.Architecture = word(outer.ModelType)
 	s.Layers, s.KVHeads = bounded(c.Layers, mostLayers), bounded(c.KVHeads, mostHeads)
-	s.KeyLength = bounded(c.HeadDim, mostLength)
-	s.ValueLength, s.CtxMax = s.KeyLength, bounded(c.Ctx, min(mostCtx, math.MaxInt32))
-	what := facts{architecture: word(outer.ModelType), ctx: s.CtxMax}
-	for _, q := range []string{outer.Quantisation.Method, outer.DType, outer.NewDType, c.DType, c.NewDType} {
-		if what.quant = word(strings.TrimPrefix(q, "torch.")); what.quant != "" {
-			break
-		}
+	s.KeyLength, s.CtxMax = bounded(c.HeadDim, mostLength), bounded(c.Ctx, mostCtx)
+	s.ValueLength = s.KeyLength
+	dtype := cmp.Or(outer.DType, outer.NewDType, c.DType, c.NewDType)
+	quant := cmp.Or(outer.Quantisation.Method, strings.TrimPrefix(dtype, "torch."))
+	return s.complete(s.Layers), word(quant), nil
+}
+
+// bounded returns v, or 0 if it is out of bounds.
+func bounded(v, most int) int {
+	if v < 0 || v > most {
+		return 0
 	}
-	s.Architecture = what.architecture
-	s.Known = s.stated()
-	if s.Layers > 0 {
-		s.OffloadLayers = s.Layers + 1
-	}
-	return s, what, nil
+	return v
 }
 
 // word returns s if it is an identifier, "" else.

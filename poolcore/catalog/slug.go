@@ -3,6 +3,8 @@ package catalog
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/llorch/llorch/inputvalidation"
@@ -38,32 +40,15 @@ func escapeName(text string, first int) string {
 		inner := i > 0 && i < len(text)-1
 		if i >= first && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || inner && (c == '.' || c == '-')) {
 			b.WriteByte(c)
-			continue
+		} else {
+			fmt.Fprintf(&b, "_%02x", c)
 		}
-		b.WriteByte('_')
-		b.WriteString(hex.EncodeToString([]byte{c}))
 	}
 	return b.String()
 }
 
 // unslug undoes slug; it cannot for what was too long.
 func unslug(name string) (string, bool) {
-	var b strings.Builder
-	for i := 0; i < len(name); i++ {
-		if name[i] != '_' {
-			b.WriteByte(name[i])
-			continue
-		}
-		if i+2 >= len(name) {
-			return "", false
-		}
-		c, err := hex.DecodeString(name[i+1 : i+3])
-		if err != nil {
-			return "", false
-		}
-		b.Write(c)
-		i += 2
-	}
-	text := b.String()
-	return text, slug(text) == name
+	text, err := url.PathUnescape(strings.ReplaceAll(name, "_", "%"))
+	return text, err == nil && slug(text) == name
 }

@@ -2,8 +2,10 @@ package catalog
 
 import (
 	"path"
-	"strconv"
+	"slices"
 	"strings"
+
+	"github.com/llorch/llorch/poolcore/fetch"
 )
 
 // Trust says which model files are accepted. The zero value takes GGUF and
@@ -27,12 +29,12 @@ const (
 // weightFormat returns the format that a file name promises, "" if it holds no
 // weights.
 func weightFormat(name string) string {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".gguf":
+	switch ext := strings.ToLower(path.Ext(name)); {
+	case ext == ".gguf":
 		return formatGGUF
-	case ".safetensors":
+	case ext == ".safetensors":
 		return formatSafetensors
-	case ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt":
+	case fetch.IsPickle(name):
 		return formatPickle
 	}
 	return ""
@@ -40,18 +42,22 @@ func weightFormat(name string) string {
 
 func isGGUF(name string) bool { return weightFormat(name) == formatGGUF }
 
-// wanted reports whether a file of a directory belongs to a model.
-func wanted(name string) bool {
-	base := path.Base(name)
-	switch strings.ToLower(path.Ext(base)) {
-	case ".json", ".model", ".txt":
-		return true
+// choose leaves out pickles where other weights are, and refuses what Trust does
+// not take.
+func (t Trust) choose(names []string) ([]string, error) {
+	safe := func(name string) bool { f := weightFormat(name); return f != "" && f != formatPickle }
+	if slices.ContainsFunc(names, safe) {
+		names = slices.DeleteFunc(names, fetch.IsPickle)
 	}
-	return weightFormat(base) != "" || strings.HasPrefix(base, "tokenizer")
+	_, err := t.formatOf(names)
+	return names, err
 }
 
 // formatOf returns the format of a set of files: all weights of one kind.
 func (t Trust) formatOf(names []string) (string, error) {
+	if len(names) > maxFiles {
+		return "", refuse(InvalidParams, "the model has %d files, at most %d", len(names), maxFiles)
+	}
 	format := ""
 	for _, n := range names {
 		f := weightFormat(n)
@@ -71,53 +77,21 @@ func (t Trust) formatOf(names []string) (string, error) {
 	return format, checkSplit(names)
 }
 
-// splitPart recognises the names of a split GGUF: x-00001-of-00003.gguf.
-func splitPart(name string) (part, count int, ok bool) {
-	const tail = "-00001-of-00001.gguf"
-	if len(name) <= len(tail) {
-		return 0, 0, false
-	}
-	t := name[len(name)-len(tail):]
-	if t[0] != '-' || t[6:10] != "-of-" || t[15:] != ".gguf" {
-		return 0, 0, false
-	}
-	a, errA := strconv.ParseUint(t[1:6], 10, 32)
-	b, errB := strconv.ParseUint(t[10:15], 10, 32)
-	if errA != nil || errB != nil || a < 1 || a > b {
-		return 0, 0, false
-	}
-	return int(a), int(b), true
-}
-
-// splitNames returns the names of all parts of the split that name belongs to, or
-// name alone.
-func splitNames(name string) []string {
-	_, count, ok := splitPart(name)
-	if !ok || count > maxFiles {
-		return []string{name}
-	}
-	stem := name[:len(name)-len("-00001-of-00001.gguf")]
-	of := strconv.Itoa(100000 + count)[1:]
-	names := make([]string, 0, count)
-	for i := range count {
-		names = append(names, stem+"-"+strconv.Itoa(100001 + i)[1:]+"-of-"+of+".gguf")
-	}
-	return names
-}
-
-// checkSplit refuses a split with a part missing.
+// checkSplit refuses a split GGUF with a part missing.
 func checkSplit(names []string) error {
-	parts := map[string]int{} // how many there are, by the name of the first
+	there := map[string]bool{}
 	for _, n := range names {
-		if _, count, ok := splitPart(n); ok && count <= maxFiles {
-			parts[splitNames(n)[0]]++
-		} else if ok {
-			return refuse(ModelIncompatible, "a split of %d parts", count)
-		}
+		there[n] = true
 	}
-	for first, have := range parts {
-		if _, count, _ := splitPart(first); have != count {
-			return refuse(ModelIncompatible, "%d of %d parts of the split are missing", count-have, count)
+	for _, n := range names {
+		parts := fetch.SplitParts(n)
+		if n != parts[0] && there[parts[0]] {
+			continue // looked at with the first
+		}
+		for i, p := range parts {
+			if !there[p] {
+				return refuse(ModelIncompatible, "part %d of %d of a split is missing", i+1, len(parts))
+			}
 		}
 	}
 	return nil

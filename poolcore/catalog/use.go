@@ -3,7 +3,7 @@ package catalog
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,23 +17,24 @@ func (c *Catalog) Use(id string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.change(id, func(m *Model) error { m.LastUsedAt = time.Now().UTC(); return nil }); err != nil {
+	if err := c.edit(id, func(m *Model) error { m.LastUsedAt = time.Now().UTC(); return nil }); err != nil {
 		c.log.Warn("record use of a model", "error", err)
 	}
 	return release, nil
 }
 
-// hold is Use without a record of it.
+// hold is Use without a record of it. It waits for a removal or replacement that
+// is under way.
 func (c *Catalog) hold(id string) (release func(), err error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch _, ok := c.Get(id); {
-	case c.closed:
+	if c.closed {
 		return nil, refuse(Closed, "")
-	case !ok:
+	}
+	if _, ok := c.Get(id); !ok {
 		return nil, unknown()
-	case c.leaving[id]:
-		return nil, refuse(ModelInUse, "it is being removed or replaced")
 	}
 	c.using[id]++
 	return sync.OnceFunc(func() {
@@ -45,30 +46,23 @@ func (c *Catalog) hold(id string) (release func(), err error) {
 	}), nil
 }
 
-// leave reserves a model for its removal or replacement until done is called.
-func (c *Catalog) leave(id string, force bool) (done func(), err error) {
+// idle refuses to touch the files of a model in use. The caller holds writing for
+// as long as the answer has to stay true.
+func (c *Catalog) idle(id string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.closed:
-		return nil, refuse(Closed, "")
-	case c.leaving[id]:
-		return nil, refuse(ModelInUse, "it is being removed or replaced")
-	case c.using[id] > 0 && !force:
-		return nil, refuse(ModelInUse, "%d workers or verifications use it", c.using[id])
-	}
-	c.leaving[id] = true
-	return func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.leaving, id)
-	}, nil
+	return c.idleLocked(id)
 }
 
-// failed reports whether a model failed its verification.
-func (c *Catalog) failed(id string) bool {
-	m, ok := c.Get(id)
-	return ok && m.Verification == Fail
+// idleLocked is idle for a caller that holds mu.
+func (c *Catalog) idleLocked(id string) error {
+	if c.closed {
+		return refuse(Closed, "")
+	}
+	if n := c.using[id]; n > 0 {
+		return refuse(ModelInUse, "%d workers or verifications use it", n)
+	}
+	return nil
 }
 
 // SetState makes a model active or retired. A retired one starts no more workers;
@@ -77,7 +71,7 @@ func (c *Catalog) SetState(id string, s State, retireAt time.Time) error {
 	if s != Active && s != Retired {
 		return because(InvalidParams, fault("state", inputvalidation.RuleSyntax), "state is Active or Retired")
 	}
-	return c.change(id, func(m *Model) error {
+	return c.edit(id, func(m *Model) error {
 		m.State, m.RetireAt = s, time.Time{}
 		if s == Retired {
 			m.RetireAt = retireAt.UTC().Round(0)
@@ -87,31 +81,24 @@ func (c *Catalog) SetState(id string, s State, retireAt time.Time) error {
 }
 
 // Remove deletes the entry and then the files. A model in use is ModelInUse; with
-// force it is removed all the same, and engines keep what they have open.
+// force it is removed all the same, and engines keep what they have open. ctx is
+// looked at before anything is removed.
 func (c *Catalog) Remove(ctx context.Context, id string, force bool) error {
-	m, ok := c.Get(id)
-	if !ok {
-		return unknown()
-	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	done, err := c.leave(id, force)
-	if err != nil {
-		return err
-	}
-	defer done()
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	err = c.updateLocked(func(models []Model) ([]Model, error) {
-		i := indexOf(models, id)
-		if i < 0 {
-			return nil, unknown()
-		}
-		m = models[i]
-		return append(models[:i], models[i+1:]...), nil
-	})
-	if err != nil {
+	models := slices.Clone(*c.models.Load())
+	i, ok := search(models, id)
+	if !ok {
+		return unknown()
+	}
+	if err := c.idle(id); err != nil && !(force && errors.Is(err, ModelInUse)) {
+		return err
+	}
+	m := models[i]
+	if err := c.save(slices.Delete(models, i, i+1)); err != nil {
 		return err
 	}
 	return c.discard(m.dir())
@@ -134,44 +121,16 @@ func (c *Catalog) Ready(ctx context.Context, ref string) (Located, error) {
 	case at.Format == formatPickle && !c.cfg.Trust.AllowPickle:
 		return Located{}, refuse(Untrusted, "a pickle file is allowed by allow_pickle only")
 	}
-	if changed := c.looksSame(&at.Model); changed != nil {
-		c.log.Info("a model looks different and is verified", "model", at.ID, "why", changed)
-		if _, err := c.Verify(ctx, at.ID, nil); err != nil {
-			if errors.Is(err, DigestMismatch) {
-				err = because(ModelUnverified, err, detail(err))
-			}
-			return Located{}, err
-		}
-		return c.Locate(ref)
+	changed := c.looksSame(&at.Model)
+	if changed == nil {
+		return at, nil
 	}
-	return at, nil
-}
-
-// looksSame is the quick check: it compares size, time and inode of every file,
-// and reads nothing.
-func (c *Catalog) looksSame(m *Model) error {
-	in, err := c.tree.Sub(relPath(m.dir()), false)
-	if err != nil {
-		return fmt.Errorf("open model directory: %w", err)
-	}
-	defer in.Close()
-	for _, f := range m.Files {
-		p, err := inputvalidation.ParseRelPath("path", f.Path)
-		if err != nil {
-			return err
+	c.log.Info("a model looks different and is verified", "model", at.ID, "why", changed)
+	if _, err := c.Verify(ctx, at.ID, nil); err != nil {
+		if e, ok := errors.AsType[*Error](err); ok && e.Code == DigestMismatch {
+			err = because(ModelUnverified, err, e.Detail)
 		}
-		file, fi, err := in.Open(p)
-		if err != nil {
-			return fmt.Errorf("open model file: %w", err)
-		}
-		_ = file.Close() // read only: nothing can be lost
-		if !f.same(fi) {
-			return refuse(ModelUnverified, "a file has another size, time or inode")
-		}
+		return Located{}, err
 	}
-	extra, err := c.unlisted(m)
-	if err == nil && extra {
-		err = refuse(ModelUnverified, "a file is there that was never hashed")
-	}
-	return err
+	return c.Locate(ref)
 }

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"time"
@@ -28,60 +27,34 @@ func (c *Catalog) Verify(ctx context.Context, id string, progress func(done, tot
 	if m.Verification == Fail {
 		return Fail, refuse(ModelUnverified, "its files are in quarantine: fetch or add it again")
 	}
-	files, why, err := c.rehash(ctx, &m, &meter{total: m.SizeBytes, report: progress})
-	if err != nil {
+	files, err := c.hashAll(ctx, m.dir(), m.paths(), &meter{total: m.SizeBytes, report: progress})
+	why, err := c.compare(&m, files, err)
+	switch {
+	case err != nil:
 		return "", err
+	case why != "":
+		return c.condemn(m, why)
 	}
-	if why != "" {
-		if err := c.condemn(&m, why); err != nil {
-			return "", err
-		}
-		return Fail, refuse(DigestMismatch, "%s", why)
-	}
-	err = c.change(id, func(now *Model) error {
-		if now.Digest != m.Digest {
-			return refuse(ModelInUse, "it was replaced while it was verified")
-		}
+	err = c.edit(id, func(now *Model) error {
 		now.Files, now.LastVerifiedAt = files, time.Now().UTC()
-		return nil
+		return m.same(now)
 	})
 	return m.Verification, err
 }
 
-// rehash hashes a model's files. It returns what it found, or why the model is not
-// what the index says.
-func (c *Catalog) rehash(ctx context.Context, m *Model, meter *meter) (files []File, why string, err error) {
-	in, err := c.tree.Sub(relPath(m.dir()), false)
-	if err != nil {
-		why, err = different(err)
-		return nil, why, err
+// compare says why files that were just hashed, or the error of hashing them, are
+// not what the index says of m; "" = they are. An error of a disk that does not
+// answer decides nothing and is returned.
+func (c *Catalog) compare(m *Model, files []File, err error) (why string, left error) {
+	var found map[string]fs.FileInfo
+	if err == nil {
+		found, err = c.entries(m.dir())
 	}
-	defer in.Close()
-	for _, f := range m.Files {
-		now, err := hashFile(ctx, in, f.Path, meter)
-		if err != nil {
-			why, err = different(err)
-			return nil, why, err
-		}
-		if now.SHA256 != f.SHA256 || now.SizeBytes != f.SizeBytes {
-			return nil, "a file has other bytes", nil
-		}
-		files = append(files, now)
-	}
-	extra, err := c.unlisted(m)
-	if err != nil {
-		return nil, "", err
-	}
-	if extra {
-		return nil, "a file is there that was never hashed", nil
-	}
-	return files, "", nil
-}
-
-// different tells a model that is not what it was from a disk that does not
-// answer.
-func different(err error) (why string, left error) {
 	switch {
+	case err == nil && digestOf(files) != m.Digest:
+		return "a file has other bytes", nil
+	case err == nil && len(found) > len(m.Files):
+		return "a file is there that was never hashed", nil
 	case errors.Is(err, fs.ErrNotExist):
 		return "a file is gone", nil
 	case errors.Is(err, inputvalidation.RuleSymlink), errors.Is(err, inputvalidation.RuleNotRegular),
@@ -91,23 +64,53 @@ func different(err error) (why string, left error) {
 	return "", err
 }
 
-// condemn marks a model as failed and moves its files to quarantine, for a person
-// to look at.
-func (c *Catalog) condemn(m *Model, why string) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
-	err := c.updateLocked(func(models []Model) ([]Model, error) {
-		i := indexOf(models, m.ID)
-		if i < 0 || models[i].Digest != m.Digest {
-			return nil, refuse(ModelInUse, "it was replaced while it was verified")
-		}
-		models[i].Verification, models[i].LastVerifiedAt = Fail, time.Now().UTC()
-		return models, nil
-	})
+// looksSame is the quick check: it compares names, sizes, times and inodes of
+// everything in a model's directory, and reads nothing.
+func (c *Catalog) looksSame(m *Model) error {
+	found, err := c.entries(m.dir())
 	if err != nil {
 		return err
 	}
-	to := quarantineDir + "/" + time.Now().UTC().Format("20060102T150405Z-") + rand.Text()[:8]
+	for _, f := range m.Files {
+		fi, ok := found[f.Path]
+		switch {
+		case !ok:
+			return refuse(ModelUnverified, "a file is gone")
+		case !f.same(fi):
+			return refuse(ModelUnverified, "a file has another size, time or inode")
+		}
+	}
+	if len(found) > len(m.Files) {
+		return refuse(ModelUnverified, "a file is there that was never hashed")
+	}
+	return nil
+}
+
+// condemn marks a model as failed and moves its files to quarantine, for a person
+// to look at.
+func (c *Catalog) condemn(m Model, why string) (Verification, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	now, _ := c.Get(m.ID)
+	if err := m.same(&now); err != nil {
+		return "", err
+	}
+	now.Verification, now.LastVerifiedAt = Fail, time.Now().UTC()
+	if err := c.store(now); err != nil {
+		return "", err
+	}
+	to := fresh(quarantineDir, time.Now().UTC().Format("20060102T150405Z-"))
 	c.log.Warn("a model failed its verification", "model", m.ID, "why", why, "quarantine", to)
-	return c.moveAway(m.dir(), to)
+	if err := c.moveAway(m.dir(), to); err != nil {
+		return "", err
+	}
+	return Fail, refuse(DigestMismatch, "%s", why)
+}
+
+// same refuses an entry that was removed or replaced meanwhile.
+func (m *Model) same(now *Model) error {
+	if now.Digest != m.Digest {
+		return refuse(ModelInUse, "it was removed or replaced while it was verified")
+	}
+	return nil
 }

@@ -3,7 +3,6 @@ package fetch
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
@@ -16,10 +15,6 @@ import (
 
 // maxTag bounds a tag, in bytes.
 const maxTag = 256
-
-func tlsConfig(roots *x509.CertPool) *tls.Config {
-	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-}
 
 // open requests a file from a byte on and reads the head of the answer.
 func (c *client) open(ctx context.Context, address, token string, from int64, tag string) (*Body, http.Header, error) {
@@ -108,10 +103,7 @@ func transportError(ctx context.Context, host string, err error) error {
 		return &Error{Code: HostNotAllowed, Host: host, Hint: "the host has an address that may not be connected"}
 	}
 	e := &Error{Code: Unreachable, Host: host, Retriable: true, Hint: "the connection failed"}
-	var unknown x509.UnknownAuthorityError
-	var wrong x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	if errors.As(err, &unknown) || errors.As(err, &wrong) || errors.As(err, &invalid) {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		e.Hint, e.Retriable = "the server's certificate is not trusted", false
 		return e
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/llorch/llorch/inputvalidation"
@@ -30,7 +31,8 @@ const together = 2
 //
 // No other download may use the folder until the returned files were moved away.
 func (s Sources) Download(ctx context.Context, plan Plan, into *os.Root, progress func(Progress)) ([]Got, error) {
-	got, track, err := s.download(ctx, plan, into, progress)
+	track := newTracker(plan.Files, progress)
+	got, err := s.download(ctx, plan, into, track)
 	if err != nil {
 		track.phase(PhaseFailed)
 		return nil, fmt.Errorf("download model: %w", err)
@@ -39,47 +41,39 @@ func (s Sources) Download(ctx context.Context, plan Plan, into *os.Root, progres
 	return got, nil
 }
 
-func (s Sources) download(ctx context.Context, plan Plan, into *os.Root, progress func(Progress)) ([]Got, *tracker, error) {
-	track := newTracker(plan.Files, progress)
+func (s Sources) download(ctx context.Context, plan Plan, into *os.Root, track *tracker) ([]Got, error) {
 	ref, err := inputvalidation.ParseModelRef("ref", plan.Ref)
 	if err != nil {
-		return nil, track, &Error{Code: SourceInvalid, Hint: "the plan has no reference"}
+		return nil, &Error{Code: SourceInvalid, Hint: "the plan has no reference"}
 	}
 	src, err := s.source(ref)
 	if err == nil {
 		err = plan.check()
 	}
+	if err == nil {
+		err = removeOthers(into, plan)
+	}
 	if err != nil {
-		return nil, track, err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	got := make([]Got, len(plan.Files))
-	next := make(chan int)
+	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(together, len(plan.Files)) {
+	for range together {
 		workers.Go(func() {
-			for i := range next {
+			for i := next.Add(1) - 1; i < int64(len(got)) && ctx.Err() == nil; i = next.Add(1) - 1 {
 				j := &job{sources: s, src: src, ref: ref, plan: plan, file: plan.Files[i], into: into, track: track}
-				g, err := j.run(ctx)
-				if err != nil {
+				var err error
+				if got[i], err = j.run(ctx); err != nil {
 					cancel(at(err, plan.Files[i].Path))
 				}
-				got[i] = g
 			}
 		})
 	}
-	for i := range plan.Files {
-		select {
-		case next <- i:
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
-	close(next)
 	workers.Wait()
-	return got, track, context.Cause(ctx)
+	return got, context.Cause(ctx)
 }
 
 // job brings one file. It belongs to one goroutine.
@@ -96,19 +90,12 @@ type job struct {
 }
 
 // run brings the file; a content that is wrong is asked for once more.
-func (j *job) run(ctx context.Context) (Got, error) {
-	if err := ctx.Err(); err != nil {
+func (j *job) run(ctx context.Context) (got Got, err error) {
+	seen := func(n int64) { j.track.moved(j.file.Path, PhaseVerifying, n, false) }
+	if j.part, err = openPart(ctx, j.into, partName(j.plan, j.file), j.file, seen); err != nil {
 		return Got{}, err
 	}
-	name := partName(j.plan, j.file)
-	if err := removeOthers(j.into, name); err != nil {
-		return Got{}, storageError(err)
-	}
-	var err error
-	if j.part, err = openPart(ctx, j.into, name, j.file, j.seen); err != nil {
-		return Got{}, err
-	}
-	got, err := j.bring(ctx)
+	got, err = j.bring(ctx)
 	if errors.Is(err, DigestMismatch) {
 		if err = j.restart(""); err == nil {
 			got, err = j.bring(ctx)
@@ -117,13 +104,8 @@ func (j *job) run(ctx context.Context) (Got, error) {
 	if errors.Is(err, DigestMismatch) {
 		return Got{}, errors.Join(err, j.part.remove())
 	}
-	if e := j.part.keep(); err == nil {
-		err = storageError(e)
-	}
-	return got, err
+	return got, cmp.Or(err, storageError(j.part.keep()))
 }
-
-func (j *job) seen(n int64) { j.track.moved(j.file.Path, PhaseVerifying, n, false) }
 
 // restart empties the partial.
 func (j *job) restart(tag string) error {
@@ -190,10 +172,13 @@ func (j *job) try(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	from, tag := p.size, p.meta.Tag
-	if from > 0 && tag == "" && !p.meta.identified() {
+	if tag == "" && !p.meta.identified() {
 		from = 0 // nothing tells whether what follows belongs to what is here
 	}
-	body, err := j.src.Open(ctx, j.file, from, tagFor(from, tag))
+	if from == 0 {
+		tag = ""
+	}
+	body, err := j.src.Open(ctx, j.file, from, tag)
 	if err != nil {
 		return err
 	}
@@ -207,13 +192,6 @@ func (j *job) try(ctx context.Context) error {
 	})
 	defer quiet.Stop()
 	return j.copy(ctx, body, quiet)
-}
-
-func tagFor(from int64, tag string) string {
-	if from == 0 {
-		return ""
-	}
-	return tag
 }
 
 // begin compares the head of an answer with what was asked for.

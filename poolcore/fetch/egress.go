@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"net"
@@ -99,8 +100,8 @@ func newClient(e Egress) *client {
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true, // bytes are hashed as they are
 		DisableKeepAlives:      true, // requests are few; nothing has to be closed
+		TLSClientConfig:        &tls.Config{RootCAs: e.RootCAs, MinVersion: tls.VersionTLS12},
 	}
-	t.TLSClientConfig = tlsConfig(e.RootCAs)
 	if e.Proxy {
 		t.Proxy = http.ProxyFromEnvironment
 	}

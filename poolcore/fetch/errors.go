@@ -15,6 +15,7 @@ type Code string
 
 // The codes.
 const (
+	InvalidParams    Code = "INVALID_PARAMS" // what the caller demands is malformed
 	GatedRepo        Code = "GATED_REPO"
 	RepoNotFound     Code = "REPO_NOT_FOUND"
 	RevisionNotFound Code = "REVISION_NOT_FOUND"

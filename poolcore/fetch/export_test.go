@@ -55,7 +55,5 @@ func ParseContentRange(s string) (int64, int64, bool)     { return parseContentR
 func NextPage(links []string) string                      { return nextPage(links) }
 func StrongTag(s string) string                           { return strongTag(s) }
 func ParseRetryAfter(s string, t time.Time) time.Duration { return parseRetryAfter(s, t) }
-func SplitParts(s string) []string                        { return splitParts(s) }
 func HasVariant(name, variant string) bool                { return hasVariant(name, variant) }
-func IsRepositoryFile(name string) bool                   { return isRepositoryFile(name) }
 func (p Progress) Finished() Progress                     { return p.finished() }

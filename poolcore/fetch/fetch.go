@@ -25,6 +25,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -41,14 +42,12 @@ const (
 
 // File is one file of a plan.
 type File struct {
-	Path    string // below the model's folder; passes inputvalidation.ParseRelPath
-	Size    int64  // bytes; -1 = not known before the download
-	SHA256  string // expected, 64 lower-case hexadecimal digits; "" = not known
-	GitSHA1 string // expected id of a git blob, used when SHA256 is not known; "" = not known
-	ETag    string // what the source calls this content; a change discards a partial; "" = not known
-	URL     string // where the source finds it, without query
-
-	revision string // the commit that the hub must answer with, "" = any
+	Path    string `json:"path"`     // below the model's folder; passes inputvalidation.ParseRelPath
+	Size    int64  `json:"size"`     // bytes; -1 = not known before the download
+	SHA256  string `json:"sha256"`   // expected, 64 lower-case hexadecimal digits; "" = not known
+	GitSHA1 string `json:"git_sha1"` // expected id of a git blob, used when SHA256 is not known; "" = not known
+	ETag    string `json:"etag"`     // what the source calls this content; a change discards a partial; "" = not known
+	URL     string `json:"url"`      // where the source finds it, without query
 }
 
 // Plan is what a reference stands for at the moment of its resolution.
@@ -134,11 +133,11 @@ func (s Sources) Resolve(ctx context.Context, ref inputvalidation.ModelRef, o Op
 	if err != nil {
 		return Plan{}, err
 	}
-	pin, err := pinned(ref, o)
+	pin, err := o.Pin(ref)
 	if err != nil {
 		return Plan{}, err
 	}
-	if !o.AllowPickle && isPickle(ref.Path()) {
+	if !o.AllowPickle && IsPickle(ref.Path()) {
 		return Plan{}, &Error{Code: HostNotAllowed, File: path.Base(ref.Path()), Hint: "the format can run code when it is loaded: allow it or choose safetensors or gguf"}
 	}
 	var plan Plan
@@ -158,22 +157,20 @@ func (s Sources) Resolve(ctx context.Context, ref inputvalidation.ModelRef, o Op
 	return plan, plan.pin(pin)
 }
 
-// pinned returns the digest that the reference or the caller demands, if any.
-func pinned(ref inputvalidation.ModelRef, o Options) (string, error) {
-	if o.SHA256 != "" {
-		if d, err := inputvalidation.ParseHex("sha256", o.SHA256, 32); err != nil || d != o.SHA256 {
-			return "", &Error{Code: DigestMismatch, Hint: "the pinned digest is not 64 lower-case hexadecimal digits"}
-		}
+// Pin returns the digest that the reference or the caller demands, "" = none. It
+// is InvalidParams for what is no digest, DigestMismatch when they demand two, and
+// HostNotAllowed when the strict policy misses one.
+func (o Options) Pin(ref inputvalidation.ModelRef) (string, error) {
+	stated := ref.Digest()
+	switch {
+	case o.SHA256 != "" && !isHex(o.SHA256, 32):
+		return "", &Error{Code: InvalidParams, Hint: "sha256 is 64 lower-case hexadecimal digits"}
+	case stated != "" && o.SHA256 != "" && stated != o.SHA256:
+		return "", &Error{Code: DigestMismatch, Hint: "the reference and the caller state different digests"}
+	case stated == "" && o.SHA256 == "" && o.Strict:
+		return "", &Error{Code: HostNotAllowed, Hint: "the strict policy needs a digest: add #sha256=… to the reference or state sha256"}
 	}
-	switch pin := ref.Digest(); {
-	case pin != "" && o.SHA256 != "" && pin != o.SHA256:
-		return "", &Error{Code: DigestMismatch, Hint: "the reference and the caller pin different digests"}
-	case pin != "":
-		return pin, nil
-	case o.SHA256 == "" && o.Strict:
-		return "", &Error{Code: HostNotAllowed, Hint: "the strict policy needs a pinned digest: add #sha256=… to the reference"}
-	}
-	return o.SHA256, nil
+	return cmp.Or(stated, o.SHA256), nil
 }
 
 // pin makes the digest what the one file must hash to.
@@ -195,17 +192,27 @@ func (p *Plan) check() error {
 	}
 	seen := make(map[string]bool, len(p.Files))
 	for _, f := range p.Files {
-		switch _, err := inputvalidation.ParseRelPath("path", f.Path); {
-		case err != nil || seen[f.Path]:
-			return &Error{Code: SourceInvalid, Hint: "the name of a file is refused or stands there twice"}
-		case f.Size < -1 || f.Size > maxSize:
-			return &Error{Code: SourceInvalid, File: f.Path, Hint: "the size of the file is refused"}
-		case f.SHA256 != "" && !isHex(f.SHA256, 32) || f.GitSHA1 != "" && !isHex(f.GitSHA1, 20):
-			return &Error{Code: SourceInvalid, File: f.Path, Hint: "the digest of the file is refused"}
-		case len(f.ETag) > maxTag || len(f.URL) > maxURL:
-			return &Error{Code: SourceInvalid, File: f.Path, Hint: "the address of the file is refused"}
+		if err := f.check(); err != nil {
+			return err
+		}
+		if seen[f.Path] {
+			return &Error{Code: SourceInvalid, Hint: "the name of a file stands there twice"}
 		}
 		seen[f.Path] = true
+	}
+	return nil
+}
+
+func (f File) check() error {
+	switch _, err := inputvalidation.ParseRelPath("path", f.Path); {
+	case err != nil:
+		return &Error{Code: SourceInvalid, Hint: "the name of a file is refused"}
+	case f.Size < -1 || f.Size > maxSize:
+		return &Error{Code: SourceInvalid, File: f.Path, Hint: "the size of the file is refused"}
+	case f.SHA256 != "" && !isHex(f.SHA256, 32) || f.GitSHA1 != "" && !isHex(f.GitSHA1, 20):
+		return &Error{Code: SourceInvalid, File: f.Path, Hint: "the digest of the file is refused"}
+	case len(f.ETag) > maxTag || len(f.URL) > maxURL:
+		return &Error{Code: SourceInvalid, File: f.Path, Hint: "the address of the file is refused"}
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ type local struct{ dirs []string }
 // Resolve looks for the file and, if it is a part of a split model, for the others.
 func (l *local) Resolve(_ context.Context, ref inputvalidation.ModelRef, _ Options) (Plan, error) {
 	plan := Plan{URL: "file:" + ref.Path()}
-	for _, p := range splitParts(ref.Path()) {
+	for _, p := range SplitParts(ref.Path()) {
 		f, fi, err := l.open(p)
 		if err != nil {
 			return Plan{}, at(err, path.Base(p))

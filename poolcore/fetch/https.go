@@ -29,7 +29,7 @@ func (w *web) Resolve(ctx context.Context, ref inputvalidation.ModelRef, _ Optio
 		host += ":" + ref.Port()
 	}
 	plan := Plan{URL: (&url.URL{Scheme: "https", Host: host, Path: "/" + ref.Path()}).String()}
-	for _, p := range splitParts(ref.Path()) {
+	for _, p := range SplitParts(ref.Path()) {
 		f := File{Path: path.Base(p), Size: -1, URL: (&url.URL{Scheme: "https", Host: host, Path: "/" + p}).String()}
 		if err := w.look(ctx, &f); err != nil {
 			return Plan{}, at(err, f.Path)

@@ -76,7 +76,9 @@ func (h *hub) Resolve(ctx context.Context, ref inputvalidation.ModelRef, _ Optio
 	for _, e := range chosen {
 		f := e.file()
 		f.URL = h.base + "/" + repo + "/resolve/" + info.SHA + "/" + escapePath(e.Path)
-		f.revision = info.SHA
+		if !f.identified() {
+			return Plan{}, h.invalid("the hub does not say what a file must hash to")
+		}
 		plan.Files = append(plan.Files, f)
 	}
 	slices.SortFunc(plan.Files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
@@ -168,15 +170,10 @@ func nextPage(links []string) string {
 			continue
 		}
 		for link := range strings.SplitSeq(line, ",") {
-			target, params, ok := strings.Cut(strings.TrimSpace(link), ">")
-			address, opened := strings.CutPrefix(target, "<")
-			if !ok || !opened {
-				continue
-			}
-			for p := range strings.SplitSeq(params, ";") {
-				if p = strings.TrimSpace(p); p == `rel="next"` || p == "rel=next" {
-					return address
-				}
+			target, params, _ := strings.Cut(link, ">")
+			address, opened := strings.CutPrefix(strings.TrimSpace(target), "<")
+			if opened && (strings.Contains(params, `rel="next"`) || strings.Contains(params, "rel=next")) {
+				return address
 			}
 		}
 	}
@@ -187,14 +184,14 @@ func nextPage(links []string) string {
 func choose(ref inputvalidation.ModelRef, all []entry) ([]entry, error) {
 	switch {
 	case ref.Path() != "":
-		return named(all, splitParts(ref.Path()))
+		return named(all, SplitParts(ref.Path()))
 	case ref.Variant() != "":
 		return quantised(all, ref.Variant())
 	}
 	var chosen []entry
 	weights := false
 	for _, e := range all {
-		if isRepositoryFile(e.Path) {
+		if InRepository(e.Path) {
 			chosen = append(chosen, e)
 			weights = weights || path.Ext(e.Path) == ".safetensors"
 		}
@@ -225,7 +222,7 @@ func quantised(all []entry, variant string) ([]entry, error) {
 		if !hasVariant(e.Path, variant) {
 			continue
 		}
-		first := splitParts(e.Path)[0]
+		first := SplitParts(e.Path)[0]
 		if model != "" && model != first {
 			return nil, &Error{Code: EntryNotFound, Hint: "several files are of this variant: name one with ::file="}
 		}
@@ -234,7 +231,7 @@ func quantised(all []entry, variant string) ([]entry, error) {
 	if model == "" {
 		return nil, &Error{Code: EntryNotFound, Hint: "the repository has no GGUF file of this variant"}
 	}
-	return named(all, splitParts(model))
+	return named(all, SplitParts(model))
 }
 
 // escapePath writes a path for a URL.
@@ -247,7 +244,7 @@ func (h *hub) Open(ctx context.Context, f File, from int64, tag string) (*Body, 
 		return nil, err
 	}
 	commit, etag, length := first.Get("X-Repo-Commit"), bareTag(first.Get("X-Linked-Etag")), first.Get("X-Linked-Size")
-	if f.revision != "" && commit != "" && commit != f.revision ||
+	if commit != "" && !strings.Contains(f.URL, "/resolve/"+commit+"/") ||
 		etag != "" && etag != f.ETag || length != "" && length != strconv.FormatInt(f.Size, 10) {
 		_ = b.Close() // these are other bytes
 		return nil, &Error{Code: Changed, Retriable: true, Hint: "the hub has another content than it listed"}

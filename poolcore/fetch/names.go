@@ -4,21 +4,20 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 )
 
-// isPickle reports whether a name has an ending of Python's pickles, which run
+// IsPickle reports whether a name has an ending of Python's pickles, which run
 // code when they are loaded.
-func isPickle(name string) bool {
-	return slices.Contains([]string{".bin", ".pt", ".pth", ".pkl", ".ckpt"}, strings.ToLower(path.Ext(name)))
+func IsPickle(name string) bool {
+	return slices.Contains([]string{".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}, strings.ToLower(path.Ext(name)))
 }
 
-// isRepositoryFile reports whether a reference to a whole repository takes the
-// file. Folders inside hold other forms of the same model and are left out: no
-// pattern matches a slash.
-func isRepositoryFile(name string) bool {
-	if isPickle(name) {
+// InRepository reports whether a reference to a whole repository takes the file.
+// Folders inside hold other forms of the same model and are left out: no pattern
+// matches a slash.
+func InRepository(name string) bool {
+	if IsPickle(name) {
 		return false
 	}
 	for _, pattern := range []string{"*.safetensors", "*.json", "tokenizer*", "*.model", "*.txt"} {
@@ -29,36 +28,31 @@ func isRepositoryFile(name string) bool {
 	return false
 }
 
-// splitParts returns the names of all parts of a model that is split over files
-// named <stem>-00001-of-000NN.gguf, in their order; for another name that name.
-func splitParts(name string) []string {
-	stem, count, ok := cutSplit(name)
-	if !ok {
+// maxParts bounds the parts of one model.
+const maxParts = 1000
+
+// SplitParts returns the names of all parts of a model that is split over up to
+// 1,000 files named <stem>-00001-of-000NN.gguf, in their order; for another name
+// that name.
+func SplitParts(name string) []string {
+	var index, count int
+	stem, numbers := name, ""
+	if cut := len(name) - len("-00001-of-00002.gguf"); cut > 0 {
+		stem, numbers = name[:cut], name[cut:]
+	}
+	_, err := fmt.Sscanf(numbers, "-%05d-of-%05d.gguf", &index, &count)
+	if err != nil || index < 1 || index > count || count > maxParts || name != partOf(stem, index, count) {
 		return []string{name}
 	}
 	parts := make([]string, count)
 	for i := range parts {
-		parts[i] = fmt.Sprintf("%s-%05d-of-%05d.gguf", stem, i+1, count)
+		parts[i] = partOf(stem, i+1, count)
 	}
 	return parts
 }
 
-// maxParts bounds the parts of one model.
-const maxParts = 1000
-
-// cutSplit takes the numbers off the name of a part.
-func cutSplit(name string) (stem string, count int, ok bool) {
-	const tail = "-00001-of-00002.gguf"
-	if len(name) <= len(tail) {
-		return "", 0, false
-	}
-	stem, numbers := name[:len(name)-len(tail)], name[len(name)-len(tail):]
-	index, err1 := strconv.ParseUint(numbers[1:6], 10, 32)
-	n, err2 := strconv.ParseUint(numbers[10:15], 10, 32)
-	if err1 != nil || err2 != nil || index < 1 || index > n || n > maxParts || fmt.Sprintf("-%05d-of-%05d.gguf", index, n) != numbers {
-		return "", 0, false
-	}
-	return stem, int(n), true
+func partOf(stem string, index, count int) string {
+	return fmt.Sprintf("%s-%05d-of-%05d.gguf", stem, index, count)
 }
 
 // hasVariant reports whether the name of a GGUF file names a quantisation as a

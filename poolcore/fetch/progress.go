@@ -26,7 +26,7 @@ type Progress struct {
 	Phase      string  `json:"phase"`
 	BytesDone  int64   `json:"bytes_done"`  // of all files
 	BytesTotal int64   `json:"bytes_total"` // -1 = not known
-	Received   int64   `json:"received"`    // bytes that arrived in this download, those in vain included
+	Received   int64   `json:"-"`           // bytes that arrived in this download, those in vain included
 	Pct        float64 `json:"pct"`         // 0 to 100; 0 while the total is not known
 	Rate       float64 `json:"rate"`        // bytes per second that arrive, over the last seconds
 	ETAMS      int64   `json:"eta_ms"`      // -1 = not known

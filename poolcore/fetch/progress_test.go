@@ -52,7 +52,7 @@ func TestProgress(t *testing.T) {
 		if p.Rate < 900 || p.Rate > 1100 || p.ETAMS < 50_000 || p.ETAMS > 70_000 || p.File != model || p.Phase != fetch.PhaseDownloading {
 			t.Errorf("after 40 s: %+v", p)
 		}
-		if last := all[len(all)-1]; last.Phase != fetch.PhaseVerifying || last.BytesDone != size || last.ETAMS != 0 {
+		if last := all[len(all)-1]; last.Phase != fetch.PhaseVerifying || last.BytesDone != size || last.ETAMS != 0 || last.Received != size+50_000 {
 			t.Errorf("at the end: %+v", last)
 		}
 		w.hub.fault = failing(99, 404, "")

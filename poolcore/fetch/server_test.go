@@ -254,7 +254,7 @@ func TestPins(t *testing.T) {
 			{modelRef + "#sha256=" + good, "", true, ""},
 			{modelRef + "#sha256=" + good, bad, false, fetch.DigestMismatch},
 			{modelRef, bad, false, fetch.DigestMismatch},
-			{modelRef, "ABC", false, fetch.DigestMismatch},
+			{modelRef, "ABC", false, fetch.InvalidParams},
 		} {
 			_, err := w.sources.Resolve(w.Context(), ref(w, c.ref), fetch.Options{SHA256: c.pin, Strict: c.strict})
 			if c.code != "" {

@@ -52,6 +52,9 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	for _, b := range r.Pairs("binaries") {
 		host.Binaries[b.Name] = b.Value
 	}
+	if local := r.String("local_models"); local != "" {
+		host.ModelDirs = []string{local}
+	}
 	host.WorkerBind, host.AdvertiseHost = workerAddress(r.String("addr"), r.String("address"))
 	app, err := NewNode(ctx, Node{
 		Front: Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}, Host: host, Handoff: handoffs(r),

@@ -23,14 +23,19 @@ func openModels(ctx context.Context, r *config.Resolved, log *slog.Logger) (*cat
 		return nil, fmt.Errorf("model folder: %w", err)
 	}
 	cfg := catalog.Config{Dir: dir, Trust: catalog.Trust{Strict: r.String("trust_policy") == "strict"}, Logger: log}
+	var sources fetch.Sources
+	if local := r.String("local_models"); local != "" {
+		sources.File = fetch.LocalFile(fetch.LocalFileConfig{AllowedDirs: []string{local}})
+	}
 	if r.Bool("allow_downloads") {
 		hosts := r.List("download_hosts")
 		if len(hosts) == 0 {
 			hosts = fetch.HuggingFaceHosts()
 		}
 		egress := fetch.Egress{Hosts: hosts}
-		cfg.Sources = fetch.Sources{HF: fetch.HuggingFace(fetch.HuggingFaceConfig{Egress: egress}), HTTPS: fetch.HTTPS(fetch.HTTPSConfig{Egress: egress})}
+		sources.HF, sources.HTTPS = fetch.HuggingFace(fetch.HuggingFaceConfig{Egress: egress}), fetch.HTTPS(fetch.HTTPSConfig{Egress: egress})
 	}
+	cfg.Sources = sources
 	models, err := catalog.Open(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("model folder: %w", err)

@@ -209,6 +209,10 @@ func daemon() []Var {
 			Doc: "verified models; one daemon owns it",
 		},
 		{
+			Programs: poold(), Group: g, Key: "local_models", Kind: Path, Unset: "callers can name no file",
+			Doc: "folder whose files callers may name as models", Rare: true,
+		},
+		{
 			Programs: poold(), Group: g, Env: "POOL_MANAGERD_ALLOW_DOWNLOADS", Key: "allow_downloads", Kind: Bool, Default: "true",
 			Doc: "models may be fetched when asked for",
 		},

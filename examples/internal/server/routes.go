@@ -4,14 +4,15 @@ package server
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/llorch/llorch/narration"
 	"github.com/llorch/llorch/orchestrator/taskhttp"
+	"github.com/llorch/llorch/poolcore/poolhttp"
 	"github.com/llorch/llorch/poolregistry/nodeapi"
+	"github.com/llorch/llorch/poolregistry/nodehttp"
 )
 
 // Auth says what a route asks of its caller.
@@ -58,21 +59,27 @@ func Routes(p Parts) []Route {
 		}
 	}
 	if p.Nodes != nil {
-		out = append(out, patterns("nodehttp", Strict, p.Nodes, nodeapi.RouteRegister, nodeapi.RouteHeartbeat, nodeapi.RouteLeave)...)
-		out = append(out, patterns("nodehttp", Token, p.Nodes, nodeapi.RouteNodes, nodeapi.RouteNode)...)
+		out = append(out, of("nodehttp", p.Nodes, nodehttp.Routes())...)
 	}
 	if p.Pools != nil {
-		out = append(out, patterns("poolhttp", Token, p.Pools, nodeapi.RoutePools, nodeapi.RoutePoolStatus, nodeapi.RoutePoolWorkers)...)
+		out = append(out, of("poolhttp", p.Pools, poolhttp.Routes())...)
 	}
 	return out
 }
 
-// patterns makes routes of "METHOD /path" patterns.
-func patterns(owner string, auth Auth, h http.Handler, list ...string) []Route {
+// of makes routes of a handler's own table. What its owner leaves open is left out
+// here: /health is the program's, and an engine's callback has no engine that makes
+// it, while behind this gate every path but /health asks for a token.
+func of(owner string, h http.Handler, list []nodeapi.Route) []Route {
 	var out []Route
-	for _, p := range list {
-		method, path, _ := strings.Cut(p, " ")
-		out = append(out, Route{method, path, owner, auth, h})
+	for _, r := range list {
+		auth := Token
+		if r.Strict {
+			auth = Strict
+		}
+		if !r.Open {
+			out = append(out, Route{r.Method, r.Path, owner, auth, h})
+		}
 	}
 	return out
 }

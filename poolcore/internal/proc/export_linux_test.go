@@ -1,0 +1,4 @@
+package proc
+
+// ParseListener exposes parseListener.
+var ParseListener = parseListener
