@@ -109,10 +109,15 @@ func NewControl(ctx context.Context, c Control) (_ *App, err error) {
 		return nil, fmt.Errorf("orchestrator: %w", err)
 	}
 	a.hurry, a.models = orc.Cut, orc.Models
-	if err := c.front(ctx, a, orc, nodes, local, reg); err != nil {
+	static, err := poolclient.NewStaticProbe(poolclient.StaticConfig{Registry: nodes, Address: address, Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("workers without a node: %w", err)
+	}
+	if err := c.front(ctx, a, orc, nodes, static, local, reg); err != nil {
 		return nil, err
 	}
 	a.stage("registry", nodes.Run)
+	a.stage("workers without a node", static.Run)
 	if local != nil {
 		a.stage("node", local.host.Run)
 		a.stage("agent", local.agent.Run)
@@ -122,7 +127,7 @@ func NewControl(ctx context.Context, c Control) (_ *App, err error) {
 }
 
 // front builds the handlers and listens.
-func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrator, nodes *poolregistry.Registry, local *localNode, reg *prometheus.Registry) error {
+func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrator, nodes *poolregistry.Registry, static *poolclient.StaticProbe, local *localNode, reg *prometheus.Registry) error {
 	_, err := regmetrics.New(reg, nodes)
 	if err == nil && local != nil {
 		_, err = poolmetrics.New(reg, local.host)
@@ -131,7 +136,7 @@ func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrat
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
-	nodeRoutes, err := nodehttp.New(nodehttp.Config{Registry: nodes, Authorize: server.NodePrincipal, Logger: a.log})
+	nodeRoutes, err := nodehttp.New(nodehttp.Config{Registry: nodes, Authorize: server.NodePrincipal, Static: static, Logger: a.log})
 	if err != nil {
 		return fmt.Errorf("node routes: %w", err)
 	}
