@@ -269,3 +269,29 @@ func TestDaemonFollowsHandoffFiles(t *testing.T) {
 	}
 	within(t, 10*time.Second, "it is gone with the file", func() bool { return !ready(t, o) })
 }
+
+// TestWorkerWithoutANode: an engine on a machine without a daemon is registered by
+// its address, takes tasks, and is offline when it does not answer (PRG-53).
+func TestWorkerWithoutANode(t *testing.T) {
+	tokens := tokenFile(t)
+	o := controlPlane(t, t.TempDir(), "LLORCH_API_TOKEN_FILE="+tokens, "ORCHESTRATORD_STORE=memory", "ORCHESTRATORD_NODE_TIMEOUT_SECS=3", "ORCHESTRATORD_HEARTBEAT_INTERVAL_SECS=1")
+	sim := workertest.Start(workertest.Config{Model: "sim-8b"})
+	t.Cleanup(sim.Close)
+	_, port, _ := strings.Cut(strings.TrimPrefix(sim.URL, "http://"), ":")
+	res := o.call("POST", "/workers/register", apiToken, fmt.Sprintf(`{"id":"box","host":"127.0.0.1","port":%s,"model":"sim-8b","region":"DE"}`, port))
+	if text := body(t, res); res.StatusCode != http.StatusOK {
+		t.Fatalf("register = %d: %s", res.StatusCode, text)
+	}
+	within(t, 5*time.Second, "it takes tasks", func() bool { return ready(t, o) })
+	acc := o.submit(apiToken, 5, "")
+	if status := o.ended(acc.TaskID); status != "completed" {
+		t.Errorf("a task is %s: %+v", status, o.task(apiToken, acc.TaskID).Error)
+	}
+	if task := o.task(apiToken, acc.TaskID); task.NodeID != "static-box" {
+		t.Errorf("it ran on %q", task.NodeID)
+	}
+	sim.Close()
+	within(t, 6*time.Second, "it is offline", func() bool {
+		return strings.Contains(body(t, o.call("GET", "/v2/nodes/static-box", apiToken, "")), `"status":"offline"`)
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/poolregistry"
@@ -108,11 +109,28 @@ type httpControl struct {
 	client *poolclient.Client
 }
 
+// staticNodes begin the ids of workers that have no node daemon; they stand in the
+// registry with their own addresses and have no keys (PRG-53).
+const staticNodes = "static-"
+
+// ownAccess is what the registry itself knows about a node's workers.
+func ownAccess(n *poolregistry.Node, id poolregistry.PoolID) (out []WorkerAccess) {
+	if p, ok := n.Pool(id); ok {
+		for _, w := range p.Workers {
+			out = append(out, WorkerAccess{Worker: string(w.ID), URL: w.URL})
+		}
+	}
+	return out
+}
+
 // Workers asks the node of the pool.
 func (c *httpControl) Workers(ctx context.Context, pool poolregistry.PoolKey) ([]WorkerAccess, error) {
 	n, ok := c.reg.View().Node(pool.Node)
 	if !ok {
 		return nil, poolregistry.NodeUnknown
+	}
+	if strings.HasPrefix(string(n.ID), staticNodes) {
+		return ownAccess(n, pool.Pool), nil
 	}
 	if n.Address == "" {
 		return nil, errors.New("orchestrator: the node is in this process and has no address")

@@ -56,8 +56,13 @@ func TestModelDetailsChange(t *testing.T) {
 	inBubble(t, Config{PublishEvery: -1}, func(t *testing.T, w *world) {
 		w.register("a")
 		for _, m := range []Model{
-			{Ref: "m"}, {Ref: "m", NeedBytes: 1}, {Ref: "m", NeedBytes: 1, Fits: new(false)}, {Ref: "m", NeedBytes: 1, Fits: new(true)},
-			{Ref: "m", Fits: new(true)}, {Ref: "m", Fits: new(true)}, {Ref: "n"},
+			{Ref: "m"},
+			{Ref: "m", NeedBytes: 1},
+			{Ref: "m", NeedBytes: 1, Fits: new(false)},
+			{Ref: "m", NeedBytes: 1, Fits: new(true)},
+			{Ref: "m", Fits: new(true)},
+			{Ref: "m", Fits: new(true)},
+			{Ref: "n"},
 		} {
 			_, err := w.beatWith("a", func(b *Beat) { b.Pools[0].ModelsAvailable = []Model{m} })
 			w.must(err)

@@ -72,7 +72,7 @@ func newRegistryFamilies() *registryFamilies {
 		deregistrations: d("orchd_node_deregistrations_total", "Nodes that left.", "outcome"),
 		heartbeats:      d("orchd_node_heartbeats_total", "Heartbeats received.", "node_id", "outcome"),
 		online:          d("orchd_nodes_online", "Nodes that are online."),
-		nodes:           d("orchd_nodes", "Nodes by state.", "status"),
+		nodes:           d("orchd_nodes", "Nodes by status, each counted once.", "status"),
 		pools:           d("orchd_pools_available", "Online nodes on which a pool takes work.", "pool_id"),
 		delay:           d("orchd_node_detection_delay_seconds", "Silence of a node when it was declared offline."),
 		held:            d("orchd_registry_guard_held", "Whether the mass-failure guard is held."),
@@ -100,12 +100,13 @@ func (f *registryFamilies) collect(ch chan<- prometheus.Metric, r *poolregistry.
 	counters(ch, f.heartbeats, st.OtherHeartbeats, other)
 
 	gauge(ch, f.online, float64(v.Online))
-	registering := len(v.Nodes) - v.Online - v.Suspect - v.Offline - v.Failed
-	gauge(ch, f.nodes, float64(registering), string(poolregistry.Registering))
-	gauge(ch, f.nodes, float64(v.Online), string(poolregistry.Online))
-	gauge(ch, f.nodes, float64(v.Suspect), string(poolregistry.Suspect))
-	gauge(ch, f.nodes, float64(v.Offline), string(poolregistry.Offline))
-	gauge(ch, f.nodes, float64(v.Failed), string(poolregistry.Failed))
+	byStatus := map[string]int{}
+	for _, n := range v.Nodes {
+		byStatus[n.Status()]++
+	}
+	for _, status := range []string{"registering", "online", "draining", "suspect", "offline", "failed"} {
+		gauge(ch, f.nodes, float64(byStatus[status]), status)
+	}
 	f.collectPools(ch, v)
 
 	held := 0.0

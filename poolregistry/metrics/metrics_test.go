@@ -2,7 +2,10 @@ package metrics_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -14,6 +17,8 @@ import (
 	"github.com/llorch/llorch/poolregistry"
 	"github.com/llorch/llorch/poolregistry/metrics"
 	"github.com/llorch/llorch/poolregistry/nodeagent"
+	"github.com/llorch/llorch/poolregistry/nodeapi"
+	"github.com/llorch/llorch/poolregistry/nodehttp"
 )
 
 func registration(id string) poolregistry.Registration {
@@ -57,6 +62,9 @@ func TestFamilies(t *testing.T) {
 				}
 			}
 		}
+		if err := r.Drain("other", time.Hour); err != nil {
+			t.Fatal(err)
+		}
 		_, _ = r.Beat(t.Context(), poolregistry.Beat{NodeID: "never-registered", Seq: 1})
 		_, _ = r.Register(t.Context(), poolregistry.Registration{})
 		reg := prometheus.NewPedanticRegistry()
@@ -80,11 +88,12 @@ orchd_node_heartbeats_total{node_id="other",outcome="unknown"} 1
 # TYPE orchd_node_registrations_total counter
 orchd_node_registrations_total{outcome="invalid"} 1
 orchd_node_registrations_total{outcome="success"} 4
-# HELP orchd_nodes Nodes by state.
+# HELP orchd_nodes Nodes by status, each counted once.
 # TYPE orchd_nodes gauge
+orchd_nodes{status="draining"} 1
 orchd_nodes{status="failed"} 0
 orchd_nodes{status="offline"} 0
-orchd_nodes{status="online"} 2
+orchd_nodes{status="online"} 1
 orchd_nodes{status="registering"} 1
 orchd_nodes{status="suspect"} 0
 # HELP orchd_nodes_online Nodes that are online.
@@ -92,7 +101,7 @@ orchd_nodes{status="suspect"} 0
 orchd_nodes_online 2
 # HELP orchd_pools_available Online nodes on which a pool takes work.
 # TYPE orchd_pools_available gauge
-orchd_pools_available{pool_id="p0"} 2
+orchd_pools_available{pool_id="p0"} 1
 orchd_pools_available{pool_id="p1"} 0
 # HELP orchd_registry_guard_held Whether the mass-failure guard is held.
 # TYPE orchd_registry_guard_held gauge
@@ -149,6 +158,84 @@ func TestUnauthenticatedIdNoLabel(t *testing.T) {
 	n, err := testutil.GatherAndCount(reg, "orchd_node_heartbeats_total")
 	if err != nil || n != 256+2 { // the named ones; other: success, unknown
 		t.Errorf("%d series, %v, want 258", n, err)
+	}
+}
+
+// PRG-73: at most 256 pools have a series of their own, the rest is one more; the
+// series of a node that is released are gone.
+func TestLabelsAreBounded(t *testing.T) {
+	r := newRegistry(t)
+	for i := range 5 {
+		in := registration(fmt.Sprint("n", i))
+		in.Pools = nil
+		for j := range 64 {
+			in.Pools = append(in.Pools, poolregistry.Pool{ID: poolregistry.PoolID(fmt.Sprintf("p-%d-%d", i, j))})
+		}
+		g, err := r.Register(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Beat(t.Context(), poolregistry.Beat{NodeID: in.NodeID, LeaseToken: g.LeaseToken, Seq: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reg := prometheus.NewPedanticRegistry()
+	if _, err := metrics.New(reg, r); err != nil {
+		t.Fatal(err)
+	}
+	count := func(family string, want int) {
+		t.Helper()
+		if n, err := testutil.GatherAndCount(reg, family); err != nil || n != want {
+			t.Errorf("%s has %d series, %v, want %d", family, n, err, want)
+		}
+	}
+	count("orchd_pools_available", 257)
+	count("orchd_node_heartbeats_total", 5)
+	for i := range 4 {
+		if err := r.Release(poolregistry.NodeID(fmt.Sprint("n", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count("orchd_pools_available", 64)
+	count("orchd_node_heartbeats_total", 1)
+}
+
+// PRG-73: over HTTP too: what callers without a token, of another role or of
+// another principal name in a path makes no series.
+func TestUnauthenticatedPathNoLabel(t *testing.T) {
+	r := newRegistry(t)
+	h, err := nodehttp.New(nodehttp.Config{Registry: r, Authorize: func(req *http.Request) (nodeapi.Principal, error) {
+		switch who := req.Header.Get("Authorization"); who {
+		case "":
+			return nodeapi.Principal{}, errors.New("no token")
+		default:
+			return nodeapi.Principal{ID: who, Role: nodeapi.Role(who)}, nil
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	if _, err := metrics.New(reg, r); err != nil {
+		t.Fatal(err)
+	}
+	before, err := testutil.GatherAndCount(reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 500 {
+		for _, who := range []string{"", "reader", "node", "operator"} {
+			for _, route := range []string{"POST /v2/nodes/%s/heartbeat", "DELETE /v2/nodes/%s", "POST /v2/nodes/%s/drain", "POST /%s"} {
+				method, path, _ := strings.Cut(fmt.Sprintf(route, fmt.Sprint("stranger-", i)), " ")
+				req := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(`{}`))
+				req.Header.Set("Authorization", who)
+				req.Header.Set("Content-Type", "application/json")
+				h.ServeHTTP(httptest.NewRecorder(), req)
+			}
+		}
+	}
+	if after, err := testutil.GatherAndCount(reg); err != nil || after != before {
+		t.Errorf("%d series, %d before, %v", after, before, err)
 	}
 }
 

@@ -2,6 +2,8 @@
 // registers again when it must, and leaves.
 //
 // Losing the lease stops nothing: engines stay loaded and running work goes on.
+// The schedule that an operator wants comes with every answer and is repeated in
+// beats and registrations, so that a registry without memory learns it again.
 // Only a newer incarnation of the same node id ends Run, with
 // poolregistry.LeaseFenced.
 package nodeagent
@@ -20,6 +22,7 @@ import (
 
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolregistry"
+	"github.com/llorch/llorch/poolregistry/internal/instance"
 )
 
 // A Registrar is the registry as an agent sees it. *poolregistry.Registry is
@@ -51,7 +54,9 @@ type Config struct {
 	// the last one is sent. A failure event without id gets the next one; one
 	// whose id is not above the newest queued is dropped. Nil = only life.
 	Snapshot func(context.Context) (poolregistry.Beat, error)
-	// OnReply sees every answer, on the agent's goroutine. It must not block.
+	// OnReply sees every answer, on the agent's goroutine: what the scheduler has
+	// running here, the schedule that an operator wants, and how long a drain has
+	// left. It must not block.
 	OnReply func(poolregistry.BeatReply)
 
 	// StateDir holds lease.json, so that a restarted node takes its id over at
@@ -103,6 +108,10 @@ type Agent struct {
 	begun  time.Time
 	asked  time.Time             // when the newest registration was sent
 	warned []poolregistry.PoolID // unknown pools that led to a registration
+	// wish is the schedule of the last reply. A registry that lost its memory learns
+	// it from here. It is not in the lease file: while this node is down its
+	// registry remembers, and an operator may open the node meanwhile.
+	wish poolregistry.Schedule
 
 	mu      sync.Mutex // guards what follows
 	phase   State
@@ -125,7 +134,7 @@ func New(cfg Config) (*Agent, error) {
 	file, err := inputvalidation.ParseRelPath("lease", leaseFile)
 	errs = append(errs, err)
 	a := &Agent{
-		cfg: cfg, file: file, reg: cfg.Registrar, inside: cfg.Registrar != nil, instance: newUUID(),
+		cfg: cfg, file: file, reg: cfg.Registrar, inside: cfg.Registrar != nil, instance: instance.New(),
 		nudges: make(chan struct{}, 1), wall: time.Now, rand: rand.Float64, phase: Registering,
 		stats: Stats{Registrations: map[string]uint64{}, Beats: map[string]uint64{}},
 	}

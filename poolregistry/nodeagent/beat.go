@@ -106,7 +106,7 @@ func (a *Agent) attempt(ctx context.Context, p *pulse) (again bool, err error) {
 	b.NodeID, b.LeaseToken, b.Seq = a.lease.NodeID, a.lease.Token, a.seq
 	b.Timestamp = a.wall().UTC().Truncate(time.Millisecond)
 	b.UptimeMS = time.Since(a.begun).Milliseconds()
-	b.Events = slices.Clone(a.events.queue)
+	b.Events, b.Schedule = slices.Clone(a.events.queue), a.wish
 
 	p.sent = time.Now()
 	try, cancel := context.WithTimeout(ctx, attemptTimeout(p.interval))
@@ -132,6 +132,10 @@ func (a *Agent) accept(ctx context.Context, reply poolregistry.BeatReply, sent t
 	a.mu.Lock()
 	a.phase, a.acked, a.timeout, a.active = Online, sent, millis(reply.TimeoutMS), reply.Active
 	a.mu.Unlock()
+	switch reply.Schedule {
+	case poolregistry.Open, poolregistry.Cordoned, poolregistry.Draining, poolregistry.Drained:
+		a.wish = reply.Schedule
+	}
 	if reply.Epoch > a.lease.Epoch {
 		a.lease.Epoch = reply.Epoch
 		a.saveLease(ctx)

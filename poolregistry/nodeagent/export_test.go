@@ -1,6 +1,9 @@
 package nodeagent
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // Fix takes chance out of an agent: every random spread is r in [0,1).
 func (a *Agent) Fix(r float64) { a.rand = func() float64 { return r } }
@@ -16,3 +19,9 @@ func ParseLease(raw []byte) (node, token string, epoch uint64, err error) {
 
 // Backoff is the restart schedule.
 var Backoff = backoff
+
+// Way returns how the agent reaches its registry, and the transport that it made
+// for that.
+func (a *Agent) Way() (Registrar, *http.Transport) {
+	return a.reg, a.reg.(*client).http.Transport.(*http.Transport)
+}

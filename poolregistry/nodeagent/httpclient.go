@@ -48,13 +48,16 @@ func newClient(cfg Config) (*client, error) {
 	if c.token == nil {
 		errs = append(errs, errors.New("nodeagent: Token is required with Orchestrators"))
 	}
+	// Where an orchestrator is its node's owner says, but never at an address that
+	// only this machine's surroundings mean. HTTP/2 would send the next attempt
+	// over the connection on which the last one hangs.
+	guard := inputvalidation.DialControl(inputvalidation.AddrPublic, inputvalidation.AddrPrivate, inputvalidation.AddrLoopback)
 	hc := http.Client{Transport: &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: callTimeout}).DialContext,
+		DialContext:         (&net.Dialer{Timeout: callTimeout, Control: guard}).DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: callTimeout,
 		MaxIdleConnsPerHost: 2,
 		IdleConnTimeout:     2 * mostInterval,
-		ForceAttemptHTTP2:   true,
 	}}
 	if cfg.HTTP != nil {
 		hc = *cfg.HTTP

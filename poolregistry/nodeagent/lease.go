@@ -2,10 +2,8 @@ package nodeagent
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 
@@ -95,12 +93,4 @@ func (a *Agent) removeLease(ctx context.Context) {
 	if err := a.cfg.StateDir.Remove(a.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "remove lease file", slog.Any("error", err))
 	}
-}
-
-// newUUID returns a random UUID, version 4.
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails: see crypto/rand
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

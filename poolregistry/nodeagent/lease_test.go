@@ -17,6 +17,10 @@ import (
 func FuzzLeaseFile(f *testing.F) {
 	for _, s := range []string{
 		`{"node_id":"a","instance_id":"00000000-0000-4000-8000-000000000001","lease_token":"-x_","epoch":1}`,
+		`{"node_id":"a","instance_id":"00000000-0000-4000-8000-000000000001","lease_token":"t","epoch":0}`,
+		`{"node_id":"a","instance_id":"00000000-0000-4000-8000-000000000001","lease_token":"t","epoch":4503599627370496}`,
+		`{"node_id":"a","instance_id":"00000000-0000-4000-8000-000000000001","lease_token":"","epoch":1}`,
+		`{"node_id":"../a","instance_id":"00000000-0000-4000-8000-000000000001","lease_token":"t","epoch":1}`,
 		`{"node_id":"a","node_id":"b"}`, `{`, `null`, `{"epoch":1e400}`,
 	} {
 		f.Add([]byte(s))

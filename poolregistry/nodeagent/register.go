@@ -81,7 +81,7 @@ func (a *Agent) tryRegister(ctx context.Context) (poolregistry.Grant, error) {
 		a.lease = lease{NodeID: reg.NodeID}
 	}
 	reg.InstanceID, reg.LeaseToken, reg.PrevEpoch = a.instance, a.lease.Token, a.lease.Epoch
-	reg.InProcess = a.inside
+	reg.InProcess, reg.Schedule = a.inside, a.wish
 	a.asked = time.Now()
 	return a.reg.Register(ctx, reg)
 }

@@ -20,4 +20,13 @@ type ErrorDetail struct {
 // Details name what is wrong.
 type Details struct {
 	Fields []string `json:"fields,omitzero"` // "path: fault code"
+	Faults []Fault  `json:"faults,omitzero"` // every reason of a preflight's refusal
+	Class  string   `json:"class,omitzero"`  // how an engine ended that never became ready
+	Tail   []string `json:"tail,omitzero"`   // its last lines, escaped
+}
+
+// A Fault is one reason why an engine cannot be started, or a model not be had.
+type Fault struct {
+	Code   string `json:"code"`
+	Detail string `json:"detail"` // sizes and counts, never paths or values
 }

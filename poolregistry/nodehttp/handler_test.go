@@ -9,11 +9,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/llorch/llorch/poolregistry"
 	"github.com/llorch/llorch/poolregistry/nodeapi"
 	"github.com/llorch/llorch/poolregistry/nodehttp"
+	"github.com/llorch/llorch/poolregistry/poolclient"
 )
 
 const uuid1 = "00000000-0000-4000-8000-000000000001"
@@ -50,13 +50,21 @@ type server struct {
 	seq    int
 }
 
-func newServer(t *testing.T, cfg poolregistry.Config, mount string) *server {
+func newServer(t *testing.T, cfg poolregistry.Config, mount string, edit ...func(*nodehttp.Config)) *server {
 	t.Helper()
 	reg, err := poolregistry.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := nodehttp.New(nodehttp.Config{Registry: reg, Authorize: authorize})
+	probe, err := poolclient.NewStaticProbe(poolclient.StaticConfig{Registry: reg, Address: cfg.Address, Most: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hc := nodehttp.Config{Registry: reg, Authorize: authorize, Static: probe}
+	for _, e := range edit {
+		e(&hc)
+	}
+	h, err := nodehttp.New(hc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,8 +76,13 @@ func newServer(t *testing.T, cfg poolregistry.Config, mount string) *server {
 		s.h, s.prefix = http.StripPrefix("/api", h), "/api"
 	case "foreign mux":
 		mux := http.NewServeMux()
-		mux.Handle("/v2/nodes", h)
-		mux.Handle("/v2/nodes/", h)
+		mounted := map[string]bool{}
+		for _, r := range nodehttp.Routes() {
+			if !mounted[r.Path] {
+				mux.Handle(r.Path, h)
+			}
+			mounted[r.Path] = true
+		}
 		mux.Handle("/unknown", h)
 		mux.Handle("GET /v2/tasks/{id}", http.NotFoundHandler())
 		s.h = mux
@@ -125,16 +138,17 @@ func (s *server) beat(id string) string {
 
 const beatA = "POST /v2/nodes/a/heartbeat"
 
-// PRG-53, 55, 56: each row of the error table, over the wire, wherever the
-// handler is mounted.
-func TestErrorTable(t *testing.T) {
-	rows := []struct {
-		name   string
-		send   func(s *server) *http.Response
-		status int
-		code   string
-		check  func(t *testing.T, res *http.Response, e nodeapi.ErrorReply)
-	}{
+// errorRow is one way to be refused.
+type errorRow struct {
+	name   string
+	send   func(s *server) *http.Response
+	status int
+	code   string
+	check  func(t *testing.T, res *http.Response, e nodeapi.ErrorReply)
+}
+
+func errorRows() []errorRow {
+	return append(commandErrors(), []errorRow{
 		{"malformed registration", func(s *server) *http.Response {
 			return s.do("node", "POST /v2/nodes/register", `{"node_id":"canary canary","instance_id":"x"}`)
 		}, 400, "INVALID_NODE", func(t *testing.T, _ *http.Response, e nodeapi.ErrorReply) {
@@ -215,16 +229,17 @@ func TestErrorTable(t *testing.T) {
 		}, 429, "TOO_MANY_BEATS", wantRetry},
 		{"panic", func(s *server) *http.Response { return s.do("panic", "GET /v2/nodes", "") }, 500, "INTERNAL", nil},
 		{"full", func(s *server) *http.Response { return s.do("node", "POST /v2/nodes/register", registration("b")) }, 503, "NODE_LIMIT", wantRetry},
-	}
+	}...)
+}
+
+// PRG-53, 55, 56: each row of the error table, over the wire, wherever the
+// handler is mounted.
+func TestErrorTable(t *testing.T) {
+	rows := errorRows()
 	for _, mount := range []string{"root", "prefix", "foreign mux"} {
 		for _, c := range rows {
 			t.Run(mount+"/"+c.name, func(t *testing.T) {
-				limits := poolregistry.Limits{}
-				if c.name == "full" {
-					limits.Nodes = 1
-				}
-				s := newServer(t, poolregistry.Config{Limits: limits}, mount)
-				s.register("a")
+				s := c.server(t, mount)
 				res := c.send(s)
 				raw, err := io.ReadAll(res.Body)
 				if err != nil {
@@ -254,6 +269,22 @@ func TestErrorTable(t *testing.T) {
 			})
 		}
 	}
+}
+
+// server is one with the node a.
+func (c errorRow) server(t *testing.T, mount string) *server {
+	t.Helper()
+	limits := poolregistry.Limits{}
+	if c.name == "full" {
+		limits.Nodes = 1
+	}
+	s := newServer(t, poolregistry.Config{Limits: limits}, mount, func(hc *nodehttp.Config) {
+		if c.name == "no static workers" {
+			hc.Static = nil
+		}
+	})
+	s.register("a")
+	return s
 }
 
 func wantRetry(t *testing.T, res *http.Response, e nodeapi.ErrorReply) {
@@ -300,17 +331,19 @@ func TestNodeList(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"":                            "a b c d next=",
-		"?limit=2":                    "a b next=b",
-		"?limit=2&after=b":            "c d next=",
-		"?status=Online":              "a b c next=",
-		"?status=online&limit=1":      "a next=a",
-		"?status=registering":         "d next=",
-		"?status=suspect":             "next=",
-		"?label=zone":                 "a b c d next=",
-		"?label=zone=a&status=online": "a b c next=",
-		"?label=zone=b":               "next=",
-		"?label=rack":                 "next=",
+		"":                                  "a b c d next=",
+		"?after=zz":                         "next=",
+		"?status=online&status=registering": "a b c d next=",
+		"?limit=2":                          "a b next=b",
+		"?limit=2&after=b":                  "c d next=",
+		"?status=Online":                    "a b c next=",
+		"?status=online&limit=1":            "a next=a",
+		"?status=registering":               "d next=",
+		"?status=suspect":                   "next=",
+		"?label=zone":                       "a b c d next=",
+		"?label=zone=a&status=online":       "a b c next=",
+		"?label=zone=b":                     "next=",
+		"?label=rack":                       "next=",
 	} {
 		l := read[nodeapi.NodeList](t, s.do("operator", "GET /v2/nodes"+query, ""))
 		var got []string
@@ -321,45 +354,5 @@ func TestNodeList(t *testing.T) {
 		if g := strings.Join(got, " "); g != want || l.Total != 4 || l.Online != 3 {
 			t.Errorf("%s: %s (total %d, online %d), want %s", query, g, l.Total, l.Online, want)
 		}
-	}
-}
-
-func TestNewNeedsItsParts(t *testing.T) {
-	if _, err := nodehttp.New(nodehttp.Config{}); err == nil || !strings.Contains(err.Error(), "Registry") || !strings.Contains(err.Error(), "Authorize") {
-		t.Errorf("New = %v", err)
-	}
-}
-
-// PRG-56: a client that sends its body drop by drop does not hold the handler.
-func TestSlowBody(t *testing.T) {
-	s := newServer(t, poolregistry.Config{}, "root")
-	s.register("a")
-	srv := httptest.NewServer(s.h)
-	defer srv.Close()
-	pr, pw := io.Pipe()
-	defer pw.Close()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/v2/nodes/a/heartbeat", pr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer node")
-	req.Header.Set("Content-Type", "application/json")
-	go func() { _, _ = pw.Write([]byte(`{`)) }()
-	answered := make(chan struct{})
-	go func() {
-		defer close(answered)
-		if res, err := http.DefaultClient.Do(req); err == nil {
-			res.Body.Close()
-		}
-	}()
-	// Whatever becomes of it, the registry answers others meanwhile.
-	if res := s.do("reader", "GET /v2/nodes/a", ""); res.StatusCode != http.StatusOK {
-		t.Errorf("another reader: %s", res.Status)
-	}
-	pw.CloseWithError(errors.New("gone"))
-	select {
-	case <-answered:
-	case <-time.After(10 * time.Second):
-		t.Error("the handler still waits for a client that is gone")
 	}
 }

@@ -2,6 +2,8 @@ package nodehttp
 
 import (
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -62,13 +64,25 @@ func (h *handler) own(r *http.Request, p nodeapi.Principal) (poolregistry.NodeID
 	return n.ID, nil
 }
 
-func (h *handler) lookup(r *http.Request) (*poolregistry.Node, error) {
-	if id, err := poolregistry.ParseNodeID(r.PathValue("id")); err == nil {
-		if n, ok := h.Registry.View().Node(id); ok {
-			return n, nil
-		}
+// idOf returns the node id of the path.
+func idOf(r *http.Request) (poolregistry.NodeID, error) {
+	id, err := poolregistry.ParseNodeID(r.PathValue("id"))
+	if err != nil {
+		return "", refusal(poolregistry.NodeUnknown)
 	}
-	return nil, refusal(poolregistry.NodeUnknown)
+	return id, nil
+}
+
+func (h *handler) lookup(r *http.Request) (*poolregistry.Node, error) {
+	id, err := idOf(r)
+	if err != nil {
+		return nil, err
+	}
+	n, ok := h.Registry.View().Node(id)
+	if !ok {
+		return nil, refusal(poolregistry.NodeUnknown)
+	}
+	return n, nil
 }
 
 func (h *handler) node(r *http.Request, _ nodeapi.Principal) (any, error) {
@@ -77,29 +91,60 @@ func (h *handler) node(r *http.Request, _ nodeapi.Principal) (any, error) {
 
 const maxPage = 1000
 
+// A page is what part of a list is asked for.
+type page struct {
+	limit            int
+	after            poolregistry.NodeID
+	statuses, labels []string
+}
+
+// statusWords are what Node.Status says.
+func statusWords() []string {
+	return []string{"registering", "online", "draining", "suspect", "offline", "failed"}
+}
+
+func parsePage(q url.Values) (page, error) {
+	p := page{maxPage, poolregistry.NodeID(q.Get("after")), q["status"], q["label"]}
+	var bad []string
+	if q.Has("limit") {
+		n, err := strconv.Atoi(q.Get("limit"))
+		if p.limit = n; err != nil || n < 1 || n > maxPage {
+			bad = append(bad, "limit: range")
+		}
+	}
+	if _, err := poolregistry.ParseNodeID(string(p.after)); err != nil && p.after != "" {
+		bad = append(bad, "after: syntax")
+	}
+	for i, s := range p.statuses {
+		p.statuses[i] = strings.ToLower(s)
+		if !slices.Contains(statusWords(), p.statuses[i]) {
+			bad = append(bad, "status: unknown")
+			break
+		}
+	}
+	if len(bad) > 0 {
+		return page{}, refusal(poolregistry.InvalidNode, bad...)
+	}
+	return p, nil
+}
+
 // nodes lists all nodes, whatever their state, filtered and paged as asked.
 func (h *handler) nodes(r *http.Request, _ nodeapi.Principal) (any, error) {
-	q := r.URL.Query()
-	limit := maxPage
-	if s := q.Get("limit"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > maxPage {
-			return nil, refusal(poolregistry.InvalidNode, "limit: range")
-		}
-		limit = n
+	p, err := parsePage(r.URL.Query())
+	if err != nil {
+		return nil, err
 	}
-	after := poolregistry.NodeID(q.Get("after"))
 	v := h.Registry.View()
 	list := nodeapi.NodeList{
 		Nodes: []*poolregistry.Node{}, Total: len(v.Nodes), Online: v.Online, Suspect: v.Suspect, Offline: v.Offline,
-		GuardHeld: v.GuardHeld, Detecting: v.Detecting,
+		Failed: v.Failed, GuardHeld: v.GuardHeld, Detecting: v.Detecting,
 	}
 	for _, n := range v.Nodes {
-		if n.ID <= after || !matches(n, q["status"], q["label"]) {
+		if n.ID <= p.after || !p.has(n) {
 			continue
 		}
-		if len(list.Nodes) == limit {
-			list.Next = list.Nodes[limit-1].ID
+		if len(list.Nodes) == p.limit {
+			list.Next = list.Nodes[p.limit-1].ID
 			break
 		}
 		list.Nodes = append(list.Nodes, n)
@@ -107,17 +152,15 @@ func (h *handler) nodes(r *http.Request, _ nodeapi.Principal) (any, error) {
 	return list, nil
 }
 
-// matches reports whether n has one of the statuses and all of the labels, which
-// are written "key" or "key=value".
-func matches(n *poolregistry.Node, statuses, labels []string) bool {
-	ok := len(statuses) == 0
-	for _, s := range statuses {
-		ok = ok || strings.EqualFold(s, string(n.Liveness))
+// has reports whether n has one of the statuses and all of the labels, which are
+// written "key" or "key=value".
+func (p page) has(n *poolregistry.Node) bool {
+	if len(p.statuses) > 0 && !slices.Contains(p.statuses, n.Status()) {
+		return false
 	}
-	for _, l := range labels {
+	return !slices.ContainsFunc(p.labels, func(l string) bool {
 		key, want, exact := strings.Cut(l, "=")
 		have, there := n.Labels[key]
-		ok = ok && there && (!exact || have == want)
-	}
-	return ok
+		return !there || exact && have != want
+	})
 }

@@ -11,8 +11,8 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/llorch/llorch/inputvalidation"
@@ -92,20 +92,23 @@ func TestAnswers(t *testing.T) {
 		{200, `{"workers":7}`, 1, nil},
 		{200, strings.Repeat(" ", 4<<20) + "{}", 1, nil},
 	} {
-		var tries atomic.Int64
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			tries.Add(1)
-			w.Header().Set("Location", "/elsewhere")
-			w.WriteHeader(c.status)
-			_, _ = io.WriteString(w, c.body)
-		}))
-		_, err := newClient(t, nil).Workers(t.Context(), srv.URL, "p0")
-		srv.Close()
+		var tries int64
+		var err error
+		synctest.Test(t, func(t *testing.T) {
+			client := newClient(t, nil)
+			client.SetTransport(way(func(*http.Request) (*http.Response, error) {
+				tries++
+				res := reply(c.status, c.body)
+				res.Header.Set("Location", "/elsewhere")
+				return res, nil
+			}))
+			_, err = client.Workers(t.Context(), "http://127.0.0.1:9200", "p0")
+		})
 		if good := c.status == 200 && c.body == `{"workers":[]}`; (err == nil) != good || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%d %.30q: error %v", c.status, c.body, err)
 		}
-		if n := tries.Load(); n != c.tries {
-			t.Errorf("%d %.30q: %d tries, want %d", c.status, c.body, n, c.tries)
+		if tries != c.tries {
+			t.Errorf("%d %.30q: %d tries, want %d", c.status, c.body, tries, c.tries)
 		}
 		if e, ok := errors.AsType[*poolclient.APIError](err); c.status != 200 && (!ok || e.Status != c.status) {
 			t.Errorf("%d: error %v", c.status, err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -56,7 +57,16 @@ type connectError struct{ err error }
 func (e *connectError) Error() string { return "connect: " + e.err.Error() }
 func (e *connectError) Unwrap() error { return e.err }
 
-// temporary reports whether a read is worth another attempt.
+// again reports whether a request is worth another attempt, and may have one.
+func again(method string, err error) bool {
+	if method == http.MethodPost {
+		op, ok := errors.AsType[*net.OpError](err)
+		return ok && op.Op == "dial" && temporary(err)
+	}
+	return temporary(err)
+}
+
+// temporary reports whether another attempt may get further.
 func temporary(err error) bool {
 	if e, ok := errors.AsType[*APIError](err); ok {
 		return e.Status == http.StatusBadGateway || e.Status == http.StatusServiceUnavailable || e.Status == http.StatusGatewayTimeout
