@@ -239,10 +239,10 @@ func (c *Catalog) shapeOf(m *Model) Shape {
 
 // clear removes what a crash left in partial/.
 func (c *Catalog) clear(prefixes ...string) {
-	names, err := c.names(partialDir)
-	for _, n := range names {
-		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(n, p) }) {
-			err = errors.Join(err, c.root.RemoveAll(partialDir+"/"+n))
+	left, err := c.list(partialDir)
+	for _, e := range left {
+		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(e.Name(), p) }) {
+			err = errors.Join(err, c.root.RemoveAll(partialDir+"/"+e.Name()))
 		}
 	}
 	if err != nil {

@@ -34,17 +34,13 @@ func (c *Catalog) openFile(name string) (*os.File, fs.FileInfo, error) {
 	return f, fi, nil
 }
 
-// names lists a directory below the catalogue, sorted.
-func (c *Catalog) names(dir string) ([]string, error) {
-	list, err := fs.ReadDir(c.root.FS(), dir)
+// list returns what stands in a directory below the catalogue, sorted by name.
+func (c *Catalog) list(dir string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(c.root.FS(), dir)
 	if err != nil {
 		return nil, fmt.Errorf("list catalogue: %w", err)
 	}
-	var names []string
-	for _, e := range list {
-		names = append(names, e.Name())
-	}
-	return names, nil
+	return entries, nil
 }
 
 // entries describes, by their paths below dir, everything there that is no

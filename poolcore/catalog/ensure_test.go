@@ -319,3 +319,59 @@ func TestDiscardPartials(t *testing.T) {
 		t.Errorf("%d partials", partials(t, dir))
 	}
 }
+
+// A model that comes into use while another content is downloaded is not replaced,
+// and what came is not lost: the next Ensure finds it (PCO-64).
+func TestEnsureInUseMeanwhile(t *testing.T) {
+	dir, h := t.TempDir(), newHub(tiny(1))
+	h.gate, h.begun = make(chan struct{}), make(chan struct{})
+	c := open(t, catalog.Config{Dir: dir, Sources: h})
+	m := add(t, c, ref, tiny(2))
+	want := catalog.EnsureOptions{SHA256: sum(tiny(1))}
+	f, err := c.Ensure(t.Context(), ref, want)
+	must(t, err)
+	<-h.begun
+	release, err := c.Use(m.ID)
+	must(t, err)
+	close(h.gate)
+	_, err = f.Wait(t.Context())
+	wantCode(t, "Wait(in use meanwhile)", err, catalog.ModelInUse)
+	must(t, second(c.Ready(t.Context(), ref)))
+	release()
+	h.gate, h.begun = nil, nil
+	got, err := ensure(t, c, ref, want)
+	if err != nil || got.Files[0].SHA256 != sum(tiny(1)) || h.resumed.Load() != 1 {
+		t.Errorf("Ensure(again) = %+v, %v, resumed %d times, want once", got, err, h.resumed.Load())
+	}
+}
+
+// After Close nothing is written and the next owner finds the directory free, also
+// while others still call (PCO-58).
+func TestConcurrentSafeClose(t *testing.T) {
+	dir := quickDir(t)
+	c := open(t, catalog.Config{Dir: dir})
+	m := add(t, c, ref, tiny(1))
+	other := write(t, "tiny.gguf", tiny(2))
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			var err error
+			for err == nil {
+				_, err = c.Put(t.Context(), catalog.Put{Ref: "file:other.gguf", From: other})
+				err = errors.Join(err, c.SetState(m.ID, catalog.Retired, m.AddedAt))
+			}
+		})
+	}
+	must(t, c.Close())
+	next := open(t, catalog.Config{Dir: dir})
+	before, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	must(t, err)
+	all.Wait()
+	after, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	must(t, err)
+	if string(before) != string(after) {
+		t.Error("the index changed after Close")
+	}
+	wantCode(t, "Remove(closed)", c.Remove(t.Context(), m.ID, true), catalog.Closed)
+	must(t, next.Remove(t.Context(), m.ID, false))
+}

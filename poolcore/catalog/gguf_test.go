@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -125,6 +126,25 @@ func TestGGUFHeaderBounded(t *testing.T) {
 	_, err = catalog.ReadGGUF(errorReader{}, 1<<20)
 	if !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("ReadGGUF(broken disk) = %v, want its error", err)
+	}
+}
+
+// PCO-62: of a hostile header only what can count is kept: hundreds of keys of
+// 64 KiB do not become memory.
+func TestGGUFKeepsLittle(t *testing.T) {
+	g := new(gguf)
+	for i := range 500 {
+		g.u32(strings.Repeat("k", 60_000+i)+".block_count", 1)
+	}
+	raw := g.bytes()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := read(raw); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4<<20 {
+		t.Errorf("%d bytes were taken for a header of %d", n, len(raw))
 	}
 }
 

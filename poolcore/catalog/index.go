@@ -36,24 +36,19 @@ func parseIndex(raw []byte) ([]Model, error) {
 	if err := inputvalidation.CheckJSON(indexFile, raw, maxIndex); err != nil {
 		return nil, because(ErrDamaged, err, "the index is not JSON")
 	}
-	var version struct {
+	var head struct {
 		Schema int `json:"schema"`
 	}
-	if err := json.Unmarshal(raw, &version); err != nil || version.Schema < schema {
-		return nil, refuse(ErrDamaged, "the index has no schema")
-	}
-	if version.Schema > schema {
-		return nil, refuse(ErrNewer, "the index has schema %d, this release knows %d", version.Schema, schema)
-	}
 	var form indexForm
-	if err := json.Unmarshal(raw, &form); err != nil {
+	switch {
+	case json.Unmarshal(raw, &head) != nil || head.Schema < schema:
+		return nil, refuse(ErrDamaged, "the index has no schema")
+	case head.Schema > schema:
+		return nil, refuse(ErrNewer, "the index has schema %d, this release knows %d", head.Schema, schema)
+	case json.Unmarshal(raw, &form) != nil:
 		return nil, refuse(ErrDamaged, "the index has a member of the wrong type")
-	}
-	if form.Models == nil {
-		return nil, refuse(ErrDamaged, "the index has no list of models")
-	}
-	if len(form.Models) > maxModels {
-		return nil, refuse(ErrDamaged, "the index has %d models, at most %d", len(form.Models), maxModels)
+	case form.Models == nil || len(form.Models) > maxModels:
+		return nil, refuse(ErrDamaged, "the index has no list of at most %d models", maxModels)
 	}
 	for i := range form.Models {
 		m := &form.Models[i]
@@ -121,12 +116,12 @@ func (c *Catalog) loadIndex() error {
 
 // untouched reports whether the directory was never a catalogue.
 func (c *Catalog) untouched() (bool, error) {
-	top, err := c.names(".")
+	top, err := c.list(".")
 	if err != nil {
 		return false, err
 	}
-	aside := func(name string) bool { return strings.HasPrefix(name, badFile) }
-	models, err := c.names(modelsDir)
+	aside := func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), badFile) }
+	models, err := c.list(modelsDir)
 	return len(models) == 0 && !slices.ContainsFunc(top, aside), err
 }
 

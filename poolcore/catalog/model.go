@@ -85,7 +85,6 @@ const (
 	maxWords   = 64   // tags, backends
 	maxWord    = 128  // bytes of a tag, backend, architecture
 	maxSource  = 2048 // bytes of a member of Source
-	hexSHA256  = 64
 	digestWord = "sha256:"
 )
 

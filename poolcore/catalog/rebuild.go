@@ -10,18 +10,18 @@ import (
 
 // rebuild makes an index of the files that are there, by hashing them.
 func (c *Catalog) rebuild(ctx context.Context) error {
-	slugs, err := c.names(modelsDir)
+	slugs, err := c.list(modelsDir)
 	if err != nil {
 		return err
 	}
 	var models []Model
 	for _, s := range slugs {
-		m, err := c.rebuildOne(ctx, s)
+		m, err := c.rebuildOne(ctx, s.Name())
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {
-			c.log.Warn("files are left out of the new index", "slug", s, "error", err)
+			c.log.Warn("files are left out of the new index", "slug", s.Name(), "error", err)
 			continue
 		}
 		models = append(models, m)
@@ -71,13 +71,13 @@ func (c *Catalog) rebuildOne(ctx context.Context, name string) (Model, error) {
 
 // newest returns the name of the directory in dir that was changed last.
 func (c *Catalog) newest(dir string) (string, error) {
-	names, err := c.names(dir)
+	entries, err := c.list(dir)
 	if err != nil {
 		return "", err
 	}
 	var best fs.FileInfo
-	for _, n := range names {
-		fi, err := c.root.Lstat(dir + "/" + n)
+	for _, e := range entries {
+		fi, err := e.Info()
 		if err == nil && fi.IsDir() && (best == nil || fi.ModTime().After(best.ModTime())) {
 			best = fi
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -25,20 +26,20 @@ func (c *client) open(ctx context.Context, address, token string, from int64, ta
 			header.Set("If-Range", tag)
 		}
 	}
-	r, err := c.get(ctx, http.MethodGet, address, token, header)
+	r, first, err := c.get(ctx, http.MethodGet, address, token, header)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := r.body()
+	b, err := bodyOf(r)
 	if err != nil {
 		_ = r.Body.Close() // the answer is not used
 		return nil, nil, err
 	}
-	return b, r.first, nil
+	return b, first, nil
 }
 
-// body reads the head of an answer that may carry a file.
-func (r *reply) body() (*Body, error) {
+// bodyOf reads the head of an answer that may carry a file.
+func bodyOf(r *http.Response) (*Body, error) {
 	host := r.Request.URL.Hostname()
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return nil, &Error{Code: SourceInvalid, Host: host, Hint: "the server sends an encoding that was not asked for"}
@@ -56,27 +57,25 @@ func (r *reply) body() (*Body, error) {
 		b.Start, b.Total = start, total
 		return b, nil
 	}
-	return nil, statusError(host, r.Response)
+	return nil, statusError(r)
 }
 
 // statusError turns the status of an answer into an error.
-func statusError(host string, r *http.Response) error {
-	e := &Error{Code: Refused, Host: host, Status: r.StatusCode, Hint: "the server refuses"}
-	switch r.Header.Get("X-Error-Code") {
-	case "GatedRepo":
-		e.Code, e.Hint = GatedRepo, "accept the model's terms at the hub and give a token of that account"
-		return e
-	case "RepoNotFound":
-		e.Code, e.Hint = RepoNotFound, "check the name; a private repository needs a token"
-		return e
-	case "RevisionNotFound":
-		e.Code, e.Hint = RevisionNotFound, "the repository has no such branch, tag or commit"
-		return e
-	case "EntryNotFound":
-		e.Code, e.Hint = EntryNotFound, "the repository has no such file at this revision"
+func statusError(r *http.Response) error {
+	e := &Error{Code: Refused, Host: r.Request.URL.Hostname(), Status: r.StatusCode, Hint: "the server refuses"}
+	said := map[string]Error{ // by the hub
+		"GatedRepo":        {Code: GatedRepo, Hint: "accept the model's terms at the hub and give a token of that account"},
+		"RepoNotFound":     {Code: RepoNotFound, Hint: "check the name; a private repository needs a token"},
+		"RevisionNotFound": {Code: RevisionNotFound, Hint: "the repository has no such branch, tag or commit"},
+		"EntryNotFound":    {Code: EntryNotFound, Hint: "the repository has no such file at this revision"},
+	}
+	if known, ok := said[r.Header.Get("X-Error-Code")]; ok {
+		e.Code, e.Hint = known.Code, known.Hint
 		return e
 	}
 	switch s := r.StatusCode; {
+	case s >= 300 && s < 400:
+		e.Code, e.Hint = SourceInvalid, "the redirect says no address"
 	case s == http.StatusNotFound, s == http.StatusGone:
 		e.Code, e.Hint = EntryNotFound, "the server has no such file"
 	case s == http.StatusUnauthorized, s == http.StatusForbidden:
@@ -121,59 +120,36 @@ func transportError(ctx context.Context, host string, err error) error {
 // parseContentRange reads "bytes <start>-<end>/<total>"; a part must reach the
 // end of the file, since nothing else is asked for.
 func parseContentRange(s string) (start, total int64, ok bool) {
-	rest, found := strings.CutPrefix(s, "bytes ")
-	span, size, cut := strings.Cut(rest, "/")
-	first, last, dash := strings.Cut(span, "-")
-	if !found || !cut || !dash {
-		return 0, 0, false
-	}
-	start, ok1 := parseSize(first)
-	end, ok2 := parseSize(last)
-	total, ok3 := parseSize(size)
-	if !ok1 || !ok2 || !ok3 || start > end || end != total-1 {
+	const form = "bytes %d-%d/%d"
+	var end int64
+	n, _ := fmt.Sscanf(s, form, &start, &end, &total) // n tells
+	if n != 3 || s != fmt.Sprintf(form, start, end, total) || start < 0 || start > end || end != total-1 || total > maxSize {
 		return 0, 0, false
 	}
 	return start, total, true
 }
 
-// parseSize reads a decimal number without sign, of at most maxSize.
-func parseSize(s string) (int64, bool) {
-	if s == "" || len(s) > 13 || strings.Trim(s, "0123456789") != "" {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	return n, err == nil && n <= maxSize
-}
-
 // parseRetryAfter reads seconds or a date; 0 if it is neither or over.
 func parseRetryAfter(s string, now time.Time) time.Duration {
-	if n, ok := parseSize(s); ok {
-		return time.Duration(min(n, int64(mostRetryAfter/time.Second))) * time.Second
+	var after time.Duration
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		after = time.Duration(n) * time.Second
+	} else if t, err := http.ParseTime(s); err == nil {
+		after = t.Sub(now)
 	}
-	if t, err := http.ParseTime(s); err == nil {
-		return min(max(0, t.Sub(now)), mostRetryAfter)
-	}
-	return 0
+	return min(max(0, after), mostRetryAfter)
 }
 
 // strongTag returns an entity tag that names bytes, "" for any other.
 func strongTag(s string) string {
-	if len(s) < 3 || len(s) > maxTag || s[0] != '"' || s[len(s)-1] != '"' || strings.ContainsAny(s[1:len(s)-1], "\"\x7f") {
+	inner, begun := strings.CutPrefix(s, `"`)
+	inner, ended := strings.CutSuffix(inner, `"`)
+	odd := func(r rune) bool { return r <= ' ' || r == '"' || r == '\x7f' }
+	if !begun || !ended || inner == "" || len(s) > maxTag || strings.ContainsFunc(inner, odd) {
 		return ""
-	}
-	for i := range len(s) {
-		if s[i] <= ' ' {
-			return ""
-		}
 	}
 	return s
 }
 
 // bareTag returns an entity tag without its quotes and its mark of weakness.
-func bareTag(s string) string {
-	s = strings.Trim(strings.TrimPrefix(s, "W/"), `"`)
-	if len(s) > maxTag {
-		return ""
-	}
-	return s
-}
+func bareTag(s string) string { return strings.Trim(strings.TrimPrefix(s, "W/"), `"`) }

@@ -91,7 +91,7 @@ type job struct {
 
 // run brings the file; a content that is wrong is asked for once more.
 func (j *job) run(ctx context.Context) (got Got, err error) {
-	seen := func(n int64) { j.track.moved(j.file.Path, PhaseVerifying, n, false) }
+	seen := func(n int64) { j.track.moved(j.file.Path, PhaseVerifying, n) }
 	if j.part, err = openPart(ctx, j.into, partName(j.plan, j.file), j.file, seen); err != nil {
 		return Got{}, err
 	}
@@ -110,7 +110,7 @@ func (j *job) run(ctx context.Context) (got Got, err error) {
 // restart empties the partial.
 func (j *job) restart(tag string) error {
 	if j.part.size > 0 {
-		j.track.moved(j.file.Path, PhaseDownloading, -j.part.size, false)
+		j.track.moved(j.file.Path, PhaseDownloading, -j.part.size)
 	}
 	return storageError(j.part.restart(tag))
 }
@@ -127,7 +127,7 @@ func (j *job) bring(ctx context.Context) (Got, error) {
 				return Got{}, e
 			}
 		}
-		if err := j.sources.clock.again(ctx, &j.tries, err); err != nil {
+		if err := j.sources.again(ctx, &j.tries, err); err != nil {
 			return Got{}, err
 		}
 	}
@@ -236,7 +236,7 @@ func (j *job) copy(ctx context.Context, body *Body, quiet *time.Timer) error {
 				return storageError(err)
 			}
 			j.tries.received(int64(n))
-			j.track.moved(j.file.Path, PhaseDownloading, int64(n), true)
+			j.track.moved(j.file.Path, PhaseDownloading, int64(n))
 		}
 		switch {
 		case errors.Is(err, io.EOF) && total >= 0 && j.part.size < total:

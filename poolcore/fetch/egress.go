@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -79,8 +80,8 @@ func isLoopback(host string) bool {
 
 // client makes requests within an Egress.
 type client struct {
-	egress Egress
-	http   *http.Client
+	egress    Egress
+	transport http.RoundTripper
 }
 
 func newClient(e Egress) *client {
@@ -105,74 +106,61 @@ func newClient(e Egress) *client {
 	if e.Proxy {
 		t.Proxy = http.ProxyFromEnvironment
 	}
-	return &client{e, &http.Client{
-		Transport:     t,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	return &client{e, t}
 }
 
-// reply is the answer at the end of the redirects.
-type reply struct {
-	*http.Response
-	first http.Header // of the first answer
-}
-
-// get follows redirects from an address to an answer that is none. The token
-// goes to the first host, and not any more once another host was asked.
-func (c *client) get(ctx context.Context, method, address, token string, header http.Header) (*reply, error) {
-	u, err := url.Parse(address)
+// get follows redirects from an address. It returns the last answer and the head
+// of the first. The token goes to the first host, and not any more once another
+// host was asked.
+func (c *client) get(ctx context.Context, method, address, token string, header http.Header) (last *http.Response, first http.Header, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, nil)
 	if err != nil {
-		return nil, &Error{Code: SourceInvalid, Hint: "the address can not be read"}
+		return nil, nil, &Error{Code: SourceInvalid, Hint: "the address can not be read"}
 	}
-	home := u.Scheme + "://" + u.Host
-	var first http.Header
-	for range maxRedirects + 1 {
-		if err := c.egress.check(u); err != nil {
-			return nil, err
-		}
-		if u.Scheme+"://"+u.Host != home {
-			token = ""
-		}
-		resp, err := c.one(ctx, method, u, token, header)
-		if err != nil {
-			return nil, err
-		}
-		if first == nil {
-			first = resp.Header
-		}
-		if !slices.Contains([]int{301, 302, 303, 307, 308}, resp.StatusCode) {
-			return &reply{resp, first}, nil
-		}
-		_ = resp.Body.Close() // the text of a redirect is for people
-		next, err := resp.Location()
-		if err != nil {
-			return nil, &Error{Code: SourceInvalid, Host: u.Hostname(), Status: resp.StatusCode, Hint: "the redirect says no address"}
-		}
-		u = next
-	}
-	return nil, &Error{Code: SourceInvalid, Host: u.Hostname(), Hint: "more than 5 redirects"}
-}
-
-// one makes a single request.
-func (c *client) one(ctx context.Context, method string, u *url.URL, token string, header http.Header) (*http.Response, error) {
-	req := (&http.Request{Method: method, URL: u, Host: u.Host, Header: header.Clone()}).WithContext(ctx)
-	if req.Header == nil {
-		req.Header = http.Header{}
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "llorch")
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, transportError(ctx, u.Hostname(), err)
+	if err := c.egress.check(req.URL); err != nil {
+		return nil, nil, err
 	}
-	return resp, nil
+	host := req.URL.Hostname()
+	hops := http.Client{Transport: c.transport, CheckRedirect: func(next *http.Request, before []*http.Request) error {
+		if len(before) == 1 {
+			first = next.Response.Header
+		}
+		host = next.URL.Hostname()
+		return c.hop(next, before)
+	}}
+	last, err = hops.Do(req)
+	if err != nil {
+		return nil, nil, transportError(ctx, host, err)
+	}
+	if first == nil {
+		first = last.Header
+	}
+	return last, first, nil
+}
+
+// hop judges the next request of a chain of redirects, which has the first one's
+// header again.
+func (c *client) hop(next *http.Request, before []*http.Request) error {
+	if len(before) > maxRedirects {
+		return &Error{Code: SourceInvalid, Host: next.URL.Hostname(), Hint: "more than 5 redirects"}
+	}
+	next.Header.Del("Referer")
+	home := before[0].URL
+	away := func(r *http.Request) bool { return r.URL.Scheme != home.Scheme || r.URL.Host != home.Host }
+	if away(next) || slices.ContainsFunc(before, away) {
+		next.Header.Del("Authorization")
+	}
+	return c.egress.check(next.URL)
 }
 
 // readAll reads the body of a short answer.
-func readAll(ctx context.Context, r *reply, most int64) ([]byte, error) {
+func readAll(ctx context.Context, r *http.Response, most int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r.Body, most+1))
 	switch {
 	case err != nil:

@@ -287,7 +287,8 @@ func TestDialGuard(t *testing.T) {
 }
 
 // TestRedirectDropsToken is the trap of PCO-67: what the first host gets, no other
-// one does, not even the first host when another redirects back to it.
+// one does, not even a host below its name, nor the first host when another
+// redirects back to it.
 func TestRedirectDropsToken(t *testing.T) {
 	w := newWeb(t)
 	b := content(1, 1000)
@@ -302,13 +303,13 @@ func TestRedirectDropsToken(t *testing.T) {
 			http.Redirect(rw, r, target, http.StatusTemporaryRedirect)
 		})
 	}
-	to("hub.example.com/org/repo/resolve/"+commitOne+"/m.gguf", "/again/m.gguf")
-	to("hub.example.com/again/m.gguf", "https://cdn.example.com/x/m.gguf?X-Amz-Signature="+signature)
+	to("example.com/org/repo/resolve/"+commitOne+"/m.gguf", "/again/m.gguf")
+	to("example.com/again/m.gguf", "https://cdn.example.com/x/m.gguf?X-Amz-Signature="+signature)
 	to("cdn.example.com/x/m.gguf", "/y/m.gguf")
-	to("cdn.example.com/y/m.gguf", "https://hub.example.com/last/m.gguf")
-	w.mux.Handle("hub.example.com/last/m.gguf", serve(b, `"a"`))
+	to("cdn.example.com/y/m.gguf", "https://example.com/last/m.gguf")
+	w.mux.Handle("example.com/last/m.gguf", serve(b, `"a"`))
 	s := fetch.Sources{HF: fetch.HuggingFace(fetch.HuggingFaceConfig{
-		BaseURL: "https://hub.example.com", Token: func() string { return token }, Egress: w.egress("hub.example.com", "cdn.example.com"),
+		BaseURL: "https://example.com", Token: func() string { return token }, Egress: w.egress("example.com", "cdn.example.com"),
 	})}
 	if _, got, err := download(t, s, "org/repo/m.gguf", fetch.Options{}); err != nil || got[0].SHA256 != sum(b) {
 		t.Fatalf("%v %v", got, err)
@@ -352,5 +353,22 @@ func TestHubPages(t *testing.T) {
 	}
 	if n := len(w.asked); n > 110 {
 		t.Errorf("%d requests", n)
+	}
+}
+
+// TestHubStatesDigests proves PCO-66's "expected digest": a hub that names a file
+// and no digest of it is not believed, whatever it would send.
+func TestHubStatesDigests(t *testing.T) {
+	w := newWeb(t)
+	w.mux.HandleFunc("/api/models/org/repo/revision/main", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprintf(rw, `{"sha":%q}`, commitOne) })
+	list := ""
+	w.mux.HandleFunc("/api/models/org/repo/tree/"+commitOne, func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, list) })
+	s := fetch.Sources{HF: fetch.HuggingFace(fetch.HuggingFaceConfig{BaseURL: "https://hub.example.com", Egress: w.egress("*.example.com")})}
+	for _, list = range []string{
+		`[{"type":"file","path":"m.gguf","size":4}]`,
+		`[{"type":"file","path":"m.gguf","size":4,"oid":"` + commitOne + `","lfs":{"size":4}}]`,
+	} {
+		_, err := s.Resolve(t.Context(), ref(t, "org/repo/m.gguf"), fetch.Options{})
+		refused(t, err, fetch.SourceInvalid)
 	}
 }

@@ -50,25 +50,23 @@ type Error struct {
 
 // Error returns the code, the hint, and what is known of file, host and status.
 func (e *Error) Error() string {
-	var b strings.Builder
-	b.WriteString(string(e.Code))
+	text, status := string(e.Code), ""
 	if e.Hint != "" {
-		b.WriteString(": " + e.Hint)
-	}
-	var known []string
-	if e.File != "" {
-		known = append(known, "file "+e.File)
-	}
-	if e.Host != "" {
-		known = append(known, "host "+e.Host)
+		text += ": " + e.Hint
 	}
 	if e.Status != 0 {
-		known = append(known, "status "+strconv.Itoa(e.Status))
+		status = strconv.Itoa(e.Status)
+	}
+	var known []string
+	for _, k := range [][2]string{{"file ", e.File}, {"host ", e.Host}, {"status ", status}} {
+		if k[1] != "" {
+			known = append(known, k[0]+k[1])
+		}
 	}
 	if len(known) > 0 {
-		b.WriteString(" (" + strings.Join(known, ", ") + ")")
+		text += " (" + strings.Join(known, ", ") + ")"
 	}
-	return b.String()
+	return text
 }
 
 // Is reports whether target is the code.

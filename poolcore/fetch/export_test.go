@@ -34,7 +34,7 @@ func (e Egress) Through(f func(next func(ctx context.Context, network, address s
 
 // Waiting returns s with another way to wait between tries.
 func (s Sources) Waiting(f func(context.Context, time.Duration) error) Sources {
-	s.clock.wait = f
+	s.wait = f
 	return s
 }
 

@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"time"
 
 	"github.com/llorch/llorch/inputvalidation"
 )
@@ -105,26 +106,21 @@ type Got struct {
 type Sources struct {
 	HF, HTTPS, File Source // nil: references of this scheme are refused
 
-	clock clock
+	wait func(ctx context.Context, pause time.Duration) error // tests look at the pauses; nil = it is waited
 }
 
 // source returns the source for a reference.
 func (s Sources) source(ref inputvalidation.ModelRef) (Source, error) {
-	var src Source
-	switch ref.Scheme() {
-	case inputvalidation.SchemeHF:
-		src = s.HF
-	case inputvalidation.SchemeHTTPS:
-		src = s.HTTPS
-	case inputvalidation.SchemeFile:
-		src = s.File
-	default:
+	if ref.Scheme() == inputvalidation.SchemeName {
 		return nil, &Error{Code: AliasNotAllowed, Hint: "name a repository, a file or an https address"}
 	}
-	if src == nil {
-		return nil, &Error{Code: HostNotAllowed, Hint: "references of this scheme are not allowed here"}
+	byScheme := map[inputvalidation.Scheme]Source{
+		inputvalidation.SchemeHF: s.HF, inputvalidation.SchemeHTTPS: s.HTTPS, inputvalidation.SchemeFile: s.File,
 	}
-	return src, nil
+	if src := byScheme[ref.Scheme()]; src != nil {
+		return src, nil
+	}
+	return nil, &Error{Code: HostNotAllowed, Hint: "references of this scheme are not allowed here"}
 }
 
 // Resolve finds out what ref stands for. It tries again as Download does.
@@ -146,7 +142,7 @@ func (s Sources) Resolve(ctx context.Context, ref inputvalidation.ModelRef, o Op
 		if err == nil {
 			break
 		}
-		if err := s.clock.again(ctx, tries, err); err != nil {
+		if err := s.again(ctx, tries, err); err != nil {
 			return Plan{}, fmt.Errorf("resolve model: %w", err)
 		}
 	}

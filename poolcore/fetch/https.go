@@ -43,7 +43,7 @@ func (w *web) Resolve(ctx context.Context, ref inputvalidation.ModelRef, _ Optio
 func (w *web) look(ctx context.Context, f *File) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*stallAfter, &Error{Code: Stalled, Retriable: true, Hint: "the server did not answer in time"})
 	defer cancel()
-	r, err := w.client.get(ctx, http.MethodHead, f.URL, "", nil)
+	r, _, err := w.client.get(ctx, http.MethodHead, f.URL, "", nil)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (w *web) look(ctx context.Context, f *File) error {
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return nil // found out while downloading
 	}
-	return statusError(r.Request.URL.Hostname(), r.Response)
+	return statusError(r)
 }
 
 // Open asks for the file.

@@ -59,10 +59,10 @@ func (h *hub) Resolve(ctx context.Context, ref inputvalidation.ModelRef, _ Optio
 		return Plan{}, err
 	}
 	if !isHex(info.SHA, 20) {
-		return Plan{}, h.invalid("the hub does not name the commit")
+		return Plan{}, invalid("the hub does not name the commit")
 	}
 	if isHex(revision, 20) && info.SHA != revision {
-		return Plan{}, h.invalid("the hub answers with another commit than the one asked for")
+		return Plan{}, invalid("the hub answers with another commit than the one asked for")
 	}
 	entries, err := h.tree(ctx, repo, info.SHA)
 	if err != nil {
@@ -77,7 +77,7 @@ func (h *hub) Resolve(ctx context.Context, ref inputvalidation.ModelRef, _ Optio
 		f := e.file()
 		f.URL = h.base + "/" + repo + "/resolve/" + info.SHA + "/" + escapePath(e.Path)
 		if !f.identified() {
-			return Plan{}, h.invalid("the hub does not say what a file must hash to")
+			return Plan{}, invalid("the hub does not say what a file must hash to")
 		}
 		plan.Files = append(plan.Files, f)
 	}
@@ -85,32 +85,26 @@ func (h *hub) Resolve(ctx context.Context, ref inputvalidation.ModelRef, _ Optio
 	return plan, nil
 }
 
-func (h *hub) invalid(hint string) error {
-	e := &Error{Code: SourceInvalid, Hint: hint}
-	if u, err := url.Parse(h.base); err == nil {
-		e.Host = u.Hostname()
-	}
-	return e
-}
+func invalid(hint string) error { return &Error{Code: SourceInvalid, Hint: hint} }
 
 // ask gets one JSON answer and returns the address of the next page, if any.
 func (h *hub) ask(ctx context.Context, address string, into any) (next string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*stallAfter, &Error{Code: Stalled, Retriable: true, Hint: "the hub did not answer in time"})
 	defer cancel()
-	r, err := h.client.get(ctx, http.MethodGet, address, h.token(), nil)
+	r, _, err := h.client.get(ctx, http.MethodGet, address, h.token(), nil)
 	if err != nil {
 		return "", err
 	}
 	defer r.Body.Close()
 	if r.StatusCode != http.StatusOK {
-		return "", statusError(r.Request.URL.Hostname(), r.Response)
+		return "", statusError(r)
 	}
 	data, err := readAll(ctx, r, maxPage)
 	if err != nil {
 		return "", err
 	}
 	if inputvalidation.CheckJSON("answer", data, maxPage) != nil || json.Unmarshal(data, into) != nil {
-		return "", h.invalid("the hub's answer can not be read")
+		return "", invalid("the hub's answer can not be read")
 	}
 	return nextPage(r.Header.Values("Link")), nil
 }
@@ -156,11 +150,11 @@ func (h *hub) tree(ctx context.Context, repo, commit string) ([]entry, error) {
 			return all, nil
 		}
 		if !strings.HasPrefix(next, start+"?") { // the token must not go anywhere else
-			return nil, h.invalid("the hub's next page is at another place")
+			return nil, invalid("the hub's next page is at another place")
 		}
 		address = next
 	}
-	return nil, h.invalid("the hub lists more than 100 pages")
+	return nil, invalid("the hub lists more than 100 pages")
 }
 
 // nextPage returns the address that a Link header calls next, "" if none.
@@ -182,56 +176,63 @@ func nextPage(links []string) string {
 
 // choose returns the entries that the reference stands for.
 func choose(ref inputvalidation.ModelRef, all []entry) ([]entry, error) {
+	var paths []string
+	var err error
 	switch {
 	case ref.Path() != "":
-		return named(all, SplitParts(ref.Path()))
+		paths = SplitParts(ref.Path())
 	case ref.Variant() != "":
-		return quantised(all, ref.Variant())
+		paths, err = quantised(all, ref.Variant())
+	default:
+		paths, err = whole(all)
 	}
-	var chosen []entry
-	weights := false
+	byPath := make(map[string]entry, len(all))
 	for _, e := range all {
-		if InRepository(e.Path) {
-			chosen = append(chosen, e)
-			weights = weights || path.Ext(e.Path) == ".safetensors"
-		}
+		byPath[e.Path] = e
 	}
-	if !weights {
-		return nil, &Error{Code: EntryNotFound, Hint: "the repository has no safetensors at its top: name a file with ::file="}
-	}
-	return chosen, nil
-}
-
-// named returns the entries of the given paths.
-func named(all []entry, paths []string) ([]entry, error) {
 	var chosen []entry
 	for _, p := range paths {
-		i := slices.IndexFunc(all, func(e entry) bool { return e.Path == p })
-		if i < 0 {
+		e, ok := byPath[p]
+		if !ok {
 			return nil, &Error{Code: EntryNotFound, File: p, Hint: "the repository has no such file at this revision"}
 		}
-		chosen = append(chosen, all[i])
+		chosen = append(chosen, e)
 	}
-	return chosen, nil
+	return chosen, err
 }
 
-// quantised returns the entries of the one GGUF model of a variant.
-func quantised(all []entry, variant string) ([]entry, error) {
-	model := ""
+// whole returns the files of a repository that is named without one.
+func whole(all []entry) (paths []string, err error) {
+	err = &Error{Code: EntryNotFound, Hint: "the repository has no safetensors at its top: name a file with ::file="}
 	for _, e := range all {
-		if !hasVariant(e.Path, variant) {
+		if !InRepository(e.Path) {
 			continue
 		}
-		first := SplitParts(e.Path)[0]
-		if model != "" && model != first {
-			return nil, &Error{Code: EntryNotFound, Hint: "several files are of this variant: name one with ::file="}
+		paths = append(paths, e.Path)
+		if path.Ext(e.Path) == ".safetensors" {
+			err = nil
 		}
-		model = first
 	}
-	if model == "" {
+	return paths, err
+}
+
+// quantised returns the files of the one GGUF model of a variant.
+func quantised(all []entry, variant string) ([]string, error) {
+	models := map[string]bool{} // by the first file
+	var paths []string
+	for _, e := range all {
+		if hasVariant(e.Path, variant) {
+			paths = SplitParts(e.Path)
+			models[paths[0]] = true
+		}
+	}
+	switch len(models) {
+	case 0:
 		return nil, &Error{Code: EntryNotFound, Hint: "the repository has no GGUF file of this variant"}
+	case 1:
+		return paths, nil
 	}
-	return named(all, SplitParts(model))
+	return nil, &Error{Code: EntryNotFound, Hint: "several files are of this variant: name one with ::file="}
 }
 
 // escapePath writes a path for a URL.

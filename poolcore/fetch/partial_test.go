@@ -129,7 +129,7 @@ func TestHostileTree(t *testing.T) {
 // FuzzMeta: whatever lies beside a partial, reading it does not panic, and what
 // is accepted is within bounds and written back as the same.
 func FuzzMeta(f *testing.F) {
-	f.Add([]byte(`{"schema":1,"url":"https://a/b","etag":"x","size":5,"sha256":"","git_sha1":"","tag":"\"a\"","synced":0}`))
+	f.Add([]byte(`{"schema":1,"path":"m.gguf","url":"https://a/b","etag":"x","size":5,"sha256":"","git_sha1":"","tag":"\"a\"","synced":0}`))
 	f.Add([]byte(`{"schema":2}`))
 	f.Add([]byte(`{"schema":1,"size":-5,"synced":-1}`))
 	f.Add([]byte("{"))

@@ -55,7 +55,7 @@ type tracker struct {
 func newTracker(files []File, report func(Progress)) *tracker {
 	t := &tracker{report: report, sampled: time.Now(), now: Progress{Phase: PhaseDownloading, ETAMS: -1}}
 	for _, f := range files {
-		if f.Size < 0 || t.now.BytesTotal < 0 || t.now.BytesTotal > math.MaxInt64-f.Size {
+		if f.Size < 0 || t.now.BytesTotal < 0 {
 			t.now.BytesTotal = -1
 			continue
 		}
@@ -65,13 +65,13 @@ func newTracker(files []File, report func(Progress)) *tracker {
 }
 
 // moved adds n bytes of a file; a negative n takes back what has to come again.
-// Bytes that were on the disk already are done but did not arrive.
-func (t *tracker) moved(file, phase string, n int64, arrived bool) {
+// Bytes that are only verified were on the disk already: they did not arrive.
+func (t *tracker) moved(file, phase string, n int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := time.Now()
 	t.now.BytesDone += n
-	if arrived && n > 0 {
+	if phase == PhaseDownloading && n > 0 {
 		t.fresh += n
 		t.now.Received += n
 	}
@@ -145,13 +145,14 @@ func (p Progress) finished() Progress {
 
 // size writes a number of bytes in decimal units.
 func size(n int64) string {
+	bytes := float64(n)
 	switch {
-	case n >= 1e12:
-		return fmt.Sprintf("%.2f TB", float64(n)/1e12)
-	case n >= 1e9:
-		return fmt.Sprintf("%.2f GB", float64(n)/1e9)
-	case n >= 1e6:
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+	case bytes >= 1e12:
+		return fmt.Sprintf("%.2f TB", bytes/1e12)
+	case bytes >= 1e9:
+		return fmt.Sprintf("%.2f GB", bytes/1e9)
+	case bytes >= 1e6:
+		return fmt.Sprintf("%.1f MB", bytes/1e6)
 	}
-	return fmt.Sprintf("%.0f kB", math.Ceil(float64(n)/1e3))
+	return fmt.Sprintf("%.0f kB", math.Ceil(bytes/1e3))
 }

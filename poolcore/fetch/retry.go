@@ -50,14 +50,9 @@ func restartPause(n int, jitter float64) time.Duration {
 	return d + time.Duration(float64(d)*0.1*min(max(jitter, -1), 1))
 }
 
-// clock waits between tries; the tests look at the pauses. The zero value waits.
-type clock struct {
-	wait func(ctx context.Context, d time.Duration) error
-}
-
 // again waits for the next try after err. It returns nil when that is due, and
 // otherwise what the fetch ends with.
-func (c clock) again(ctx context.Context, r *retries, err error) error {
+func (s Sources) again(ctx context.Context, r *retries, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -66,16 +61,14 @@ func (c clock) again(ctx context.Context, r *retries, err error) error {
 		return err
 	}
 	pause, again := r.failed(e.RetryAfter, 2*rand.Float64()-1)
-	if !again {
+	switch {
+	case !again:
 		return err
+	case s.wait != nil:
+		return s.wait(ctx, pause)
 	}
-	if c.wait != nil {
-		return c.wait(ctx, pause)
-	}
-	t := time.NewTimer(pause)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(pause):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

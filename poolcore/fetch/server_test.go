@@ -197,7 +197,7 @@ func TestRepository(t *testing.T) {
 	files := map[string][]byte{
 		"README.md": nil, "config.json": []byte("{}"), "merges.txt": []byte("m"), "model-00001-of-00002.safetensors": content(1, 3000),
 		"model-00002-of-00002.safetensors": content(2, 2000), "original/consolidated.safetensors": content(3, 10), "pytorch_model.bin": []byte("p"),
-		"tokenizer.model": []byte("t"), "tokenizer.pkl": []byte("k"), "a-Q4_K_M.gguf": content(4, 10), "a-Q8_0-00001-of-00002.gguf": content(5, 10),
+		"tokenizer.model": []byte("t"), "tokenizer.pkl": []byte("k"), "tokenizer.pickle": []byte("k"), "a-Q4_K_M.gguf": content(4, 10), "a-Q8_0-00001-of-00002.gguf": content(5, 10),
 		"a-Q8_0-00002-of-00002.gguf": content(6, 10),
 	}
 	inWorld(t, files, func(w *world) {
