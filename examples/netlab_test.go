@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,7 +130,7 @@ func (l *lab) start(host string, env []string, name string, args ...string) *pro
 		p.signal(syscall.SIGKILL)
 		p.wait()
 		if l.t.Failed() {
-			l.t.Logf("%s on %s said:\n%s", name, host, lastLines(p.errs.String(), 60))
+			l.t.Logf("%s on %s said:\n%s", name, host, lastLines(p.errs.String(), 25))
 		}
 	})
 	within(l.t, 20*time.Second, name+" listens", func() bool { return strings.Contains(p.errs.String(), " listens on ") || p.exited() })
@@ -139,8 +140,9 @@ func (l *lab) start(host string, env []string, name string, args ...string) *pro
 	return p
 }
 
+// lastLines is the end of a log, without the requests that the test itself made.
 func lastLines(s string, n int) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(s), "\n"), func(line string) bool { return strings.Contains(line, "http_request") })
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 

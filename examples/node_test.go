@@ -144,8 +144,8 @@ func TestDaemonAdoptsItsEngine(t *testing.T) {
 	if after.ID != before.ID || fmt.Sprint(n.engines()) != fmt.Sprint(pids) || after.RestartCount != 0 {
 		t.Errorf("worker %s with processes %v became %s with %v, %d restarts", before.ID, pids, after.ID, n.engines(), after.RestartCount)
 	}
-	if task := o.ended(acc.TaskID); task != "completed" {
-		t.Errorf("the task that ran meanwhile is %s", task)
+	if status := o.ended(acc.TaskID); status != "completed" {
+		t.Errorf("the task that ran meanwhile is %s: %+v\n%s", status, o.task(apiToken, acc.TaskID).Error, lastLines(o.errs.String(), 15))
 	}
 	within(t, 10*time.Second, "the orchestrator can place again", func() bool { return ready(t, o) })
 	if got := all(t, o.stream(apiToken, o.submit(apiToken, 3, "").TaskID, 0)); got[len(got)-1].typ != "end" {

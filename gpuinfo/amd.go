@@ -11,21 +11,15 @@ const maxNames = 1 << 20
 
 // readAMD fills in what the amdgpu driver tells of one function.
 func readAMD(root fs.FS, f function, apu bool, d *Device) {
-	if f.card == "" {
-		d.note(vramTotal, "not_available")
-		return
-	}
 	dir := f.card + "/device"
 	if name := amdName(root, dir, f); name != "" {
 		d.Name = name
 	}
-	if id, err := readText(root, dir+"/unique_id"); err == nil {
-		id = strings.ToLower(strings.TrimSpace(id))
-		if n, err := strconv.ParseUint(id, 16, 64); err == nil && len(id) == 16 && n != 0 {
-			d.UUID = "GPU-" + id
-		}
+	id := strings.ToLower(readText(root, dir+"/unique_id"))
+	if n, err := strconv.ParseUint(id, 16, 64); err == nil && len(id) == 16 && n != 0 {
+		d.UUID = "GPU-" + id
 	}
-	if n, ok := readNumber(root, dir+"/gpu_busy_percent"); ok && n <= 100 {
+	if n, why := readNumber(root, dir+"/gpu_busy_percent"); why == "" && n <= 100 {
 		d.UtilPercent = new(int(n))
 	}
 	d.TempC = hwmonTemp(root, dir)
@@ -72,17 +66,14 @@ func addGTT(root fs.FS, dir string, d *Device) {
 
 // amdName asks the driver for the product's name, then the table of libdrm.
 func amdName(root fs.FS, dir string, f function) string {
-	if name, err := readText(root, dir+"/product_name"); err == nil && strings.TrimSpace(name) != "" {
-		return clean(strings.TrimSpace(name), maxName)
+	if name := readText(root, dir+"/product_name"); name != "" {
+		return clean(name, maxName)
 	}
-	rev, ok := readNumber(root, f.dir+"/revision")
-	if !ok {
+	rev, why := readNumber(root, f.dir+"/revision")
+	if why != "" {
 		return ""
 	}
-	table, err := readLimited(root, "usr/share/libdrm/amdgpu.ids", maxNames)
-	if err != nil {
-		return ""
-	}
+	table, _ := readLimited(root, "usr/share/libdrm/amdgpu.ids", maxNames)
 	return nameInTable(table, f.device, rev)
 }
 
@@ -106,7 +97,7 @@ func nameInTable(table string, device uint16, revision uint64) string {
 func hwmonTemp(root fs.FS, dir string) *int {
 	names, _ := fs.Glob(root, dir+"/hwmon/*/temp1_input") // the only error is that of the pattern
 	if len(names) > 0 {
-		if n, ok := readNumber(root, names[0]); ok && n <= 250_000 {
+		if n, why := readNumber(root, names[0]); why == "" && n <= 250_000 {
 			return new(int(n / 1000))
 		}
 	}

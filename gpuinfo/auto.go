@@ -24,13 +24,15 @@ func Auto(cfg AutoConfig) Provider {
 
 func newAuto(cfg AutoConfig, check func(string) *trustError) *auto {
 	cfg = cfg.complete()
-	return &auto{smi: newSMI(cfg, check), bus: &sysfs{root: cfg.Root, apus: slices.Clone(cfg.APUs)}, timeout: cfg.Timeout}
+	return &auto{
+		smi: smi{cfg: cfg, check: check, runner: newRunner()},
+		bus: sysfs{root: cfg.Root, apus: slices.Clone(cfg.APUs)},
+	}
 }
 
 type auto struct {
-	smi     *smi
-	bus     *sysfs
-	timeout time.Duration
+	smi smi
+	bus sysfs
 
 	mu     sync.Mutex
 	driver driverView
@@ -43,7 +45,6 @@ type driverView struct {
 }
 
 var (
-	_ Provider      = (*auto)(nil)
 	_ ProcessLister = (*auto)(nil)
 	_ EventSource   = (*auto)(nil)
 )
@@ -55,22 +56,19 @@ func (p *auto) Snapshot(ctx context.Context) (Snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return Snapshot{}, err
 	}
-	if !supported {
-		return p.smi.Snapshot(ctx)
-	}
 	start := time.Now()
-	scans := make(chan busScan, 1)
-	go func() { scans <- p.bus.scan(ctx, p.timeout) }()
-	s, lost, err := p.smi.snapshot(ctx)
-	scan := <-scans
-	if err != nil {
+	s := Snapshot{Reason: NoDevice, Detail: "GPU discovery works on Linux only"}
+	if supported {
+		scans := make(chan busScan, 1)
+		go func() { scans <- p.bus.scan(ctx, p.smi.cfg.Timeout) }()
+		tool, lost := p.smi.take(ctx)
+		s = merge(tool, <-scans, lost, p.learn(tool.Devices, lost))
+	}
+	if err := ctx.Err(); err != nil {
 		return Snapshot{}, err
 	}
-	s = merge(s, scan, lost, p.learn(s.Devices, lost))
-	if err := ctx.Err(); err != nil && s.Reason != OK {
-		return Snapshot{}, err
-	}
-	s.Took = time.Since(start).Round(time.Millisecond)
+	s.Provider = cmp.Or(s.Provider, smiName)
+	s.At, s.Took = start.UTC().Round(0), time.Since(start).Round(time.Millisecond)
 	return s, nil
 }
 
@@ -114,9 +112,7 @@ func merge(tool Snapshot, scan busScan, lost bool, driver driverView) Snapshot {
 		if reported[d.BusID] || d.Vendor == "nvidia" && !noDriver && !isLost || len(s.Devices) == maxDevices || driver.next > maxIndex {
 			continue
 		}
-		if known {
-			d.Index = before.Index
-		} else {
+		if d.Index = before.Index; !known {
 			d.Index = driver.next
 			driver.next++
 		}
@@ -136,12 +132,11 @@ func merge(tool Snapshot, scan busScan, lost bool, driver driverView) Snapshot {
 	}
 	slices.SortFunc(s.Devices, func(a, b Device) int { return a.Index - b.Index })
 	s.Reason, s.Detail = tool.Reason, tool.Detail
-	quiet := s.Reason == NoTool || s.Reason == NoDevice // nothing is wrong where these are not missed
 	switch usable := s.anyUsable(); {
 	case usable && (scan.reason == DriverHung || scan.reason == Permission):
 		s.Reason, s.Detail = OK, scan.detail // of the devices that could not be read
-	case usable && quiet:
-		s.Reason, s.Detail = OK, ""
+	case usable && (s.Reason == NoTool || s.Reason == NoDevice):
+		s.Reason, s.Detail = OK, "" // nothing is wrong where these are not missed
 	case usable:
 		s.Reason = OK // Detail still says what is wrong with the rest
 	case scan.reason != OK && tellsMore(scan.reason, s.Reason):

@@ -1,6 +1,7 @@
 package gpuinfo
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"sync"
@@ -93,11 +94,8 @@ func (c *Cache) refresh(ctx context.Context, f *flight) {
 	defer c.mu.Unlock()
 	defer close(f.done)
 	c.flight = nil
-	worse := err != nil || s.Reason != OK
-	if worse && c.have && c.last.Reason == OK {
-		if c.failing.IsZero() {
-			c.failing = now
-		}
+	if (err != nil || s.Reason != OK) && c.have && c.last.Reason == OK {
+		c.failing = cmp.Or(c.failing, now)
 		if now.Sub(c.failing) < staleFor {
 			f.snap = c.last.clone()
 			f.snap.Stale = true

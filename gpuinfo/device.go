@@ -1,8 +1,10 @@
 package gpuinfo
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,10 +47,13 @@ const (
 
 // Memory is what a device says about its memory, in bytes; nil is unknown.
 type Memory struct {
-	Kind                        MemoryKind
-	Total, Used, Free, Reserved *uint64
-	Source                      string    // the provider that read it
-	At                          time.Time // when it was read; zero: with the snapshot
+	Kind     MemoryKind `json:"memory_kind,omitempty"`
+	Source   string     `json:"memory_source,omitempty"` // the provider that read it
+	At       time.Time  `json:"memory_at,omitzero"`      // when it was read; zero: with the snapshot
+	Total    *uint64    `json:"vram_total_bytes,omitempty"`
+	Used     *uint64    `json:"vram_used_bytes,omitempty"`
+	Free     *uint64    `json:"vram_free_bytes,omitempty"`
+	Reserved *uint64    `json:"vram_reserved_bytes,omitempty"`
 }
 
 // Capability is a CUDA compute capability; the zero value is unknown.
@@ -62,28 +67,30 @@ type Note struct {
 
 // Health is the state of a device and what brings it back.
 type Health struct {
-	State    State
-	Recovery Action
-	Since    time.Time // of State; zero: not tracked
-	Causes   []string  // such as "xid 79", "temp_high"; at most 16
+	State    State     `json:"health"`
+	Recovery Action    `json:"recovery,omitempty"`
+	Since    time.Time `json:"health_since,omitzero"`   // of State; zero: not tracked
+	Causes   []string  `json:"health_causes,omitempty"` // such as "xid 79", "temp_high"; at most 16
 }
 
 // Device is one GPU.
 type Device struct {
-	Index          int // the driver's number (PCI order), not a position in a slice
-	UUID, BusID    string
-	Name, Vendor   string // Vendor: nvidia, amd, intel, other
-	PCIID          uint32 // vendor id << 16 | device id; 0 is unknown
-	Compute        Capability
-	Driver         string
-	Memory         Memory
-	TempC          *int // degrees Celsius
-	UtilPercent    *int
-	ECCUncorrected *int64 // since the driver was loaded
-	MIGEnabled     bool
-	MIG            []MIGDevice
-	Health         Health
-	Notes          []Note
+	Index          int         `json:"index"` // the driver's number (PCI order), not a position in a slice
+	UUID           string      `json:"uuid,omitempty"`
+	BusID          string      `json:"pci_bus_id,omitempty"`
+	Name           string      `json:"name,omitempty"`
+	Vendor         string      `json:"vendor"` // nvidia, amd, intel, other
+	PCIID          uint32      `json:"-"`      // vendor id << 16 | device id; 0 is unknown
+	Compute        Capability  `json:"compute_capability,omitzero"`
+	Driver         string      `json:"driver_version,omitempty"`
+	Memory         Memory      `json:"-"`
+	TempC          *int        `json:"temperature_c,omitempty"` // degrees Celsius
+	UtilPercent    *int        `json:"utilization_percent,omitempty"`
+	ECCUncorrected *int64      `json:"ecc_uncorrected,omitempty"` // since the driver was loaded
+	MIGEnabled     bool        `json:"mig_enabled,omitempty"`
+	MIG            []MIGDevice `json:"-"`
+	Health         Health      `json:"-"`
+	Notes          []Note      `json:"notes,omitempty"`
 }
 
 // MIGDevice is one slice of a GPU that is split by NVIDIA's Multi-Instance GPU.
@@ -104,10 +111,7 @@ type Process struct {
 
 // AtLeast reports whether c is known and not lower than major.minor.
 func (c Capability) AtLeast(major, minor int) bool {
-	if c == (Capability{}) {
-		return false
-	}
-	return c.Major > major || c.Major == major && c.Minor >= minor
+	return c != (Capability{}) && (c.Major > major || c.Major == major && c.Minor >= minor)
 }
 
 // String returns "8.6", or "" when the capability is unknown.
@@ -118,15 +122,19 @@ func (c Capability) String() string {
 	return strconv.Itoa(c.Major) + "." + strconv.Itoa(c.Minor)
 }
 
-func parseCapability(s string) (Capability, bool) {
-	major, minor, ok := strings.Cut(s, ".")
-	if !ok {
-		return Capability{}, false
-	}
+// MarshalText writes what String returns.
+func (c Capability) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// UnmarshalText reads major.minor, two numbers up to 255 that are not both 0.
+func (c *Capability) UnmarshalText(text []byte) error {
+	major, minor, _ := strings.Cut(string(text), ".")
 	a, err1 := strconv.ParseUint(major, 10, 8)
 	b, err2 := strconv.ParseUint(minor, 10, 8)
-	c := Capability{Major: int(a), Minor: int(b)}
-	return c, err1 == nil && err2 == nil && c != Capability{}
+	if *c = (Capability{int(a), int(b)}); err1 != nil || err2 != nil || *c == (Capability{}) {
+		*c = Capability{}
+		return memberError("compute_capability is not major.minor")
+	}
+	return nil
 }
 
 // Available returns how many bytes may still be promised to new work: the smaller
@@ -143,11 +151,7 @@ func (m Memory) Available(reserve, allocated uint64) uint64 {
 
 // String describes the memory for people, in MiB.
 func (m Memory) String() string {
-	kind := string(m.Kind)
-	if kind == "" {
-		kind = "unknown"
-	}
-	return fmt.Sprintf("%s, %s of %s MiB free", kind, mib(m.Free), mib(m.Total))
+	return fmt.Sprintf("%s, %s of %s MiB free", cmp.Or(m.Kind, "unknown"), mib(m.Free), mib(m.Total))
 }
 
 func mib(v *uint64) string {
@@ -185,22 +189,45 @@ const (
 )
 
 func (d *Device) note(field, why string) {
-	if len(d.Notes) < maxNotes {
-		d.Notes = append(d.Notes, Note{Field: field, Why: why})
+	if n := (Note{field, why}); len(d.Notes) < maxNotes && !slices.Contains(d.Notes, n) {
+		d.Notes = append(d.Notes, n)
+	}
+}
+
+// Miss is for providers: the driver gave a word instead of a value. It becomes a
+// note on the member field of the JSON form, and where it says so the device is lost,
+// failed until a reset, or degraded. why is one of the words of [Note].
+func (d *Device) Miss(field, why string) {
+	h := &d.Health
+	switch {
+	case why == "lost":
+		*h = Health{State: Lost}
+	case why == "reset_required" && h.State != Lost:
+		*h = Health{State: Broken, Recovery: Reset}
+	case why == "unknown_error" && h.State == Healthy:
+		h.State = Degraded
+	}
+	d.note(field, why)
+}
+
+// Demand is for providers: the driver wants a before the device is used again; ""
+// is nothing.
+func (d *Device) Demand(a Action) {
+	if a == "" {
+		return
+	}
+	if d.Health.Recovery = a; d.Health.State != Lost {
+		d.Health.State = Broken
 	}
 }
 
 func (d Device) clone() Device {
-	d.Memory = d.Memory.clone()
-	d.TempC = copyOf(d.TempC)
-	d.UtilPercent = copyOf(d.UtilPercent)
-	d.ECCUncorrected = copyOf(d.ECCUncorrected)
-	d.Notes = append([]Note(nil), d.Notes...)
-	d.Health.Causes = append([]string(nil), d.Health.Causes...)
-	d.MIG = append([]MIGDevice(nil), d.MIG...)
+	d.Memory, d.MIG = d.Memory.clone(), slices.Clone(d.MIG)
 	for i := range d.MIG {
 		d.MIG[i].Memory = d.MIG[i].Memory.clone()
 	}
+	d.TempC, d.UtilPercent, d.ECCUncorrected = copyOf(d.TempC), copyOf(d.UtilPercent), copyOf(d.ECCUncorrected)
+	d.Notes, d.Health.Causes = slices.Clone(d.Notes), slices.Clone(d.Health.Causes)
 	return d
 }
 

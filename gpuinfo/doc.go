@@ -30,8 +30,8 @@
 // those of AMD and Intel. The tool is taken from a fixed list of trusted absolute
 // paths, started without a shell in a process group of its own, limited in time and
 // output, and killed together with its children. A driver that hangs in the kernel
-// costs at most one child process and one goroutine: until they are gone no second
-// ones are started and the answer is [DriverHung]. [First] puts another provider, such
+// costs at most one child process, one read and their goroutines: until they are gone no
+// second ones are started and the answer is [DriverHung]. [First] puts another provider, such
 // as the nested module nvml, before it; [Cache] keeps an answer for a short time.
 //
 // # Choosing and trusting devices

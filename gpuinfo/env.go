@@ -10,14 +10,15 @@ import (
 func maskVariables() []string {
 	return []string{
 		"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
-		"GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK",
+		"GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK", "ZE_ENABLE_PCI_ID_DEVICE_ORDER",
 	}
 }
 
 // Env returns the environment of a child process that shall see exactly the units
 // of the mask: base without every variable that hides devices, because two masks
 // filter twice, and then the variables of the vendor, the one that names the
-// devices last. base is not modified.
+// devices last. Devices of other vendors are not hidden: the runtimes of two vendors
+// read some of the same variables. base is not modified.
 //
 // Devices are named by UUID. With indices set, for engines that read only integers,
 // and where a device of the mask has no UUID, they are named by number: for NVIDIA
@@ -35,12 +36,16 @@ func (m Mask) Env(s Snapshot, base []string, indices bool) ([]string, error) {
 			env = append(env, v)
 		}
 	}
-	const order = "CUDA_DEVICE_ORDER=PCI_BUS_ID" // not CUDA's own order, fastest first
+	const (
+		order   = "CUDA_DEVICE_ORDER=PCI_BUS_ID"    // not CUDA's own order, fastest first
+		zeOrder = "ZE_ENABLE_PCI_ID_DEVICE_ORDER=1" // nor that of Intel's driver
+		zeNone  = "ZE_AFFINITY_MASK=65535"          // empty would restrict nothing
+	)
 	switch {
 	case !m.Restricts():
 		return append(env, order), nil
 	case m.CPUOnly():
-		return append(env, "ROCR_VISIBLE_DEVICES=", "ZE_AFFINITY_MASK=", "CUDA_VISIBLE_DEVICES=-1"), nil
+		return append(env, "ROCR_VISIBLE_DEVICES=", zeNone, "CUDA_VISIBLE_DEVICES=-1"), nil
 	}
 	for i, u := range units {
 		if indices && u.MIG != nil {
@@ -59,7 +64,7 @@ func (m Mask) Env(s Snapshot, base []string, indices bool) ([]string, error) {
 	case "amd":
 		return append(env, "ROCR_VISIBLE_DEVICES="+list), nil
 	case "intel":
-		return append(env, "ZE_AFFINITY_MASK="+list), nil
+		return append(env, zeOrder, "ZE_AFFINITY_MASK="+list), nil
 	default:
 		return append(env, order, "CUDA_VISIBLE_DEVICES="+list), nil
 	}

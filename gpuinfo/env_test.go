@@ -114,7 +114,8 @@ func envOf(t *testing.T, m string, s gpuinfo.Snapshot, base []string, indices bo
 }
 
 // TestEnvPerVendor (GPU-30, GPU-31): each vendor has its own variable; the empty
-// mask only fixes the order; "cpu" hides all.
+// mask only fixes the order; "cpu" hides all. Intel's runtime takes an empty mask for
+// none and a number that no device has for a mask without devices.
 func TestEnvPerVendor(t *testing.T) {
 	s := mixedMachine()
 	intel := s.Devices[3]
@@ -129,14 +130,14 @@ func TestEnvPerVendor(t *testing.T) {
 	}{
 		{"", false, map[string]string{"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}},
 		{"", true, map[string]string{"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}},
-		{"none", false, map[string]string{"CUDA_VISIBLE_DEVICES": "-1", "ROCR_VISIBLE_DEVICES": "", "ZE_AFFINITY_MASK": ""}},
+		{"none", false, map[string]string{"CUDA_VISIBLE_DEVICES": "-1", "ROCR_VISIBLE_DEVICES": "", "ZE_AFFINITY_MASK": "65535"}},
 		{"1,0", false, map[string]string{"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": uuidB + "," + uuidA}},
 		{"1,0", true, map[string]string{"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "1,0"}},
 		{slice, false, map[string]string{"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": slice}},
 		{"3", false, map[string]string{"ROCR_VISIBLE_DEVICES": "GPU-0123456789abcdef"}},
 		{"3", true, map[string]string{"ROCR_VISIBLE_DEVICES": "0"}},
 		{"6,3", false, map[string]string{"ROCR_VISIBLE_DEVICES": "1,0"}}, // one has no UUID
-		{"5", false, map[string]string{"ZE_AFFINITY_MASK": "0"}},
+		{"5", false, map[string]string{"ZE_ENABLE_PCI_ID_DEVICE_ORDER": "1", "ZE_AFFINITY_MASK": "0"}},
 	} {
 		if got := envOf(t, tt.mask, s, nil, tt.indices); !maps.Equal(got, tt.want) {
 			t.Errorf("mask %q, indices %v: %v, want %v", tt.mask, tt.indices, got, tt.want)

@@ -1,6 +1,10 @@
 package gpuinfo
 
-import "io/fs"
+import (
+	"io/fs"
+	"slices"
+	"testing/fstest"
+)
 
 // ParseSMI lets black-box tests drive the pure parser with the full or basic query.
 func ParseSMI(out []byte, basic bool) ([]Device, int) {
@@ -17,14 +21,13 @@ func SMIResult(stdout, stderr string, code int, basic bool, root fs.FS, list str
 	if basic {
 		fields = basicFields()
 	}
-	return smiSnapshot(runResult{stdout: []byte(stdout), stderr: []byte(stderr), code: code}, fields, testAsk(root, list))
-}
-
-func testAsk(root fs.FS, list string) smiAsk {
-	return smiAsk{
-		host: func() hostMemory { return readHostMemory(root) },
-		list: func() ([]byte, bool) { return []byte(list), list != "" },
-	}
+	res := runResult{stdout: []byte(stdout), stderr: []byte(stderr), code: code}
+	return smiSnapshot(res, fields, root, func() runResult {
+		if list == "" {
+			return runResult{end: timedOut}
+		}
+		return runResult{stdout: []byte(list)}
+	})
 }
 
 // ParseList is the parser of the output of -L.
@@ -72,17 +75,20 @@ func NameInTable(table string, device uint16, revision uint64) string {
 	return nameInTable(table, device, revision)
 }
 
-// NewSMIUnchecked is Auto without the check of the file's owner, because tests
-// cannot make files of root.
+// NewSMIUnchecked is NewAutoUnchecked on a machine whose kernel shows no bus, unless
+// cfg says otherwise.
 func NewSMIUnchecked(cfg AutoConfig) Provider {
-	return newSMI(cfg, func(string) *trustError { return nil })
+	if cfg.Root == nil {
+		cfg.Root = fstest.MapFS{}
+	}
+	return NewAutoUnchecked(cfg)
 }
 
 // FieldCount is the number of columns of the full query.
 func FieldCount() int { return len(smiFields()) }
 
 // IsAPU reports whether the built-in list has a PCI device id.
-func IsAPU(id uint16) bool { return isAPU(id, nil) }
+func IsAPU(id uint16) bool { return slices.Contains(apuIDs(), id) }
 
 // SMIEnv is the environment of the tool at path.
 func SMIEnv(path string) []string { return smiEnv(path) }

@@ -35,25 +35,21 @@ func (f first) Snapshot(ctx context.Context) (Snapshot, error) {
 	}
 	best := Snapshot{Reason: NoDevice, Detail: "no provider is configured", Provider: f.Name(), At: time.Now().UTC()}
 	var closed error
-	answers := 0
+	answered := false
 	for _, p := range f {
 		s, err := p.Snapshot(ctx)
-		if ended := ctx.Err(); ended != nil && (err != nil || s.Reason != OK) {
+		switch ended := ctx.Err(); {
+		case ended != nil && (err != nil || s.Reason != OK):
 			return Snapshot{}, ended
-		}
-		if err != nil {
+		case err != nil:
 			closed = err
-			continue
-		}
-		if s.Reason == OK {
+		case s.Reason == OK:
 			return s, nil
+		case !answered || tellsMore(s.Reason, best.Reason):
+			best, answered = s, true
 		}
-		if answers == 0 || tellsMore(s.Reason, best.Reason) {
-			best = s
-		}
-		answers++
 	}
-	if answers == 0 && closed != nil {
+	if closed != nil && !answered {
 		return Snapshot{}, closed
 	}
 	return best, nil
@@ -75,18 +71,15 @@ func (f first) Events(ctx context.Context) iter.Seq2[Event, error] {
 		for _, p := range f {
 			able := true
 			for e, err := range eventsOf(ctx, p) {
-				if able = !errors.Is(err, ErrUnsupported); !able {
+				if able = !errors.Is(err, ErrUnsupported); !able || !yield(e, err) {
 					break
-				}
-				if !yield(e, err) {
-					return
 				}
 			}
 			if able {
 				return
 			}
 		}
-		yield(Event{}, ErrUnsupported)
+		noEvents(yield)
 	}
 }
 

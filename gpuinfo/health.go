@@ -1,6 +1,7 @@
 package gpuinfo
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,20 +40,25 @@ type Tracker struct {
 
 // tracked is what is remembered of one device.
 type tracked struct {
-	last     Device // as a provider listed it last; only UUID and BusID before that
-	seen     bool   // a provider has listed it
-	faults   []fault
+	symptoms
+	last     Device    // as a provider listed it last; only UUID and BusID before that
+	seen     bool      // a provider has listed it
 	heard    time.Time // when an event came last
-	named    bool      // a snapshot has named a recovery action since the last recovery
 	gone     time.Time // since when the device is away; zero: it is here
 	vanished bool      // it is really away, not merely missing in an answer
 	xid      time.Time // last XID other than 45
-	critical bool      // too hot, and not yet cool for long enough
-	cool     time.Time // since when it is below hotC; zero: it is not
 	ecc      *int64    // last known number of memory errors
-	eccUntil time.Time // degraded for new memory errors
 	state    State
 	since    time.Time // of state
+}
+
+// symptoms are what a recovery takes away.
+type symptoms struct {
+	faults   []fault
+	named    bool      // a snapshot has named a recovery action
+	critical bool      // too hot, and not yet cool for long enough
+	cool     time.Time // since when it is below hotC; zero: it is not
+	eccUntil time.Time // degraded for new memory errors
 }
 
 // fault is one kind of event, and when it came last.
@@ -65,11 +71,9 @@ type fault struct {
 // Event takes in a fault that a driver reported at now. An event that names no
 // device, or one beyond 256 devices, is ignored.
 func (t *Tracker) Event(e Event, now time.Time) {
-	d := t.find(e.UUID, e.BusID)
+	d := t.of(Device{UUID: e.UUID, BusID: e.BusID})
 	if d == nil {
-		if d = t.add(Device{UUID: e.UUID, BusID: e.BusID}); d == nil {
-			return
-		}
+		return
 	}
 	d.heard = now
 	action := e.Action
@@ -92,29 +96,20 @@ func (t *Tracker) Event(e Event, now time.Time) {
 func (d *tracked) record(f fault) {
 	d.faults = slices.DeleteFunc(d.faults, func(o fault) bool { return o.xid == f.xid && o.action == f.action })
 	if len(d.faults) == maxFaults { // the mildest makes room, the oldest of those
-		at := 0
-		for i, o := range d.faults {
-			if severity(o.action) < severity(d.faults[at].action) {
-				at = i
-			}
-		}
-		d.faults = slices.Delete(d.faults, at, at+1)
+		slices.SortStableFunc(d.faults, func(a, b fault) int { return severity(a.action) - severity(b.action) })
+		d.faults = slices.Delete(d.faults, 0, 1)
 	}
 	d.faults = append(d.faults, f)
 }
 
 // Clear forgets every fault of the device with this UUID or bus id: an operator has
 // seen to it. What the next snapshot itself says still counts.
-func (t *Tracker) Clear(uuid string, _ time.Time) {
-	if d := t.find(uuid, uuid); d != nil {
-		d.recover()
+func (t *Tracker) Clear(id string, _ time.Time) {
+	for _, d := range t.known {
+		if d.is(Device{UUID: id}) || d.is(Device{BusID: id}) {
+			d.symptoms = symptoms{}
+		}
 	}
-}
-
-// recover forgets what made the device bad; the ECC counter keeps its value.
-func (d *tracked) recover() {
-	d.faults, d.named = nil, false
-	d.critical, d.cool, d.eccUntil = false, time.Time{}, time.Time{}
 }
 
 // Observe returns s with the Health of its devices completed, and takes in what it
@@ -130,10 +125,7 @@ func (t *Tracker) Observe(s Snapshot, now time.Time) Snapshot {
 	}
 	for i := range s.Devices {
 		dev := &s.Devices[i]
-		d := t.find(dev.UUID, dev.BusID)
-		if d == nil {
-			d = t.add(*dev)
-		}
+		d := t.of(*dev)
 		if d == nil {
 			continue // more devices than a snapshot may have
 		}
@@ -141,9 +133,7 @@ func (t *Tracker) Observe(s Snapshot, now time.Time) Snapshot {
 			d.see(*dev, now)
 		}
 		dev.Health = d.health(dev.Health, now)
-		if dev.Health.State == Broken || dev.Health.State == Lost {
-			dev.hideFree()
-		}
+		dev.hideFree()
 	}
 	if counts {
 		s.Devices = append(s.Devices, t.away(s, now)...)
@@ -157,9 +147,9 @@ func (t *Tracker) Observe(s Snapshot, now time.Time) Snapshot {
 }
 
 // miss notes which known devices s does not list. Only a complete snapshot proves
-// that a device is really away.
+// that a device is really away; one that is OK and has a Detail lacks what that says.
 func (t *Tracker) miss(s Snapshot, now time.Time) {
-	complete := (s.Reason == OK || s.Reason == NoDevice) && !strings.Contains(s.Detail, "skipped")
+	complete := s.Reason == OK && s.Detail == "" || s.Reason == NoDevice
 	for _, d := range t.known {
 		if slices.ContainsFunc(s.Devices, d.is) {
 			continue
@@ -173,17 +163,22 @@ func (t *Tracker) miss(s Snapshot, now time.Time) {
 
 // see takes in what a provider says of the device.
 func (d *tracked) see(dev Device, now time.Time) {
+	before := d.last.UUID
 	d.last, d.seen, d.gone = dev.clone(), true, time.Time{}
+	d.last.UUID = cmp.Or(dev.UUID, before)
 	if dev.Health.State == Lost {
 		d.vanished = true
 		return
 	}
 	action := dev.Health.Recovery
-	hidden := slices.ContainsFunc(dev.Notes, func(n Note) bool { return n.Field == "recovery" })
-	if d.vanished || d.named && action == "" && !hidden && dev.Health.State != Broken {
-		d.recover()
+	hidden := slices.ContainsFunc(dev.Notes, func(n Note) bool { return n.Field == "recovery" && n.Why != "not_supported" })
+	// Without an amount of memory only the bus lists it: no driver says that it is well.
+	if dev.Memory.Total != nil {
+		if d.vanished || d.named && action == "" && !hidden && dev.Health.State != Broken {
+			d.symptoms = symptoms{}
+		}
+		d.vanished = false
 	}
-	d.vanished = false
 	if action != "" {
 		d.named = true
 		d.record(fault{0, action, now})
@@ -222,7 +217,7 @@ func (d *tracked) health(h Health, now time.Time) Health {
 			h.Causes = append(h.Causes, cause)
 		}
 	}
-	var worst Action
+	named := h.Recovery // what a snapshot names wins over the table
 	for _, f := range d.faults {
 		s, cause := Broken, ""
 		if f.action == RestartApp {
@@ -232,12 +227,9 @@ func (d *tracked) health(h Health, now time.Time) Health {
 			cause = "xid " + strconv.Itoa(f.xid)
 		}
 		add(s, cause)
-		if severity(f.action) > severity(worst) {
-			worst = f.action
+		if named == "" && severity(f.action) > severity(h.Recovery) {
+			h.Recovery = f.action
 		}
-	}
-	if h.Recovery == "" {
-		h.Recovery = worst // what a snapshot names wins over the table
 	}
 	switch {
 	case d.critical:
@@ -258,9 +250,9 @@ func (d *tracked) health(h Health, now time.Time) Health {
 // away lists the devices that are gone, as Lost. An index that another device has
 // taken over is replaced by one after the highest.
 func (t *Tracker) away(s Snapshot, now time.Time) (lost []Device) {
-	next := 0
+	taken, next := map[int]bool{}, 0
 	for _, d := range s.Devices {
-		next = max(next, d.Index+1)
+		taken[d.Index], next = true, max(next, d.Index+1)
 	}
 	for _, d := range t.known {
 		if !d.seen || d.gone.IsZero() || now.Sub(d.gone) >= listedFor || len(s.Devices)+len(lost) >= maxDevices {
@@ -269,10 +261,10 @@ func (t *Tracker) away(s Snapshot, now time.Time) (lost []Device) {
 		dev := d.last.clone()
 		dev.Health = d.health(Health{State: Lost}, now)
 		dev.hideFree()
-		if slices.ContainsFunc(s.Devices, func(o Device) bool { return o.Index == dev.Index }) {
+		if taken[dev.Index] {
 			dev.Index = next
 		}
-		next = max(next, dev.Index+1)
+		taken[dev.Index], next = true, max(next, dev.Index+1)
 		lost = append(lost, dev)
 	}
 	return lost
@@ -286,15 +278,12 @@ func (d *tracked) forgettable(now time.Time) bool {
 	return !d.gone.IsZero() && now.Sub(d.gone) >= listedFor && (d.vanished || len(d.faults) == 0)
 }
 
-func (t *Tracker) find(uuid, busID string) *tracked {
-	at := slices.IndexFunc(t.known, func(d *tracked) bool { return d.is(Device{UUID: uuid, BusID: busID}) })
-	if at < 0 {
-		return nil
+// of returns what is known of a device, from now on if nothing was; nil: it has no
+// name, or there are too many.
+func (t *Tracker) of(dev Device) *tracked {
+	if at := slices.IndexFunc(t.known, func(d *tracked) bool { return d.is(dev) }); at >= 0 {
+		return t.known[at]
 	}
-	return t.known[at]
-}
-
-func (t *Tracker) add(dev Device) *tracked {
 	if dev.UUID == "" && dev.BusID == "" || len(t.known) >= maxDevices {
 		return nil
 	}
@@ -311,14 +300,6 @@ func (d *tracked) is(o Device) bool {
 			slices.ContainsFunc(d.last.MIG, func(m MIGDevice) bool { return strings.EqualFold(m.UUID, o.UUID) })
 	}
 	return o.BusID != "" && o.BusID == d.last.BusID
-}
-
-// hideFree: such a card answers "0 MiB used" and would win every placement.
-func (d *Device) hideFree() {
-	d.Memory.Free = nil
-	for i := range d.MIG {
-		d.MIG[i].Memory.Free = nil
-	}
 }
 
 func badness(s State) int {

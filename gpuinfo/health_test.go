@@ -146,6 +146,11 @@ func TestTrap_UnhealthyForEver(t *testing.T) {
 		b.is(gpuinfo.Broken, gpuinfo.Contact, "xid 54")
 		b.track.Clear(testUUID(0), b.now)
 		b.is(gpuinfo.Healthy, "")
+		b.xid(54).is(gpuinfo.Broken, gpuinfo.Contact, "xid 54")
+		b.track.Clear("", b.now)
+		b.is(gpuinfo.Broken, gpuinfo.Contact, "xid 54")
+		b.track.Clear(testBus(0), b.now)
+		b.is(gpuinfo.Healthy, "")
 	})
 	t.Run("after a reboot", func(t *testing.T) {
 		newBench(t, 1).xid(79).is(gpuinfo.Broken, gpuinfo.Reboot, "xid 79")
@@ -207,6 +212,40 @@ func TestTrackerFailedSnapshots(t *testing.T) {
 	b.track.Observe(b.next, b.now)
 	b.next = machine(2)
 	b.is(gpuinfo.Broken, gpuinfo.Reboot, "xid 79")
+}
+
+// TestTrackerNotHealedByIgnorance (GPU-25): that a driver gave no answer is no
+// recovery, even where another vendor's device makes the snapshot OK.
+func TestTrackerNotHealedByIgnorance(t *testing.T) {
+	b := newBench(t, 2).xid(95)
+	b.is(gpuinfo.Broken, gpuinfo.Reset, "xid 95")
+	b.next.Devices, b.next.Detail = b.next.Devices[1:], "nvidia-smi did not answer in time"
+	b.is(gpuinfo.Lost, gpuinfo.Reset, "xid 95")
+	b.next = machine(2)
+	b.is(gpuinfo.Broken, gpuinfo.Reset, "xid 95")
+
+	b = newBench(t, 1)
+	b.next.Devices[0].Health = gpuinfo.Health{State: gpuinfo.Broken, Recovery: gpuinfo.Reset}
+	b.is(gpuinfo.Broken, gpuinfo.Reset)
+	bus := gpuinfo.Device{Index: 0, Vendor: "nvidia", BusID: testBus(0), Health: gpuinfo.Health{State: gpuinfo.Healthy}}
+	b.next = gpuinfo.Snapshot{Reason: gpuinfo.DriverMissing, Devices: []gpuinfo.Device{bus}}
+	b.is(gpuinfo.Broken, gpuinfo.Reset)
+	b.xid(79).is(gpuinfo.Broken, gpuinfo.Reboot, "xid 79") // known by its UUID all the while
+	b.next = machine(1)
+	b.is(gpuinfo.Healthy, "")
+
+	b = newBench(t, 1)
+	b.next.Devices[0].Health = gpuinfo.Health{State: gpuinfo.Broken, Recovery: gpuinfo.Reset}
+	b.is(gpuinfo.Broken, gpuinfo.Reset)
+	b.next = machine(1)
+	for _, why := range []string{"no_permission", "unknown_error", "not_supported"} {
+		b.next.Devices[0].Notes = []gpuinfo.Note{{Field: "recovery", Why: why}}
+		if why == "not_supported" { // an old library, which had said it by other calls
+			b.is(gpuinfo.Healthy, "")
+		} else {
+			b.is(gpuinfo.Broken, gpuinfo.Reset)
+		}
+	}
 }
 
 // TestTrackerTemperature (GPU-26): 85 °C degrades; 95 °C fails until it was below

@@ -8,13 +8,9 @@ const maxTiles = 16 // of one card
 // without memory of its own is integrated: how much of the host's it may use nobody
 // tells, so it stays unknown.
 func readIntel(root fs.FS, f function, d *Device) {
-	if f.card == "" {
-		d.note(vramTotal, "not_available")
-		return
-	}
 	for _, dir := range []string{f.card, f.card + "/device"} {
-		total, ok := readNumber(root, dir+"/lmem_total_bytes")
-		if !ok || total == 0 || total > maxDeviceBytes {
+		total := numberIn(root, dir+"/lmem_total_bytes")
+		if total == 0 || total > maxDeviceBytes {
 			continue
 		}
 		d.Memory.Kind, d.Memory.Total = Dedicated, &total
@@ -41,7 +37,7 @@ func xeMemory(root fs.FS, dir string) (sum uint64) {
 	for _, pattern := range []string{"/tile*/physical_vram_size_bytes", "/tile*/memory/physical_vram_size_bytes"} {
 		names, _ := fs.Glob(root, dir+pattern) // the only error is that of the pattern
 		for _, name := range names[:min(len(names), maxTiles)] {
-			if n, ok := readNumber(root, name); ok && n <= maxDeviceBytes {
+			if n := numberIn(root, name); n <= maxDeviceBytes {
 				sum += n
 			}
 		}

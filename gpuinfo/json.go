@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -20,123 +22,71 @@ const (
 	maxText         = 64
 )
 
-type wireSnapshot struct {
-	Reason   Reason    `json:"reason"`
-	Detail   string    `json:"detail,omitempty"`
-	Provider string    `json:"provider,omitempty"`
-	Driver   string    `json:"driver_version,omitempty"`
-	At       time.Time `json:"at,omitzero"`
-	TookMS   int64     `json:"took_ms,omitempty"`
-	Stale    bool      `json:"stale,omitempty"`
-	Devices  []Device  `json:"devices"`
-}
-
-type wireMemory struct {
-	Kind     MemoryKind `json:"memory_kind,omitempty"`
-	Source   string     `json:"memory_source,omitempty"`
-	At       time.Time  `json:"memory_at,omitzero"`
-	Total    *uint64    `json:"vram_total_bytes,omitempty"`
-	Used     *uint64    `json:"vram_used_bytes,omitempty"`
-	Free     *uint64    `json:"vram_free_bytes,omitempty"`
-	Reserved *uint64    `json:"vram_reserved_bytes,omitempty"`
-}
-
-type wireDevice struct {
-	Index  int    `json:"index"`
-	UUID   string `json:"uuid,omitempty"`
-	BusID  string `json:"pci_bus_id,omitempty"`
-	PCIID  string `json:"pci_id,omitempty"`
-	Name   string `json:"name,omitempty"`
-	Vendor string `json:"vendor"`
-	wireMemory
-	Compute    string    `json:"compute_capability,omitempty"`
-	Driver     string    `json:"driver_version,omitempty"`
-	TempC      *int      `json:"temperature_c,omitempty"`
-	Util       *int      `json:"utilization_percent,omitempty"`
-	ECC        *int64    `json:"ecc_uncorrected,omitempty"`
-	MIGEnabled bool      `json:"mig_enabled,omitempty"`
-	MIG        []wireMIG `json:"mig,omitempty"`
-	Health     State     `json:"health"`
-	Recovery   Action    `json:"recovery,omitempty"`
-	Since      time.Time `json:"health_since,omitzero"`
-	Causes     []string  `json:"health_causes,omitempty"`
-	Notes      []Note    `json:"notes,omitempty"`
-}
-
-type wireMIG struct {
-	UUID    string `json:"uuid"`
-	Profile string `json:"profile,omitempty"`
-	GI      *int   `json:"gi,omitempty"`
-	CI      *int   `json:"ci,omitempty"`
-	wireMemory
-}
-
-func memoryToWire(m Memory) wireMemory {
-	return wireMemory{Kind: m.Kind, Source: m.Source, At: m.At, Total: m.Total, Used: m.Used, Free: m.Free, Reserved: m.Reserved}
-}
-
-func (w wireMemory) memory() Memory {
-	return Memory{Kind: w.Kind, Source: w.Source, At: w.At, Total: w.Total, Used: w.Used, Free: w.Free, Reserved: w.Reserved}
-}
+// The wire forms are the types themselves, without their methods, and beside them
+// the members that look different in JSON.
+type (
+	plainSnapshot Snapshot
+	wireSnapshot  struct {
+		*plainSnapshot
+		TookMS int64 `json:"took_ms,omitempty"`
+	}
+	plainDevice Device
+	wireDevice  struct {
+		*plainDevice
+		*Memory
+		*Health
+		PCIID string    `json:"pci_id,omitempty"`
+		MIG   []wireMIG `json:"mig,omitempty"`
+	}
+	wireMIG struct {
+		UUID    string `json:"uuid"`
+		Profile string `json:"profile,omitempty"`
+		GI      *int   `json:"gi,omitempty"` // absent: -1, unknown
+		CI      *int   `json:"ci,omitempty"`
+		Memory
+	}
+)
 
 // MarshalJSON writes snake_case members; unknown values are left out.
 func (d Device) MarshalJSON() ([]byte, error) {
-	w := wireDevice{
-		Index: d.Index, UUID: d.UUID, BusID: d.BusID, Name: d.Name, Vendor: d.Vendor, wireMemory: memoryToWire(d.Memory),
-		Compute: d.Compute.String(), Driver: d.Driver, TempC: d.TempC, Util: d.UtilPercent, ECC: d.ECCUncorrected,
-		MIGEnabled: d.MIGEnabled, Health: d.Health.State, Recovery: d.Health.Recovery, Since: d.Health.Since,
-		Causes: d.Health.Causes, Notes: d.Notes,
-	}
+	w := wireDevice{plainDevice: (*plainDevice)(&d), Memory: &d.Memory, Health: &d.Health}
 	if d.PCIID != 0 {
 		w.PCIID = pciText(d.PCIID)
 	}
 	for _, g := range d.MIG {
-		w.MIG = append(w.MIG, wireMIG{UUID: g.UUID, Profile: g.Profile, GI: known(g.GI), CI: known(g.CI), wireMemory: memoryToWire(g.Memory)})
+		m := wireMIG{UUID: g.UUID, Profile: g.Profile, GI: &g.GI, CI: &g.CI, Memory: g.Memory}
+		if g.GI < 0 {
+			m.GI = nil
+		}
+		if g.CI < 0 {
+			m.CI = nil
+		}
+		w.MIG = append(w.MIG, m)
 	}
 	return json.Marshal(w)
-}
-
-// known is nil for −1, the instance number that no source gave.
-func known(n int) *int {
-	if n < 0 {
-		return nil
-	}
-	return &n
-}
-
-func instance(n *int) int {
-	if n == nil {
-		return -1
-	}
-	return *n
 }
 
 // UnmarshalJSON reads the form of MarshalJSON; unknown members and enumeration
 // values are errors.
 func (d *Device) UnmarshalJSON(b []byte) error {
-	var w wireDevice
+	var out Device
+	w := wireDevice{plainDevice: (*plainDevice)(&out), Memory: &out.Memory, Health: &out.Health}
 	if err := strict(b, &w); err != nil {
 		return err
 	}
-	out := Device{
-		Index: w.Index, UUID: w.UUID, BusID: w.BusID, Name: w.Name, Vendor: w.Vendor, Driver: w.Driver,
-		Memory: w.memory(), TempC: w.TempC, UtilPercent: w.Util, ECCUncorrected: w.ECC, MIGEnabled: w.MIGEnabled,
-		Health: Health{State: w.Health, Recovery: w.Recovery, Since: w.Since, Causes: w.Causes}, Notes: w.Notes,
-	}
 	for _, g := range w.MIG {
-		out.MIG = append(out.MIG, MIGDevice{UUID: g.UUID, Profile: g.Profile, GI: instance(g.GI), CI: instance(g.CI), Memory: g.memory()})
-	}
-	if w.Compute != "" {
-		c, ok := parseCapability(w.Compute)
-		if !ok {
-			return memberError("compute_capability is not major.minor")
+		m := MIGDevice{UUID: g.UUID, Profile: g.Profile, GI: -1, CI: -1, Memory: g.Memory}
+		if g.GI != nil {
+			m.GI = *g.GI
 		}
-		out.Compute = c
+		if g.CI != nil {
+			m.CI = *g.CI
+		}
+		out.MIG = append(out.MIG, m)
 	}
 	if w.PCIID != "" {
-		var vendor, device uint16
-		_, _ = fmt.Sscanf(w.PCIID, "%4x:%4x", &vendor, &device)
-		if out.PCIID = uint32(vendor)<<16 | uint32(device); pciText(out.PCIID) != w.PCIID {
+		n, _ := strconv.ParseUint(strings.Replace(w.PCIID, ":", "", 1), 16, 32)
+		if out.PCIID = uint32(n); pciText(out.PCIID) != w.PCIID {
 			return memberError("pci_id is not vendor:device in hexadecimal digits")
 		}
 	}
@@ -153,14 +103,10 @@ func (e memberError) Error() string { return string(e) }
 
 // MarshalJSON writes the form that LoadSnapshot reads.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
-	devices := s.Devices
-	if devices == nil {
-		devices = []Device{}
+	if s.Devices == nil {
+		s.Devices = []Device{}
 	}
-	return json.Marshal(wireSnapshot{
-		Reason: s.Reason, Detail: s.Detail, Provider: s.Provider, Driver: s.Driver, At: s.At,
-		TookMS: s.Took.Milliseconds(), Stale: s.Stale, Devices: devices,
-	})
+	return json.Marshal(wireSnapshot{(*plainSnapshot)(&s), s.Took.Milliseconds()})
 }
 
 // LoadSnapshot reads one snapshot in its JSON form, at most 1 MiB. It is strict:
@@ -175,14 +121,12 @@ func LoadSnapshot(r io.Reader) (Snapshot, error) {
 	if len(b) > maxSnapshotJSON {
 		return Snapshot{}, errors.New("read snapshot: larger than 1 MiB")
 	}
-	var w wireSnapshot
+	var s Snapshot
+	w := wireSnapshot{plainSnapshot: (*plainSnapshot)(&s)}
 	if err := strict(b, &w); err != nil {
 		return Snapshot{}, fmt.Errorf("decode snapshot: %w", err)
 	}
-	s := Snapshot{
-		Devices: w.Devices, Reason: w.Reason, Detail: w.Detail, Provider: w.Provider, Driver: w.Driver,
-		At: w.At, Took: time.Duration(w.TookMS) * time.Millisecond, Stale: w.Stale,
-	}
+	s.Took = time.Duration(w.TookMS) * time.Millisecond
 	if len(s.Devices) == 0 {
 		s.Devices = nil
 	}

@@ -1,6 +1,7 @@
 package gpuinfo
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strconv"
@@ -50,24 +51,15 @@ func (e *MaskError) Error() string {
 	if e.Position >= 0 {
 		text += ": entry " + strconv.Itoa(e.Position+1) + " (" + e.Entry + ")"
 	}
-	switch text += ": "; e.Reason {
-	case "unknown_device":
-		return text + "no such device among " + strconv.Itoa(e.Devices)
-	case "duplicate":
-		return text + "the device is named twice"
-	case "mixed":
-		return text + "entries differ in form or vendor"
-	case "ambiguous":
-		return text + "more than one device matches"
-	case "mig_parent":
-		return text + "the device is split; its slices are [" + strings.Join(e.Slices, " ") + "]"
-	case "mig_many":
-		return text + "CUDA shows a process one MIG slice only"
-	case "mig_index":
-		return text + "a MIG slice has no index"
-	default:
-		return text + "not an index, GPU<n>, UUID, UUID prefix, MIG UUID or bus id"
-	}
+	return text + ": " + cmp.Or(map[string]string{
+		"unknown_device": "no such device among " + strconv.Itoa(e.Devices),
+		"duplicate":      "the device is named twice",
+		"mixed":          "entries differ in form or vendor",
+		"ambiguous":      "more than one device matches",
+		"mig_parent":     "the device is split; its slices are [" + strings.Join(e.Slices, " ") + "]",
+		"mig_many":       "CUDA shows a process one MIG slice only",
+		"mig_index":      "a MIG slice has no index",
+	}[e.Reason], "not an index, GPU<n>, UUID, UUID prefix, MIG UUID or bus id")
 }
 
 // ParseMask reads a device mask. "" (or blanks) restricts nothing; "cpu" and "none"
@@ -110,7 +102,11 @@ func ParseMask(s string) (Mask, error) {
 }
 
 func maskError(position int, reason, entry string) *MaskError {
-	return &MaskError{Position: position, Reason: reason, Entry: strconv.QuoteToASCII(entry[:min(len(entry), maxEcho)])}
+	return &MaskError{Position: position, Reason: reason, Entry: quotedEntry(entry)}
+}
+
+func quotedEntry(entry string) string {
+	return strconv.QuoteToASCII(entry[:min(len(entry), maxEcho)])
 }
 
 // readEntry returns the form of one entry and its canonical text; formAll: none.
@@ -134,25 +130,16 @@ func readEntry(s string) (maskForm, string) {
 		}
 	}
 	if rest, ok := strings.CutPrefix(s, "MIG-"); ok {
-		rest = strings.ToLower(rest)
-		if isUUID(rest) {
+		if rest = strings.ToLower(rest); isUUID(rest) {
 			return formMIG, "MIG-" + rest
 		}
-		if rest, ok := oldMIG(rest); ok {
-			return formMIG, "MIG-" + rest
+		// Drivers before 470: MIG-GPU-<uuid>/<GPU instance>/<compute instance>.
+		parts := strings.Split(rest, "/")
+		if uuid, ok := strings.CutPrefix(parts[0], "gpu-"); ok && len(parts) == 3 && isUUID(uuid) && isIndex(parts[1]) && isIndex(parts[2]) {
+			return formMIG, "MIG-GPU-" + strings.TrimPrefix(rest, "gpu-")
 		}
 	}
 	return formAll, ""
-}
-
-// oldMIG reads "gpu-<uuid>/<gi>/<ci>", as drivers before 470 named slices.
-func oldMIG(s string) (string, bool) {
-	parts := strings.Split(s, "/")
-	uuid, ok := strings.CutPrefix(parts[0], "gpu-")
-	if len(parts) != 3 || !ok || !isUUID(uuid) || !isIndex(parts[1]) || !isIndex(parts[2]) {
-		return "", false
-	}
-	return "GPU-" + strings.TrimPrefix(s, "gpu-"), true
 }
 
 func isIndex(s string) bool {
@@ -170,11 +157,11 @@ func isUUIDPrefix(s string) bool {
 	if len(s) < 8 || len(s) > 36 {
 		return false
 	}
-	if len(s) <= 16 && !strings.Contains(s, "-") {
-		return isHexOrDash(s)
+	if len(s) <= 16 && consists(s, hexDigits) {
+		return true
 	}
 	for i := range len(s) {
-		if dash := i == 8 || i == 13 || i == 18 || i == 23; dash != (s[i] == '-') || !dash && !isHex(s[i]) {
+		if dash := i == 8 || i == 13 || i == 18 || i == 23; dash != (s[i] == '-') || !dash && !consists(s[i:i+1], hexDigits) {
 			return false
 		}
 	}
@@ -205,52 +192,43 @@ func (m Mask) Resolve(s Snapshot) ([]Unit, error) {
 	all := s.Units()
 	var out []Unit
 	for i, entry := range m.entries {
-		u, err := m.find(s, all, i)
+		u, e := m.find(s, all, entry)
 		switch {
-		case err != nil:
-			return nil, err
-		case slices.ContainsFunc(out, func(o Unit) bool { return same(o, u) }):
-			return nil, maskError(i, "duplicate", entry)
+		case e != nil:
+		case slices.ContainsFunc(out, func(o Unit) bool { return o.Index == u.Index && o.UUID == u.UUID }):
+			e = &MaskError{Reason: "duplicate"}
 		case i > 0 && u.Vendor != out[0].Vendor:
-			return nil, maskError(i, "mixed", entry)
+			e = &MaskError{Reason: "mixed"}
 		case i > 0 && u.MIG != nil:
-			return nil, maskError(i, "mig_many", entry)
+			e = &MaskError{Reason: "mig_many"}
+		}
+		if e != nil {
+			e.Position, e.Entry = i, quotedEntry(entry)
+			return nil, e
 		}
 		out = append(out, u)
 	}
 	return out, nil
 }
 
-func (m Mask) find(s Snapshot, all []Unit, i int) (Unit, error) {
-	entry := m.entries[i]
-	if m.form == formMIG {
-		if at := slices.IndexFunc(all, func(u Unit) bool { return u.MIG != nil && strings.EqualFold(u.UUID, entry) }); at >= 0 {
-			return all[at], nil
-		}
-		return Unit{}, unknown(i, entry, len(all))
+// find returns the unit that an entry names; its error lacks position and entry.
+func (m Mask) find(s Snapshot, all []Unit, entry string) (Unit, *MaskError) {
+	at := slices.IndexFunc(all, func(u Unit) bool { return u.MIG != nil && strings.EqualFold(u.UUID, entry) })
+	if m.form == formMIG && at >= 0 {
+		return all[at], nil
 	}
 	d, err := s.Lookup(entry)
 	switch {
 	case errors.Is(err, ErrAmbiguous):
-		return Unit{}, maskError(i, "ambiguous", entry)
+		return Unit{}, &MaskError{Reason: "ambiguous"}
 	case err != nil:
-		return Unit{}, unknown(i, entry, len(all))
+		return Unit{}, &MaskError{Reason: "unknown_device", Devices: len(all)}
 	case d.MIGEnabled:
-		e := maskError(i, "mig_parent", entry)
+		e := &MaskError{Reason: "mig_parent"}
 		for _, slice := range d.MIG {
 			e.Slices = append(e.Slices, slice.UUID)
 		}
 		return Unit{}, e
 	}
 	return Unit{Index: d.Index, UUID: d.UUID, Vendor: d.Vendor, Device: d}, nil
-}
-
-func unknown(position int, entry string, devices int) *MaskError {
-	e := maskError(position, "unknown_device", entry)
-	e.Devices = devices
-	return e
-}
-
-func same(a, b Unit) bool {
-	return a.Index == b.Index && a.UUID == b.UUID
 }

@@ -17,10 +17,7 @@ type hostMemory struct {
 }
 
 func readHostMemory(root fs.FS) hostMemory {
-	text, err := readText(root, "proc/meminfo")
-	if err != nil {
-		return hostMemory{}
-	}
+	text := readText(root, "proc/meminfo")
 	h := hostMemory{total: memInfo(text, "MemTotal"), available: memInfo(text, "MemAvailable")}
 	if h.available != nil {
 		h.free = new(min(*h.available, groupLeft(root)))
@@ -34,10 +31,7 @@ func memInfo(text, name string) *uint64 {
 	if m == nil {
 		return nil
 	}
-	n, err := strconv.ParseUint(m[1], 10, 44)
-	if err != nil {
-		return nil
-	}
+	n, _ := strconv.ParseUint(m[1], 10, 64) // 13 digits
 	return new(n << 10)
 }
 
@@ -48,12 +42,8 @@ const maxGroupDepth = 32
 // above it leave (version 2), or the largest number where nothing limits.
 func groupLeft(root fs.FS) uint64 {
 	const unlimited = 1<<64 - 1
-	text, err := readText(root, "proc/self/cgroup")
-	if err != nil {
-		return unlimited
-	}
 	left := uint64(unlimited)
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(readText(root, "proc/self/cgroup")) {
 		group, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
 		if !ok {
 			continue
@@ -61,9 +51,9 @@ func groupLeft(root fs.FS) uint64 {
 		group = path.Clean("/" + group)
 		for range maxGroupDepth {
 			dir := path.Join("sys/fs/cgroup", group)
-			limit, ok1 := readNumber(root, dir+"/memory.max") // "max" is no number: no limit
-			current, ok2 := readNumber(root, dir+"/memory.current")
-			if ok1 && ok2 {
+			limit, why1 := readNumber(root, dir+"/memory.max") // "max" is no number: no limit
+			current, why2 := readNumber(root, dir+"/memory.current")
+			if why1 == "" && why2 == "" {
 				left = min(left, limit-min(limit, current))
 			}
 			if group == "/" {
@@ -75,33 +65,16 @@ func groupLeft(root fs.FS) uint64 {
 	return left
 }
 
-// fillUnified gives integrated devices, which compute in the memory of the host and
-// therefore report none of their own, the numbers of the host. Other devices never
-// get them: what a driver hides stays unknown.
-func fillUnified(devices []Device, host func() hostMemory) {
-	for i := range devices {
-		d := &devices[i]
-		if d.lacksOwnMemory() && isIntegrated(d.Name) {
-			d.shareHost(host())
-		}
-	}
-}
-
-// ShareHostMemory is for providers outside this package: a device of which the
-// driver said that it has no amount of memory to tell, and that is integrated by
-// the driver's word or its product name, gets the numbers of the host below root,
-// with the kind Unified. All others stay as they are.
+// ShareHostMemory is for providers: a device of which the driver said that it has
+// no amount of memory to tell, and that is integrated by the driver's word or its
+// product name, computes in the memory of the host and gets the numbers of the host
+// below root, with the kind Unified. All others stay as they are: what a driver hides
+// stays unknown.
 func (d *Device) ShareHostMemory(root fs.FS, integrated bool) {
-	if d.lacksOwnMemory() && (integrated || isIntegrated(d.Name)) {
-		d.shareHost(readHostMemory(root))
+	if works := d.Health.State == Healthy || d.Health.State == Degraded; d.Memory.Total != nil || !works || !lacksTotal(d.Notes) || !integrated && !isIntegrated(d.Name) {
+		return
 	}
-}
-
-func (d *Device) lacksOwnMemory() bool {
-	return d.Memory.Total == nil && (d.Health.State == Healthy || d.Health.State == Degraded) && lacksTotal(d.Notes)
-}
-
-func (d *Device) shareHost(h hostMemory) {
+	h := readHostMemory(root)
 	if h.total == nil {
 		return
 	}
@@ -115,12 +88,8 @@ func (d *Device) shareHost(h hostMemory) {
 // lacksTotal reports whether the driver said that there is no amount of memory to
 // tell; a fault or a missing permission is no reason to look elsewhere.
 func lacksTotal(notes []Note) bool {
-	for _, n := range notes {
-		if n.Field == vramTotal {
-			return n.Why == "not_available" || n.Why == "not_supported"
-		}
-	}
-	return false
+	at := slices.IndexFunc(notes, func(n Note) bool { return n.Field == vramTotal })
+	return at >= 0 && (notes[at].Why == "not_available" || notes[at].Why == "not_supported")
 }
 
 // isIntegrated reports whether a product name is that of an NVIDIA device that

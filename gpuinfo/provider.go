@@ -88,16 +88,11 @@ func (c AutoConfig) complete() AutoConfig {
 func Static(s Snapshot) Provider {
 	s = s.clone()
 	if s.Reason == "" {
-		s.Reason = NoDevice
-		if s.anyUsable() {
-			s.Reason = OK
-		} else if s.Detail == "" {
-			s.Detail = "no usable device is listed"
+		if s.Reason = OK; !s.anyUsable() {
+			s.Reason, s.Detail = NoDevice, cmp.Or(s.Detail, "no usable device is listed")
 		}
 	}
-	if s.Provider == "" {
-		s.Provider = "static"
-	}
+	s.Provider = cmp.Or(s.Provider, "static")
 	return staticProvider{s}
 }
 
@@ -110,8 +105,6 @@ func (p staticProvider) Snapshot(ctx context.Context) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	s := p.s.clone()
-	if s.At.IsZero() {
-		s.At = time.Now().UTC()
-	}
+	s.At = cmp.Or(s.At, time.Now().UTC())
 	return s, nil
 }

@@ -20,3 +20,18 @@ const (
 	tooMuch
 	hung
 )
+
+// closedIn reports whether ch is closed now or within d.
+func closedIn(ch <-chan struct{}, d time.Duration) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+	}
+	select {
+	case <-ch:
+		return true
+	case <-time.After(d):
+		return false
+	}
+}

@@ -1,13 +1,11 @@
 package gpuinfo
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"io"
-	"os"
 	"os/exec"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -15,10 +13,10 @@ import (
 
 const supported = true
 
-// Waits of the runner. reapWait tells a slow tool from a hung driver: a process
-// that is not in the kernel for ever dies from SIGKILL within milliseconds.
+// Waits of the runner. deadWait tells a slow tool from a hung driver: a process that
+// is not in the kernel for ever dies from SIGKILL within milliseconds.
 const (
-	reapWait      = 40 * time.Millisecond
+	deadWait      = 40 * time.Millisecond
 	pipeWait      = 100 * time.Millisecond // a process outside the group may hold our pipe
 	maxToolStderr = 64 << 10
 )
@@ -26,7 +24,7 @@ const (
 // runner starts one child at a time and never leaves one behind.
 type runner struct {
 	turn  chan struct{} // holds one token: whoever has it owns child
-	child *child        // the last one; nil or reaped when a new one may start
+	child *child        // the last one; nil or dead when a new one may start
 }
 
 func newRunner() *runner {
@@ -36,17 +34,16 @@ func newRunner() *runner {
 }
 
 type child struct {
-	pid    int
 	since  time.Time
-	reaped chan struct{}
-	code   int // exit code, −1 after a signal; valid once reaped is closed
+	dead   chan struct{} // closed when the leader has exited and its group is killed
+	reaped chan struct{} // closed when, after that, its output has been read
 
 	mu   sync.Mutex
-	gone bool // the leader is reaped: its group id may belong to somebody else
+	gone bool // nothing may be signalled any more: the group id may be somebody else's
 }
 
 // run starts path and waits for its end, for ctx, or for too much output. When it
-// returns, the process group has been killed; the reaper owns what is left.
+// returns, the process group has been killed; reap owns what is left.
 func (r *runner) run(ctx context.Context, path string, args, env []string, maxOut int) runResult {
 	select {
 	case <-r.turn:
@@ -54,92 +51,58 @@ func (r *runner) run(ctx context.Context, path string, args, env []string, maxOu
 	case <-ctx.Done():
 		return runResult{end: timedOut}
 	}
-	if c := r.child; c != nil {
-		select {
-		case <-c.reaped:
-		default:
-			return runResult{end: hung, age: time.Since(c.since)}
-		}
+	if c := r.child; c != nil && !closedIn(c.dead, 0) {
+		return runResult{end: hung, age: time.Since(c.since)}
 	}
+	over := make(chan struct{}, 2) // room for both outputs
+	out, errs := &capture{limit: maxOut, over: over}, &capture{limit: maxToolStderr, over: over}
 	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Dir = env, "/"
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, errs, pipeWait
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	out, err := newCapture(maxOut)
-	if err != nil {
-		return runResult{end: startFailed}
-	}
-	defer out.close()
-	errs, err := newCapture(maxToolStderr)
-	if err != nil {
-		return runResult{end: startFailed}
-	}
-	defer errs.close()
-	cmd.Stdout, cmd.Stderr = out.w, errs.w
 	if err := cmd.Start(); err != nil {
-		return runResult{end: startFailed, errno: errnoOf(err)}
+		errno, _ := errors.AsType[syscall.Errno](err)
+		return runResult{end: startFailed, errno: int(errno)}
 	}
-	c := &child{pid: cmd.Process.Pid, since: time.Now(), reaped: make(chan struct{})}
+	c := &child{since: time.Now(), dead: make(chan struct{}), reaped: make(chan struct{})}
 	r.child = c
-	out.start()
-	errs.start()
 	go c.reap(cmd)
 
-	var end runEnd
+	end := tooMuch
 	select {
-	case <-c.reaped:
+	case <-over:
 	case <-ctx.Done():
 		end = timedOut
-	case <-out.over:
-		end = tooMuch
-	case <-errs.over:
-		end = tooMuch
-	}
-	if end != ended {
-		c.killGroup()
-		if !within(c.reaped, reapWait) && end == timedOut {
-			return runResult{end: hung, age: time.Since(c.since)}
+	case <-c.reaped:
+		if len(over) == 0 {
+			return runResult{stdout: out.kept.Bytes(), stderr: errs.kept.Bytes(), code: cmd.ProcessState.ExitCode()}
 		}
-		return runResult{end: end}
 	}
-	within(out.done, pipeWait)
-	within(errs.done, pipeWait)
-	return runResult{stdout: out.bytes(), stderr: errs.bytes(), code: c.code, end: ended}
-}
-
-// errnoOf returns the system's number for why a program was not started, or 0.
-func errnoOf(err error) int {
-	if e, ok := errors.AsType[syscall.Errno](err); ok {
-		return int(e)
+	c.killGroup(cmd.Process.Pid, false)
+	if !closedIn(c.dead, deadWait) && end == timedOut {
+		return runResult{end: hung, age: time.Since(c.since)}
 	}
-	return 0
+	return runResult{end: end}
 }
 
 // reap waits for the leader without reaping it, kills what is left of its group
-// while the group id cannot have been reused, and then reaps.
+// while the group id cannot have been reused, and then reaps and reads what is left.
 func (c *child) reap(cmd *exec.Cmd) {
-	waitNoReap(c.pid)
-	c.killGroup()
-	c.code = -1
-	c.mu.Lock()
-	err := cmd.Wait()
-	c.gone = true
-	c.mu.Unlock()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		c.code = exit.ExitCode()
-	} else if err == nil {
-		c.code = 0
-	}
+	waitNoReap(cmd.Process.Pid)
+	c.killGroup(cmd.Process.Pid, true)
+	close(c.dead)
+	_ = cmd.Wait() // the state says how it ended
 	close(c.reaped)
 }
 
-// killGroup kills every process of the group. Before the leader is reaped its id
-// cannot be reused, afterwards nothing is signalled any more.
-func (c *child) killGroup() {
+// killGroup kills every process of the group, unless a last call has done so.
+func (c *child) killGroup(pid int, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.gone {
-		_ = syscall.Kill(-c.pid, syscall.SIGKILL) // ESRCH: nobody left
+		_ = syscall.Kill(-pid, syscall.SIGKILL) // ESRCH: nobody left
 	}
+	c.gone = c.gone || last
 }
 
 // waitNoReap blocks until the process has exited and leaves it a zombie.
@@ -154,57 +117,20 @@ func waitNoReap(pid int) {
 	}
 }
 
-func within(ch <-chan struct{}, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ch:
-		return true
-	case <-t.C:
-		return false
-	}
-}
-
-// capture keeps at most limit bytes of what the child writes.
+// capture keeps at most limit bytes of what the child writes; one more says over.
 type capture struct {
-	r, w  *os.File
+	kept  bytes.Buffer
 	limit int
-	over  chan struct{} // closed when the child wrote more than limit
-	done  chan struct{} // closed at the end of the stream
-	kept  atomic.Pointer[[]byte]
+	over  chan<- struct{}
 }
 
-func newCapture(limit int) (*capture, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	return &capture{r: r, w: w, limit: limit, over: make(chan struct{}), done: make(chan struct{})}, nil
-}
-
-// start drops our copy of the write end and reads until the end, the limit or close.
-func (c *capture) start() {
-	_ = c.w.Close()
-	go func() {
-		b, _ := io.ReadAll(io.LimitReader(c.r, int64(c.limit)+1))
-		c.kept.Store(&b)
-		if len(b) > c.limit {
-			close(c.over)
-			return
+func (c *capture) Write(b []byte) (int, error) {
+	if c.kept.Len()+len(b) > c.limit {
+		select {
+		case c.over <- struct{}{}:
+		default:
 		}
-		close(c.done)
-	}()
-}
-
-// close ends a read that a process outside the group still keeps open.
-func (c *capture) close() {
-	_ = c.w.Close()
-	_ = c.r.Close()
-}
-
-func (c *capture) bytes() []byte {
-	if b := c.kept.Load(); b != nil {
-		return *b
+		return 0, errors.New("too much output")
 	}
-	return nil
+	return c.kept.Write(b)
 }

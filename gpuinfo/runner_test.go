@@ -9,10 +9,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -76,6 +79,28 @@ func TestToolClosesItsOutputEarly(t *testing.T) {
 	p, _ = fakeSMI(t, row+`; exec >&- 2>&-; exit 0`, 0)
 	if s := snapshot(t, p); s.Reason != gpuinfo.OK {
 		t.Errorf("Reason = %s, want ok", s.Reason)
+	}
+}
+
+// TestOutputKeptOpenByAnother (GPU-8, GPU-10): a process that left the tool's group
+// and holds its output does not cost the rows that the tool had printed.
+func TestOutputKeptOpenByAnother(t *testing.T) {
+	if _, err := exec.LookPath("setsid"); err != nil {
+		t.Skip("no setsid")
+	}
+	p, dir := fakeSMI(t, `echo "0, GPU-12340000-0000-1111-2222-333333333333, 00000000:01:00.0`+rtx3090Row+`"
+export DIR; setsid sh -c 'echo $$ > $DIR/other.tmp; mv $DIR/other.tmp $DIR/other; exec sleep 1000' &
+while [ ! -e $DIR/other ]; do :; done`, 0)
+	s := snapshot(t, p)
+	text, err := os.ReadFile(filepath.Join(dir, "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err != nil || syscall.Kill(pid, syscall.SIGKILL) != nil {
+		t.Errorf("the other process %q is not there", text)
+	}
+	if s.Reason != gpuinfo.OK {
+		t.Errorf("%s (%s), want ok", s.Reason, s.Detail)
 	}
 }
 

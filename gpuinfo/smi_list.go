@@ -10,24 +10,21 @@ import (
 
 // attachSlices gives devices with MIG enabled the slices that `nvidia-smi -L` lists.
 // Their memory is what the profile's name promises: what is in use nobody tells.
-func attachSlices(devices []Device, list func() ([]byte, bool)) {
+func attachSlices(devices []Device, list func() runResult) {
 	if !slices.ContainsFunc(devices, func(d Device) bool { return d.MIGEnabled }) {
 		return
 	}
-	var found map[int][]MIGDevice
-	if out, ok := list(); ok {
-		found = parseSMIList(out)
-	}
+	res := list()
+	listed := res.end == ended && res.code == 0
+	found := parseSMIList(res.stdout)
 	for i := range devices {
 		d := &devices[i]
 		switch {
-		case !d.MIGEnabled:
-		case found == nil:
+		case d.MIGEnabled && !listed:
 			d.note(migField, "not_available")
-		default:
-			if d.MIG = found[d.Index]; len(d.MIG) > 0 {
-				d.note(migField, "nominal")
-			}
+		case d.MIGEnabled && len(found[d.Index]) > 0:
+			d.MIG = found[d.Index]
+			d.note(migField, "nominal")
 		}
 	}
 }
@@ -35,7 +32,7 @@ func attachSlices(devices []Device, list func() ([]byte, bool)) {
 // parseSMIList reads the slices by the index of their device. Lines that it does not
 // understand belong to nobody and are left out.
 func parseSMIList(out []byte) map[int][]MIGDevice {
-	device := regexp.MustCompile(`^GPU ([0-9]{1,5}):`)
+	device := regexp.MustCompile(`^GPU [0-9]{1,5}:`)
 	// Old drivers name slices MIG-GPU-<uuid>/<GPU instance>/<compute instance>.
 	slice := regexp.MustCompile(`^MIG ((?:[0-9]{1,3}c\.)?[0-9]{1,3}g\.([0-9]{1,4})gb(?:\+[a-z0-9.+]{1,16})?) +Device +[0-9]+: \(UUID: (MIG-[0-9A-Za-z-]{1,50}(?:/([0-9]{1,3})/([0-9]{1,3}))?)\)`)
 	found := map[int][]MIGDevice{}
@@ -43,10 +40,7 @@ func parseSMIList(out []byte) map[int][]MIGDevice {
 	for line := range bytes.Lines(out) {
 		text := strings.TrimSpace(string(line))
 		if strings.HasPrefix(text, "GPU ") {
-			index = -1
-			if m := device.FindStringSubmatch(text); m != nil {
-				index = number(m[1])
-			}
+			index = number(strings.Trim(device.FindString(text), "GPU :"))
 			continue
 		}
 		m := slice.FindStringSubmatch(text)

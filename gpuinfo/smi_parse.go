@@ -3,6 +3,7 @@ package gpuinfo
 import (
 	"bytes"
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +21,7 @@ func smiFields() []string {
 	return []string{
 		"index", "uuid", "pci.bus_id", "memory.total", "memory.used", "memory.free", "memory.reserved", "compute_cap",
 		"driver_version", "mig.mode.current", "temperature.gpu", "utilization.gpu", "ecc.errors.uncorrected.volatile.total",
-		"gpu_recovery_action", "name",
+		recoveryField, "name",
 	}
 }
 
@@ -63,7 +64,7 @@ func isListed(devices []Device, d *Device) bool {
 }
 
 func parseRow(line string, fields []string) (Device, bool) {
-	r := row{d: Device{Index: -1, Vendor: "nvidia", Health: Health{State: Healthy}, Memory: Memory{Source: smiName}}}
+	d := Device{Index: -1, Vendor: "nvidia", Health: Health{State: Healthy}, Memory: Memory{Source: smiName}}
 	for i, f := range fields {
 		value, rest, more := strings.Cut(line, ",")
 		if i == len(fields)-1 {
@@ -71,78 +72,64 @@ func parseRow(line string, fields []string) (Device, bool) {
 		} else if !more {
 			return Device{}, false // cut off: the last number may be half a number
 		}
-		r.set(f, strings.TrimSpace(value))
-		line = rest
+		value, line = strings.TrimSpace(value), rest
+		why := special(value)
+		switch {
+		case why == "" && d.set(f, value):
+		case why == "":
+			d.note(noteName(f), "unparsable")
+		case f == recoveryField && (why == "not_available" || why == "not_supported"):
+			// most drivers: nothing is wrong with the device
+		default:
+			d.Miss(noteName(f), why)
+		}
 	}
-	d := &r.d
-	if d.Index < 0 || d.UUID == "" && d.BusID == "" {
-		return Device{}, false
-	}
-	r.checkMemory()
-	if d.Health.State == Broken || d.Health.State == Lost {
-		// Such a card answers "0 MiB used" and would win every placement.
-		d.Memory.Free = nil
-	}
-	return r.d, true
+	d.checkMemory()
+	d.hideFree()
+	return d, d.Index >= 0 && (d.UUID != "" || d.BusID != "")
 }
 
-// row collects one device and its notes.
-type row struct{ d Device }
+const recoveryField = "gpu_recovery_action"
 
-func (r *row) note(field, why string) { r.d.note(field, why) }
-
-func (r *row) set(field, v string) {
-	why := special(v)
-	if why != "" {
-		r.special(field, why)
-		return
-	}
+// set takes in one value; false: it cannot be read.
+func (d *Device) set(field, v string) (ok bool) {
+	ok = true
 	switch field {
 	case "index":
-		if n, err := strconv.ParseUint(v, 10, 16); err == nil {
-			r.d.Index = int(n)
+		var n *int
+		if n, ok = within[int](v, 0, maxIndex); ok {
+			d.Index = *n
 		}
 	case "uuid":
-		r.d.UUID = clean(v, maxText)
+		d.UUID = clean(v, maxText)
 	case "pci.bus_id":
-		if bus, ok := normalBusID(v); ok {
-			r.d.BusID = bus
-		} else {
-			r.note("pci_bus_id", "unparsable")
-		}
+		d.BusID, ok = normalBusID(v)
 	case "name":
-		r.d.Name = clean(v, maxName)
+		d.Name = clean(v, maxName)
 	case "driver_version":
-		r.d.Driver = clean(v, maxText)
+		d.Driver = clean(v, maxText)
 	case "memory.total":
-		r.d.Memory.Total = r.memory(field, v)
+		d.Memory.Total, ok = mebibytes(v)
 	case "memory.used":
-		r.d.Memory.Used = r.memory(field, v)
+		d.Memory.Used, ok = mebibytes(v)
 	case "memory.free":
-		r.d.Memory.Free = r.memory(field, v)
+		d.Memory.Free, ok = mebibytes(v)
 	case "memory.reserved":
-		r.d.Memory.Reserved = r.memory(field, v)
+		d.Memory.Reserved, ok = mebibytes(v)
 	case "compute_cap":
-		c, ok := parseCapability(v)
-		if !ok {
-			r.note("compute_capability", "unparsable")
-		}
-		r.d.Compute = c
+		ok = d.Compute.UnmarshalText([]byte(v)) == nil
 	case "mig.mode.current":
-		r.d.MIGEnabled = strings.EqualFold(v, "Enabled")
+		d.MIGEnabled = strings.EqualFold(v, "Enabled")
 	case "temperature.gpu":
-		r.d.TempC = r.small("temperature_c", v, -100, 250)
+		d.TempC, ok = within[int](v, -100, 250)
 	case "utilization.gpu":
-		r.d.UtilPercent = r.small("utilization_percent", v, 0, 100)
+		d.UtilPercent, ok = within[int](v, 0, 100)
 	case "ecc.errors.uncorrected.volatile.total":
-		if n, err := strconv.ParseInt(v, 10, 64); err == nil && n >= 0 {
-			r.d.ECCUncorrected = &n
-		} else {
-			r.note("ecc_uncorrected", "unparsable")
-		}
-	case "gpu_recovery_action":
-		r.recovery(v)
+		d.ECCUncorrected, ok = within[int64](v, 0, math.MaxInt64)
+	case recoveryField:
+		d.Demand(recoveryAction(v))
 	}
+	return ok
 }
 
 // special recognises the words that stand where a value is missing.
@@ -167,25 +154,6 @@ func special(v string) string {
 	return ""
 }
 
-func (r *row) special(field, why string) {
-	h := &r.d.Health
-	switch why {
-	case "lost":
-		h.State = Lost
-	case "reset_required":
-		if h.State != Lost {
-			*h = Health{State: Broken, Recovery: Reset}
-		}
-	case "unknown_error":
-		if h.State == Healthy {
-			h.State = Degraded
-		}
-	}
-	if field != "gpu_recovery_action" || why != "not_available" && why != "not_supported" {
-		r.note(noteName(field), why)
-	}
-}
-
 // noteName is the name of the field in our JSON form.
 func noteName(field string) string {
 	if part, ok := strings.CutPrefix(field, "memory."); ok {
@@ -193,94 +161,69 @@ func noteName(field string) string {
 	}
 	names := map[string]string{
 		"pci.bus_id": "pci_bus_id", "compute_cap": "compute_capability", "mig.mode.current": "mig_enabled", "temperature.gpu": "temperature_c",
-		"utilization.gpu": "utilization_percent", "ecc.errors.uncorrected.volatile.total": "ecc_uncorrected", "gpu_recovery_action": "recovery",
+		"utilization.gpu": "utilization_percent", "ecc.errors.uncorrected.volatile.total": "ecc_uncorrected", recoveryField: "recovery",
 	}
 	return cmp.Or(names[field], field)
 }
 
-func (r *row) memory(field, v string) *uint64 {
+// mebibytes reads an amount of memory that one device can have.
+func mebibytes(v string) (*uint64, bool) {
 	n, err := strconv.ParseUint(v, 10, 64)
 	if err != nil || n > maxDeviceMiB {
-		r.note(noteName(field), "unparsable")
-		return nil
+		return nil, false
 	}
-	return new(n << 20)
+	return new(n << 20), true
 }
 
-// checkMemory names the kind and lowers Free where the parts exceed the whole by more than what the
-// driver keeps for itself.
-func (r *row) checkMemory() {
-	m := &r.d.Memory
+func within[T int | int64](v string, low, high T) (*T, bool) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < int64(low) || n > int64(high) {
+		return nil, false
+	}
+	return new(T(n)), true
+}
+
+// checkMemory names the kind, and lowers Free where the parts exceed the whole by
+// more than what the driver keeps for itself.
+func (d *Device) checkMemory() {
+	m := &d.Memory
 	if m.Total == nil {
 		return // an integrated device of unknown kind, or a fault that has a note
 	}
 	m.Kind = Dedicated
-	if m.Free == nil {
-		return
-	}
-	var used, reserved uint64
-	if m.Used != nil {
-		used = *m.Used
-	}
-	if m.Reserved != nil {
-		reserved = *m.Reserved
-	}
-	if used+*m.Free > *m.Total+reserved {
+	used := addKnown(0, m.Used)
+	if m.Free != nil && used+*m.Free > addKnown(*m.Total, m.Reserved) {
 		m.Free = new(*m.Total - min(*m.Total, used))
-		r.note("vram_free_bytes", "clamped")
+		d.note(vramFree, "clamped")
 	}
 }
 
-func (r *row) small(name, v string, low, high int) *int {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < low || n > high {
-		r.note(name, "unparsable")
-		return nil
+func recoveryAction(v string) Action {
+	switch strings.ToLower(v) {
+	case "none":
+		return ""
+	case "reset":
+		return Reset
+	case "reboot":
+		return Reboot
+	case "drain p2p", "drain and reset":
+		return DrainReset
 	}
-	return &n
-}
-
-func (r *row) recovery(v string) {
-	v = strings.ToLower(v)
-	if v == "none" {
-		return
-	}
-	actions := map[string]Action{"reset": Reset, "reboot": Reboot, "drain p2p": DrainReset, "drain and reset": DrainReset}
-	if r.d.Health.State != Lost {
-		r.d.Health.State = Broken
-	}
-	// A word of a newer driver: not ours to guess that it is harmless.
-	r.d.Health.Recovery = cmp.Or(actions[v], Contact)
+	return Contact // a word of a newer driver: not ours to guess that it is harmless
 }
 
 // clean bounds text from a driver and replaces what a terminal could obey or not show.
 func clean(s string, limit int) string {
-	if len(s) <= limit && isPlain(s) {
-		return s
+	odd := func(c rune) bool { return (c < ' ' || c > '~') && !strconv.IsPrint(c) }
+	if strings.ContainsFunc(s, odd) {
+		s = strings.Map(func(c rune) rune {
+			if odd(c) {
+				return utf8.RuneError
+			}
+			return c
+		}, s)
 	}
-	s = strings.Map(func(c rune) rune {
-		if !strconv.IsPrint(c) {
-			return utf8.RuneError
-		}
-		return c
-	}, s)
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit]
-}
-
-// isPlain reports whether s is printable ASCII, as nearly every text of a driver is.
-func isPlain(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
+	return strings.ToValidUTF8(s[:min(len(s), limit)], "") // without the half of a character
 }
 
 // invalidField returns the field that the tool says it does not know.

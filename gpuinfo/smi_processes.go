@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 // maxProcesses bounds what Processes returns.
 const maxProcesses = 4096
-
-var _ ProcessLister = (*smi)(nil)
 
 // processFields is the query; the name stands last, so that its commas are harmless.
 func processFields() []string { return []string{"gpu_uuid", "pid", "used_memory", "process_name"} }
@@ -23,22 +21,20 @@ func (p *smi) Processes(ctx context.Context) ([]Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	path, why := findTool(p.path, p.check)
-	if !supported || why != nil {
+	path, why := findTool(p.cfg.SMIPath, p.check)
+	if why != nil {
 		return nil, fmt.Errorf("list processes: %w", ErrUnsupported)
 	}
-	limited, cancel := context.WithTimeout(ctx, p.timeout)
+	limited, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
-	args := []string{"--query-compute-apps=" + strings.Join(processFields(), ","), smiFormat}
-	res := p.run(limited, path, args)
+	res := p.run(limited, path, []string{"--query-compute-apps=" + strings.Join(processFields(), ","), smiFormat})
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s, ok := failedRun(res)
-	if ok {
-		return parseSMIProcesses(res.stdout), nil
-	}
+	s := failedRun(res)
 	switch s.Reason {
+	case OK:
+		return parseSMIProcesses(res.stdout), nil
 	case NoDevice, NoDriver:
 		return nil, fmt.Errorf("list processes: %w: %s", ErrUnsupported, s.Detail)
 	}
@@ -82,16 +78,14 @@ func parseProcess(line string) (Process, bool) {
 	for i := range values {
 		values[i] = strings.TrimSpace(values[i])
 	}
-	pid, err := strconv.ParseUint(values[1], 10, 31)
-	if err != nil || pid == 0 || special(values[0]) != "" {
+	pid, ok := within[int](values[1], 1, math.MaxInt32)
+	if !ok || special(values[0]) != "" {
 		return Process{}, false
 	}
-	p := Process{PID: int(pid), UUID: clean(values[0], maxText)}
+	p := Process{PID: *pid, UUID: clean(values[0], maxText)}
+	p.Used, _ = mebibytes(values[2])
 	if special(values[3]) == "" {
 		p.Name = clean(values[3], maxName)
-	}
-	if n, err := strconv.ParseUint(values[2], 10, 64); err == nil && n <= maxDeviceMiB {
-		p.Used = new(n << 20)
 	}
 	return p, true
 }

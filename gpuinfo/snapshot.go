@@ -30,14 +30,14 @@ const (
 
 // Snapshot is what a provider saw at one instant.
 type Snapshot struct {
-	Devices  []Device // sorted by Index
-	Reason   Reason
-	Detail   string // one of this package's own sentences; never output of a tool
-	Provider string
-	Driver   string
-	At       time.Time     // wall clock, UTC
-	Took     time.Duration // whole milliseconds in JSON
-	Stale    bool          // an older snapshot stands in for a refresh that failed
+	Reason   Reason        `json:"reason"`
+	Detail   string        `json:"detail,omitempty"` // one of this package's own sentences; never output of a tool
+	Provider string        `json:"provider,omitempty"`
+	Driver   string        `json:"driver_version,omitempty"`
+	At       time.Time     `json:"at,omitzero"`     // wall clock, UTC
+	Took     time.Duration `json:"-"`               // whole milliseconds in JSON
+	Stale    bool          `json:"stale,omitempty"` // an older snapshot stands in for a refresh that failed
+	Devices  []Device      `json:"devices"`         // sorted by Index
 }
 
 // Unit is what work is placed on: a whole device, or a slice of one that is split.
@@ -130,15 +130,14 @@ func addKnown(sum uint64, v *uint64) uint64 {
 // least 8 hexadecimal digits, or PCI bus id. Its errors are ErrUnknownDevice and
 // ErrAmbiguous.
 func (s Snapshot) Lookup(id string) (Device, error) {
-	number := strings.TrimPrefix(id, "GPU")
-	if n, err := strconv.ParseUint(number, 10, 16); err == nil && strconv.FormatUint(n, 10) == number {
-		return s.only(func(d Device) bool { return d.Index == int(n) })
+	if index := strings.TrimPrefix(id, "GPU"); isIndex(index) {
+		return s.only(func(d Device) bool { return strconv.Itoa(d.Index) == index })
 	}
 	low := strings.ToLower(id)
 	if bus, ok := normalBusID(low); ok {
 		return s.only(func(d Device) bool { return d.BusID == bus })
 	}
-	if hex := strings.TrimPrefix(low, "gpu-"); len(hex) >= 8 && isHexOrDash(hex) {
+	if hex := strings.TrimPrefix(low, "gpu-"); len(hex) >= 8 && consists(hex, hexDigits+"-") {
 		return s.only(func(d Device) bool {
 			return strings.HasPrefix(strings.TrimPrefix(strings.ToLower(d.UUID), "gpu-"), hex)
 		})
@@ -147,21 +146,43 @@ func (s Snapshot) Lookup(id string) (Device, error) {
 }
 
 func (s Snapshot) only(match func(Device) bool) (Device, error) {
-	var found Device
-	n := 0
-	for _, d := range s.Devices {
-		if match(d) {
-			found = d
-			n++
-		}
-	}
-	switch n {
-	case 0:
+	at := slices.IndexFunc(s.Devices, match)
+	if at < 0 {
 		return Device{}, ErrUnknownDevice
-	case 1:
-		return found.clone(), nil
-	default:
+	}
+	if slices.ContainsFunc(s.Devices[at+1:], match) {
 		return Device{}, ErrAmbiguous
+	}
+	return s.Devices[at].clone(), nil
+}
+
+// Conclude is for providers: Reason and Detail become what the listed devices say;
+// without any they stay as they are. A failed or lost device has no known free memory:
+// it answers "0 MiB used" and would win every placement. skipped is how many devices
+// or rows were not understood.
+func (s *Snapshot) Conclude(skipped int) {
+	switch {
+	case s.anyUsable():
+		s.Reason, s.Detail = OK, ""
+	case len(s.Devices) > 0:
+		s.Reason, s.Detail = Failed, "no device is usable"
+	}
+	for i := range s.Devices {
+		s.Devices[i].hideFree()
+	}
+	if skipped > 0 {
+		s.Detail = strings.TrimPrefix(s.Detail+", skipped "+strconv.Itoa(skipped), ", ")
+	}
+}
+
+// hideFree makes the free memory of a device that does not work unknown.
+func (d *Device) hideFree() {
+	if d.Health.State != Broken && d.Health.State != Lost {
+		return
+	}
+	d.Memory.Free = nil
+	for i := range d.MIG {
+		d.MIG[i].Memory.Free = nil
 	}
 }
 
@@ -171,53 +192,31 @@ func (s Snapshot) anyUsable() bool {
 }
 
 func (s Snapshot) clone() Snapshot {
-	if s.Devices == nil {
-		return s
-	}
-	devices := make([]Device, len(s.Devices))
+	s.Devices = slices.Clone(s.Devices)
 	for i, d := range s.Devices {
-		devices[i] = d.clone()
+		s.Devices[i] = d.clone()
 	}
-	s.Devices = devices
 	return s
 }
 
-func isHexOrDash(s string) bool {
-	for i := range len(s) {
-		if !isHex(s[i]) && s[i] != '-' {
-			return false
-		}
-	}
-	return true
-}
+const hexDigits = "0123456789abcdef"
 
-func isHex(c byte) bool {
-	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f'
-}
+// consists reports whether s has no other bytes than those of set.
+func consists(s, set string) bool { return strings.Trim(s, set) == "" }
 
 // normalBusID turns "00000000:3B:00.0" into "0000:3b:00.0". A domain that needs more
 // than four digits gets eight, however many the source wrote.
 func normalBusID(s string) (string, bool) {
-	s = strings.ToLower(s)
-	domain, rest, ok := strings.Cut(s, ":")
-	if !ok || len(rest) != len("bb:dd.f") || rest[2] != ':' || rest[5] != '.' {
+	domain, rest, _ := strings.Cut(strings.ToLower(s), ":")
+	if len(domain) < 4 || len(domain) > 8 || len(rest) != len("bb:dd.f") || rest[2] != ':' || rest[5] != '.' {
 		return "", false
 	}
-	for _, i := range []int{0, 1, 3, 4, 6} {
-		if !isHex(rest[i]) {
-			return "", false
-		}
-	}
-	if len(domain) < 4 || len(domain) > 8 || !isHexOrDash(domain) {
+	if !consists(domain, hexDigits) || !consists(rest[:2]+rest[3:5]+rest[6:], hexDigits) {
 		return "", false
 	}
-	digits := strings.TrimLeft(domain, "0")
-	if strings.ContainsRune(digits, '-') {
-		return "", false
+	over, short := domain[:len(domain)-4], domain[len(domain)-4:]
+	if consists(over, "0") {
+		return short + ":" + rest, true
 	}
-	const zeros = "00000000"
-	if len(digits) > 4 {
-		return zeros[len(digits):] + digits + ":" + rest, true
-	}
-	return zeros[:4-len(digits)] + digits + ":" + rest, true
+	return strings.Repeat("0", 8-len(domain)) + domain + ":" + rest, true
 }

@@ -1,6 +1,8 @@
 package gpuinfo
 
 import (
+	"cmp"
+	"fmt"
 	"math"
 	"strconv"
 )
@@ -23,22 +25,14 @@ func (e *SplitError) Error() string {
 	if e.Position >= 0 {
 		text += ": part " + strconv.Itoa(e.Position+1)
 	}
-	switch text += ": "; e.Reason {
-	case "count":
-		return text + "not as many ratios as devices, or not 1 to 64"
-	case "ratio":
-		return text + "the ratio is not above 0"
-	case "sum":
-		return text + "the ratios do not add up to 1"
-	case "headroom":
-		return text + "the headroom is negative or not finite"
-	case "unusable":
-		return text + "the device is not usable"
-	case "unknown_free":
-		return text + "the free memory of the device is unknown"
-	default:
-		return text + "needs " + strconv.FormatUint(e.Need, 10) + " bytes, " + strconv.FormatUint(e.Free, 10) + " are free"
-	}
+	return text + ": " + cmp.Or(map[string]string{
+		"count":        "not as many ratios as devices, or not 1 to 64",
+		"ratio":        "the ratio is not above 0",
+		"sum":          "the ratios do not add up to 1",
+		"headroom":     "the headroom is negative or not finite",
+		"unusable":     "the device is not usable",
+		"unknown_free": "the free memory of the device is unknown",
+	}[e.Reason], fmt.Sprintf("needs %d bytes, %d are free", e.Need, e.Free))
 }
 
 // Check reports whether every unit has (need × its ratio + overhead) × (1 +

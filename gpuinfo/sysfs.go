@@ -76,53 +76,49 @@ func (p *sysfs) scan(ctx context.Context, limit time.Duration) busScan {
 		}()
 	}
 	p.mu.Unlock()
-	timer := time.NewTimer(limit - time.Since(f.since))
-	defer timer.Stop()
+	wait, cancel := context.WithDeadline(ctx, f.since.Add(limit))
+	defer cancel()
 	select {
 	case <-f.done:
-	case <-timer.C:
-	case <-ctx.Done():
+	case <-wait.Done():
 	}
-	select {
-	case <-f.done: // also where both were ready
-		own := f.scan // other callers have the same
-		own.devices = Snapshot{Devices: own.devices}.clone().Devices
-		return own
-	default:
+	if !closedIn(f.done, 0) { // not both were ready
+		return busScan{reason: DriverHung, detail: fmt.Sprintf("a read from the kernel has been hanging for %d ms", time.Since(f.since).Milliseconds())}
 	}
-	return busScan{reason: DriverHung, detail: fmt.Sprintf("a read from the kernel has been hanging for %d ms", time.Since(f.since).Milliseconds())}
+	own := f.scan // other callers have the same
+	own.devices = Snapshot{Devices: own.devices}.clone().Devices
+	return own
 }
 
 // function is one PCI function.
 type function struct {
 	dir, bus       string // its folder; its id in normal form
 	vendor, device uint16
-	class          uint16 // class and subclass
 	card           string // folder of its DRM card; "" if no driver made one
 }
 
 func scanBus(root fs.FS, apus []uint16) busScan {
 	functions, err := displayFunctions(root)
-	if err != nil {
-		if errors.Is(err, fs.ErrPermission) {
-			return busScan{reason: Permission, detail: "the devices on the bus may not be read"}
-		}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return busScan{reason: Permission, detail: "the devices on the bus may not be read"}
+	case err != nil:
 		return busScan{reason: NoDevice, detail: "the kernel shows no bus"}
 	}
 	out := busScan{reason: NoDevice, detail: "no display device is on the bus"}
 	for _, f := range functions {
+		title := vendorTitle(f.vendor)
 		d := Device{
-			BusID: f.bus, PCIID: uint32(f.vendor)<<16 | uint32(f.device), Vendor: strings.ToLower(vendorTitle(f.vendor)),
+			BusID: f.bus, PCIID: uint32(f.vendor)<<16 | uint32(f.device), Vendor: strings.ToLower(title), Name: fmt.Sprintf("%s device %04x", title, f.device),
 			Health: Health{State: Healthy}, Memory: Memory{Source: sysfsName},
 		}
-		d.Name = fmt.Sprintf("%s device %04x", vendorTitle(f.vendor), f.device)
-		switch f.vendor {
-		case pciAMD:
-			readAMD(root, f, isAPU(f.device, apus), &d)
-		case pciIntel:
-			readIntel(root, f, &d)
-		default:
+		switch {
+		case f.card == "" || f.vendor == pciNVIDIA:
 			d.note(vramTotal, "not_available")
+		case f.vendor == pciAMD:
+			readAMD(root, f, slices.Contains(apuIDs(), f.device) || slices.Contains(apus, f.device), &d)
+		default:
+			readIntel(root, f, &d)
 		}
 		switch {
 		case d.Usable():
@@ -153,26 +149,20 @@ func displayFunctions(root fs.FS) ([]function, error) {
 	var out []function
 	for _, e := range entries[:min(len(entries), maxEntries)] {
 		bus, ok := normalBusID(e.Name())
-		if !ok {
-			continue
-		}
 		dir := path.Join(pciDir, e.Name())
-		class, _ := readNumber(root, dir+"/class")
-		vendor, _ := readNumber(root, dir+"/vendor")
-		f := function{dir: dir, bus: bus, vendor: uint16(vendor), class: uint16(class >> 8)}
-		if !f.mayCompute() {
+		class, vendor, device := numberIn(root, dir+"/class")>>8, numberIn(root, dir+"/vendor"), numberIn(root, dir+"/device")
+		compute := class == classVGA || class == class3D || class == classDisplay
+		accelerator := class == classAccelerator && vendor == pciAMD
+		if !ok || vendorTitle(uint16(vendor)) == "" || !compute && !accelerator {
 			continue
 		}
-		device, _ := readNumber(root, dir+"/device")
-		f.device = uint16(device)
 		if cards == nil {
 			cards = drmCards(root)
 		}
-		f.card = cards[bus]
-		if f.class == classAccelerator && f.card == "" {
+		if accelerator && cards[bus] == "" {
 			continue
 		}
-		out = append(out, f)
+		out = append(out, function{dir: dir, bus: bus, vendor: uint16(vendor), device: uint16(device), card: cards[bus]})
 	}
 	slices.SortFunc(out, func(a, b function) int { return strings.Compare(a.bus, b.bus) })
 	return out[:min(len(out), maxFunctions)], nil
@@ -185,14 +175,6 @@ const (
 	classDisplay     = 0x0380
 	classAccelerator = 0x1200 // AMD's cards without a display; needs a DRM card to count
 )
-
-func (f function) mayCompute() bool {
-	switch f.class {
-	case classVGA, class3D, classDisplay:
-		return vendorTitle(f.vendor) != ""
-	}
-	return f.class == classAccelerator && f.vendor == pciAMD
-}
 
 // drmCards maps bus ids to the folders of their DRM cards.
 func drmCards(root fs.FS) map[string]string {
@@ -211,23 +193,20 @@ func drmCards(root fs.FS) map[string]string {
 
 // cardBus returns the PCI function behind a card.
 func cardBus(root fs.FS, card string) (string, bool) {
-	if text, err := readText(root, card+"/device/uevent"); err == nil {
-		for line := range strings.Lines(text) {
-			if slot, ok := strings.CutPrefix(strings.TrimSpace(line), "PCI_SLOT_NAME="); ok {
-				return normalBusID(slot)
-			}
+	for line := range strings.Lines(readText(root, card+"/device/uevent")) {
+		if slot, ok := strings.CutPrefix(strings.TrimSpace(line), "PCI_SLOT_NAME="); ok {
+			return normalBusID(slot)
 		}
 	}
-	target, err := fs.ReadLink(root, card+"/device")
-	if err != nil {
-		return "", false
-	}
+	target, _ := fs.ReadLink(root, card+"/device")
 	return normalBusID(path.Base(target))
 }
 
-// readText reads a file of at most 4 KiB.
-func readText(root fs.FS, name string) (string, error) {
-	return readLimited(root, name, maxFile)
+// readText reads a file of at most 4 KiB, without blanks around it; "" if it cannot
+// be read.
+func readText(root fs.FS, name string) string {
+	text, _ := readLimited(root, name, maxFile)
+	return strings.TrimSpace(text)
 }
 
 func readLimited(root fs.FS, name string, limit int64) (string, error) {
@@ -240,32 +219,33 @@ func readLimited(root fs.FS, name string, limit int64) (string, error) {
 	if err == nil && int64(len(b)) > limit {
 		err = errors.New("file is too large")
 	}
-	return string(b), err
+	if err != nil {
+		return "", err
+	}
+	return string(b), nil
 }
 
-// readNumber reads a file that holds one number, decimal or with 0x.
-func readNumber(root fs.FS, name string) (uint64, bool) {
-	n, why := readKnown(root, name)
-	return n, why == ""
+// numberIn is readNumber for files that say 0 or are not there alike.
+func numberIn(root fs.FS, name string) uint64 {
+	n, _ := readNumber(root, name)
+	return n
 }
 
-// readKnown is readNumber with the word for a Note where there is no number.
-func readKnown(root fs.FS, name string) (n uint64, why string) {
-	text, err := readText(root, name)
+// readNumber reads a file that holds one number, decimal or with 0x. Where there is
+// none, why is the word for a Note.
+func readNumber(root fs.FS, name string) (n uint64, why string) {
+	text, err := readLimited(root, name, maxFile)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return 0, "no_permission"
 	case err != nil:
 		return 0, "not_available"
 	}
-	text = strings.TrimSpace(text)
-	digits, hex := strings.CutPrefix(text, "0x")
-	base := 10
-	if hex {
-		base = 16
+	digits, base := strings.TrimSpace(text), 10
+	if hex, ok := strings.CutPrefix(digits, "0x"); ok {
+		digits, base = hex, 16
 	}
-	n, err = strconv.ParseUint(digits, base, 64)
-	if err != nil {
+	if n, err = strconv.ParseUint(digits, base, 64); err != nil {
 		return 0, "unparsable"
 	}
 	return n, ""
@@ -273,7 +253,7 @@ func readKnown(root fs.FS, name string) (n uint64, why string) {
 
 // readBytes reads an amount of memory and notes why there is none.
 func readBytes(root fs.FS, name, field string, d *Device) *uint64 {
-	n, why := readKnown(root, name)
+	n, why := readNumber(root, name)
 	if why == "" && n > maxDeviceBytes {
 		why = "unparsable"
 	}

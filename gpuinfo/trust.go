@@ -22,8 +22,6 @@ type trustError struct {
 	text   string
 }
 
-func (e *trustError) Error() string { return e.text }
-
 // trustedFile reports why the file at path must not be started, or nil.
 func trustedFile(path string) *trustError {
 	if !filepath.IsAbs(path) {
@@ -45,23 +43,17 @@ func trustedFile(path string) *trustError {
 	return nil
 }
 
-// findTool returns the first path that exists, or why it may not be used.
-func findTool(configured string, check func(string) *trustError) (string, *trustError) {
+// findTool returns the first path that exists, and why it may not be used: skipping
+// it would hide the fault.
+func findTool(configured string, check func(string) *trustError) (path string, why *trustError) {
+	paths := trustedPaths()
 	if configured != "" {
-		return configured, check(configured)
+		paths = []string{configured}
 	}
-	var last *trustError
-	for _, path := range trustedPaths() {
-		why := check(path)
-		if why == nil {
-			return path, nil
-		}
-		if last == nil || last.reason == NoTool {
-			last = why
-		}
-		if why.reason != NoTool {
-			break // the first one that exists decides: skipping it would hide the fault
+	for _, path = range paths {
+		if why = check(path); why == nil || why.reason != NoTool {
+			break
 		}
 	}
-	return "", last
+	return path, why
 }

@@ -14,14 +14,14 @@ func (s Snapshot) validate() error {
 		return errors.New("snapshot: unknown reason")
 	case len(s.Devices) > maxDevices:
 		return errors.New("snapshot: too many devices")
-	case !isClean(s.Detail, maxName) || !isClean(s.Provider, maxText) || !isClean(s.Driver, maxText):
+	case !shown(maxName, s.Detail) || !shown(maxText, s.Provider, s.Driver):
 		return errors.New("snapshot: detail, provider or driver_version is too long or cannot be shown")
 	case s.Took < 0 || s.Took > 24*time.Hour:
 		return errors.New("snapshot: took_ms out of range")
 	}
 	for i, d := range s.Devices {
-		if err := d.validate(); err != nil {
-			return fmt.Errorf("snapshot: devices[%d]: %w", i, err)
+		if fault := d.fault(); fault != "" {
+			return fmt.Errorf("snapshot: devices[%d]: %s", i, fault)
 		}
 		if i > 0 && s.Devices[i-1].Index >= d.Index {
 			return fmt.Errorf("snapshot: devices[%d]: not sorted by index", i)
@@ -33,56 +33,49 @@ func (s Snapshot) validate() error {
 	return nil
 }
 
-func (d Device) validate() error {
-	switch {
-	case d.Index < 0 || d.Index > maxIndex:
-		return errors.New("index out of range")
-	case !slices.Contains([]string{"nvidia", "amd", "intel", "other"}, d.Vendor):
-		return errors.New("unknown vendor")
-	case !slices.Contains([]State{Healthy, Degraded, Broken, Lost}, d.Health.State):
-		return errors.New("unknown health")
-	case !slices.Contains([]Action{"", RestartApp, DrainReset, Reset, Reboot, Contact}, d.Health.Recovery):
-		return errors.New("unknown recovery")
-	case len(d.Notes) > maxNotes || len(d.Health.Causes) > maxCauses || len(d.MIG) > maxSlices:
-		return errors.New("too many notes, health_causes or mig")
-	case len(d.MIG) > 0 && !d.MIGEnabled:
-		return errors.New("mig without mig_enabled")
-	}
-	if bus, ok := normalBusID(d.BusID); d.BusID != "" && (!ok || bus != d.BusID) {
-		return errors.New("pci_bus_id is not dddd:bb:dd.f")
-	}
-	texts := append([]string{d.UUID, d.Driver}, d.Health.Causes...)
+// fault says what is wrong with a device; "": nothing.
+func (d Device) fault() string {
+	texts := slices.Concat([]string{d.UUID, d.Driver, d.Memory.Source}, d.Health.Causes)
 	for _, n := range d.Notes {
 		texts = append(texts, n.Field, n.Why)
 	}
+	kinds := []MemoryKind{d.Memory.Kind}
 	for _, g := range d.MIG {
-		texts = append(texts, g.UUID, g.Profile)
 		if g.GI < -1 || g.CI < -1 || g.UUID == "" {
-			return errors.New("mig: gi, ci or uuid is wrong")
+			return "mig: gi, ci or uuid is wrong"
 		}
-		if err := g.Memory.validate(); err != nil {
-			return fmt.Errorf("mig: %w", err)
-		}
+		texts = append(texts, g.UUID, g.Profile, g.Memory.Source)
+		kinds = append(kinds, g.Memory.Kind)
 	}
-	for _, text := range texts {
-		if !isClean(text, maxText) {
-			return errors.New("text is too long or cannot be shown")
-		}
-	}
-	if !isClean(d.Name, maxName) {
-		return errors.New("name is too long or cannot be shown")
-	}
-	return d.Memory.validate()
-}
-
-func (m Memory) validate() error {
+	bus, ok := normalBusID(d.BusID)
 	switch {
-	case !slices.Contains([]MemoryKind{"", Dedicated, Unified, Carveout, Slice}, m.Kind):
-		return errors.New("unknown memory_kind")
-	case !isClean(m.Source, maxText):
-		return errors.New("memory_source is too long or cannot be shown")
+	case d.Index < 0 || d.Index > maxIndex:
+		return "index out of range"
+	case !slices.Contains([]string{"nvidia", "amd", "intel", "other"}, d.Vendor):
+		return "unknown vendor"
+	case badness(d.Health.State) < 0:
+		return "unknown health"
+	case severity(d.Health.Recovery) < 0:
+		return "unknown recovery"
+	case slices.ContainsFunc(kinds, func(k MemoryKind) bool {
+		return !slices.Contains([]MemoryKind{"", Dedicated, Unified, Carveout, Slice}, k)
+	}):
+		return "unknown memory_kind"
+	case len(d.Notes) > maxNotes || len(d.Health.Causes) > maxCauses || len(d.MIG) > maxSlices:
+		return "too many notes, health_causes or mig"
+	case len(d.MIG) > 0 && !d.MIGEnabled:
+		return "mig without mig_enabled"
+	case d.BusID != "" && (!ok || bus != d.BusID):
+		return "pci_bus_id is not dddd:bb:dd.f"
+	case !shown(maxName, d.Name):
+		return "name is too long or cannot be shown"
+	case !shown(maxText, texts...):
+		return "uuid, driver_version, memory_source, health_causes, notes or mig: text is too long or cannot be shown"
 	}
-	return nil
+	return ""
 }
 
-func isClean(s string, limit int) bool { return clean(s, limit) == s }
+// shown reports whether all texts are as clean would leave them.
+func shown(limit int, texts ...string) bool {
+	return !slices.ContainsFunc(texts, func(s string) bool { return clean(s, limit) != s })
+}

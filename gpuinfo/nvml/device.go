@@ -3,7 +3,7 @@
 package nvml
 
 import (
-	"slices"
+	"cmp"
 
 	gonvml "github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/llorch/llorch/gpuinfo"
@@ -32,34 +32,15 @@ func (p *Provider) device(i int, before gpuinfo.Device) gpuinfo.Device {
 	c.counters()
 	c.slices()
 	c.recovery()
-	if c.d.Health.State == gpuinfo.Broken || c.d.Health.State == gpuinfo.Lost {
-		// Such a card answers "0 bytes used" and would win every placement.
-		c.d.Memory.Free = nil
-		for i := range c.d.MIG {
-			c.d.MIG[i].Memory.Free = nil
-		}
-	}
 	return c.d
 }
 
 // ok reports whether a call went well; if not, a note and the health say so.
 func (c *card) ok(field string, ret gonvml.Return) bool {
-	if ret == gonvml.SUCCESS {
-		return true
+	if ret != gonvml.SUCCESS {
+		c.d.Miss(field, whyOf(ret))
 	}
-	why, h := whyOf(ret), &c.d.Health
-	switch {
-	case why == "lost":
-		*h = gpuinfo.Health{State: gpuinfo.Lost}
-	case why == "reset_required" && h.State != gpuinfo.Lost:
-		*h = gpuinfo.Health{State: gpuinfo.Broken, Recovery: gpuinfo.Reset}
-	case why == "unknown_error" && h.State == gpuinfo.Healthy:
-		h.State = gpuinfo.Degraded
-	}
-	if n := (gpuinfo.Note{Field: field, Why: why}); !slices.Contains(c.d.Notes, n) {
-		c.d.Notes = append(c.d.Notes, n)
-	}
-	return false
+	return ret == gonvml.SUCCESS
 }
 
 // value asks for one value, if the library has the function at all.
@@ -72,22 +53,16 @@ func value[T any](c *card, symbol, field string, call func() (T, gonvml.Return))
 }
 
 func (c *card) identity() {
-	if v, ok := value(c, "nvmlDeviceGetUUID", "uuid", c.h.GetUUID); ok {
-		c.d.UUID = clean(v, maxText)
-	}
-	if v, ok := value(c, "nvmlDeviceGetName", "name", c.h.GetName); ok {
-		c.d.Name = clean(v, maxName)
-	}
+	uuid, _ := value(c, "nvmlDeviceGetUUID", "uuid", c.h.GetUUID) // empty without an answer
+	name, _ := value(c, "nvmlDeviceGetName", "name", c.h.GetName)
+	c.d.UUID, c.d.Name = cmp.Or(clean(uuid, maxText), c.d.UUID), cmp.Or(clean(name, maxName), c.d.Name)
 	if v, ok := value(c, "nvmlDeviceGetPciInfo_v3", "pci_bus_id", c.h.GetPciInfo); ok {
 		c.d.BusID, c.d.PCIID = busID(v), v.PciDeviceId&vendorID<<16|v.PciDeviceId>>16
 	}
-	v, ok := value(c, "nvmlDeviceGetCudaComputeCapability", "compute_capability", func() (v gpuinfo.Capability, ret gonvml.Return) {
+	c.d.Compute, _ = value(c, "nvmlDeviceGetCudaComputeCapability", "compute_capability", func() (v gpuinfo.Capability, ret gonvml.Return) {
 		v.Major, v.Minor, ret = c.h.GetCudaComputeCapability()
 		return v, ret
 	})
-	if ok {
-		c.d.Compute = v
-	}
 }
 
 // memory asks a device or a slice. The second version tells what the driver keeps
@@ -121,11 +96,8 @@ func (c *card) memory(h gonvml.Device, kind gpuinfo.MemoryKind, ok func(string, 
 
 // unified gives a device without memory of its own that of the host.
 func (c *card) unified() {
-	if c.d.Memory.Total != nil {
-		return
-	}
 	integrated := false
-	if c.has("nvmlDeviceGetAddressingMode") {
+	if c.d.Memory.Total == nil && c.has("nvmlDeviceGetAddressingMode") {
 		mode, ret := c.h.GetAddressingMode()
 		integrated = ret == gonvml.SUCCESS && mode.Value == uint32(gonvml.DEVICE_ADDRESSING_MODE_ATS)
 	}
@@ -156,10 +128,7 @@ func (c *card) recovery() {
 		}
 		return v[0], gonvml.Return(v[0].NvmlReturn)
 	})
-	if a := recoveryOf(v); ok && a != "" {
-		c.d.Health.Recovery = a
-		if c.d.Health.State != gpuinfo.Lost {
-			c.d.Health.State = gpuinfo.Broken
-		}
+	if ok {
+		c.d.Demand(recoveryOf(v))
 	}
 }

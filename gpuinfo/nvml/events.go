@@ -23,35 +23,27 @@ const (
 )
 
 // Events yields critical XIDs and uncorrectable memory errors within about 100 ms.
-// gpuinfo.ErrUnsupported: no device tells. While the driver hangs nothing comes; an
-// error of the library ends the sequence.
+// gpuinfo.ErrUnsupported: no device tells. While the driver hangs nothing comes, nor
+// from a failure of a snapshot until the library can be started again; an error of the
+// waiting itself ends the sequence.
 func (p *Provider) Events(ctx context.Context) iter.Seq2[gpuinfo.Event, error] {
 	return func(yield func(gpuinfo.Event, error) bool) {
 		l := &listener{p: p, out: make(chan gpuinfo.Event, maxBatch+maxDevices)}
 		// Without a context: the set must go even when its reader is cancelled. An error
 		// means closed or hung: then the set goes with the library.
 		defer func() { _ = p.worker.do(context.WithoutCancel(ctx), l.free) }()
-		if err := p.try(ctx, l.listen); err != nil {
-			if ctx.Err() == nil {
-				yield(gpuinfo.Event{}, fmt.Errorf("listen for events: %w", err))
-			}
-			return
-		}
 		tick := time.NewTicker(pollEvery)
 		defer tick.Stop()
 		for {
-			err := p.try(ctx, l.poll)
-			if _, stuck := errors.AsType[*stuckError](err); stuck {
-				err = nil
-			}
+			err := p.worker.do(ctx, l.poll)
 			for len(l.out) > 0 {
 				if !yield(<-l.out, nil) {
 					return
 				}
 			}
-			if err != nil {
+			if _, stuck := errors.AsType[*stuckError](err); err != nil && !stuck {
 				if ctx.Err() == nil {
-					yield(gpuinfo.Event{}, fmt.Errorf("wait for events: %w", err))
+					yield(gpuinfo.Event{}, fmt.Errorf("hear of events: %w", err))
 				}
 				return
 			}
@@ -64,22 +56,12 @@ func (p *Provider) Events(ctx context.Context) iter.Seq2[gpuinfo.Event, error] {
 	}
 }
 
-// try runs f on the worker's goroutine and gives its error. What an abandoned f
-// returns, nobody reads.
-func (p *Provider) try(ctx context.Context, f func() error) error {
-	var failed error
-	if err := p.worker.do(ctx, func() { failed = f() }); err != nil {
-		return err
-	}
-	return failed
-}
-
 // listener is one event set; only the worker's goroutine uses it.
 type listener struct {
 	p       *Provider
 	out     chan gpuinfo.Event // so that no event is lost when a poll is abandoned
 	set     gonvml.EventSet    // nil: none
-	session int                // of the library; a set does not outlive it
+	session int                // of the library when the set was made, which it does not outlive
 	devices []gpuinfo.Event    // who was registered
 }
 
@@ -97,7 +79,7 @@ func (l *listener) listen() error {
 	if ret != gonvml.SUCCESS {
 		return gpuinfo.ErrUnsupported
 	}
-	l.set, l.session = set, p.session
+	l.devices = nil
 	count, _ := p.lib.DeviceGetCount()
 	for i := range min(count, maxDevices) {
 		h, ret := p.lib.DeviceGetHandleByIndex(i)
@@ -105,22 +87,24 @@ func (l *listener) listen() error {
 			continue
 		}
 		kinds, ret := h.GetSupportedEventTypes()
-		if ret != gonvml.SUCCESS || kinds&faults == 0 || h.RegisterEvents(kinds&faults, set) != gonvml.SUCCESS {
-			continue
+		if ret == gonvml.SUCCESS && kinds&faults != 0 && h.RegisterEvents(kinds&faults, set) == gonvml.SUCCESS {
+			l.devices = append(l.devices, l.who(h))
 		}
-		l.devices = append(l.devices, l.who(h))
 	}
 	if len(l.devices) == 0 {
+		set.Free()
 		return gpuinfo.ErrUnsupported
 	}
+	l.set, l.session = set, p.session
 	return nil
 }
 
-func (l *listener) free() {
+func (l *listener) free() error {
 	if l.alive() {
 		l.set.Free()
 	}
 	l.set = nil
+	return nil
 }
 
 func (l *listener) alive() bool {
@@ -128,9 +112,8 @@ func (l *listener) alive() bool {
 }
 
 func (l *listener) who(h gonvml.Device) (e gpuinfo.Event) {
-	if uuid, ret := h.GetUUID(); ret == gonvml.SUCCESS {
-		e.UUID = clean(uuid, maxText)
-	}
+	uuid, _ := h.GetUUID() // without an answer it is empty
+	e.UUID = clean(uuid, maxText)
 	if l.p.has("nvmlDeviceGetPciInfo_v3") {
 		if pci, ret := h.GetPciInfo(); ret == gonvml.SUCCESS {
 			e.BusID = busID(pci)
@@ -142,10 +125,14 @@ func (l *listener) who(h gonvml.Device) (e gpuinfo.Event) {
 // poll takes what has come in. A fault whose device does not say who it is counts
 // for all, since it is one of them.
 func (l *listener) poll() error {
-	for len(l.out) < maxBatch {
-		if !l.alive() {
-			return gpuinfo.ErrUnsupported // the library was stopped after a failure
+	if !l.alive() {
+		if err := l.listen(); err != nil && l.set == nil {
+			return err
+		} else if err != nil {
+			return nil // the library was stopped after a failure, and may come back
 		}
+	}
+	for len(l.out) < maxBatch {
 		data, ret := l.set.Wait(pollWait)
 		switch ret {
 		case gonvml.SUCCESS:

@@ -137,6 +137,12 @@ func newGPU(name string, bus int, pci uint32, total uint64, major, minor int) *g
 		return g.fails["fields"]
 	}
 	g.GetComputeRunningProcessesFunc = func() ([]gonvml.ProcessInfo, gonvml.Return) { return nil, g.fails["processes"] }
+	g.mockFaults()
+	g.mockSlices()
+	return g
+}
+
+func (g *gpu) mockFaults() {
 	g.GetSupportedEventTypesFunc = func() (uint64, gonvml.Return) { return 1<<63 | 2 | 8, g.fails["events"] }
 	g.RegisterEventsFunc = func(kinds uint64, _ gonvml.EventSet) gonvml.Return {
 		if kinds != 2|8 {
@@ -144,6 +150,9 @@ func newGPU(name string, bus int, pci uint32, total uint64, major, minor int) *g
 		}
 		return gonvml.SUCCESS
 	}
+}
+
+func (g *gpu) mockSlices() {
 	g.GetMigModeFunc = func() (int, int, gonvml.Return) { return min(len(g.slices), 1), 0, g.fails["mig"] }
 	g.GetMaxMigDeviceCountFunc = func() (int, gonvml.Return) { return 7, gonvml.SUCCESS }
 	g.GetMigDeviceHandleByIndexFunc = func(i int) (gonvml.Device, gonvml.Return) {
@@ -152,7 +161,6 @@ func newGPU(name string, bus int, pci uint32, total uint64, major, minor int) *g
 		}
 		return nil, gonvml.ERROR_NOT_FOUND
 	}
-	return g
 }
 
 func newSlice(uuid, name string, gi int, a gonvml.DeviceAttributes) *gpu {

@@ -76,22 +76,20 @@ func busID(pci gonvml.PciInfo) string {
 	if pci.BusId[0] == 0 && pci.Domain == 0 && pci.Bus == 0 && pci.Device == 0 {
 		return "" // no address: the host bridge has this one
 	}
-	return fmt.Sprintf("%04x:%02x:%02x.0", pci.Domain, pci.Bus, pci.Device)
+	domain := fmt.Sprintf("%04x", pci.Domain)
+	if pci.Domain > 0xffff {
+		domain = fmt.Sprintf("%08x", pci.Domain)
+	}
+	return fmt.Sprintf("%s:%02x:%02x.0", domain, pci.Bus, pci.Device)
 }
 
 // clean bounds text of a driver and replaces what a terminal could obey or not show.
 func clean(s string, limit int) string {
 	s = strings.Map(func(c rune) rune {
-		if !strconv.IsPrint(c) {
-			return utf8.RuneError
+		if strconv.IsPrint(c) {
+			return c
 		}
-		return c
+		return utf8.RuneError
 	}, s)
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit]
+	return strings.ToValidUTF8(s[:min(len(s), limit)], "") // without the half of a character
 }

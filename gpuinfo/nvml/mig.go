@@ -4,6 +4,7 @@ package nvml
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	gonvml "github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -88,7 +89,7 @@ func (p *Provider) processes() ([]gpuinfo.Process, error) {
 	}
 	count, ret := p.lib.DeviceGetCount()
 	if ret != gonvml.SUCCESS {
-		return nil, fmt.Errorf("list processes: nvml code %d", ret)
+		return nil, fmt.Errorf("nvml code %d", ret)
 	}
 	var out []gpuinfo.Process
 	answered := false
@@ -126,15 +127,14 @@ func (p *Provider) add(out []gpuinfo.Process, uuid string, info gonvml.ProcessIn
 	if *used > maxMemory {
 		used = nil // the driver's word for unknown
 	}
-	for i := range out {
-		if q := &out[i]; q.PID == int(info.Pid) && q.UUID == uuid {
-			if q.Used == nil || used == nil {
-				q.Used = nil
-			} else {
-				q.Used = new(*q.Used + *used)
-			}
-			return out
+	if i := slices.IndexFunc(out, func(q gpuinfo.Process) bool { return q.PID == int(info.Pid) && q.UUID == uuid }); i >= 0 {
+		if out[i].Used != nil && used != nil {
+			*used += *out[i].Used
+		} else {
+			used = nil
 		}
+		out[i].Used = used
+		return out
 	}
 	q := gpuinfo.Process{PID: int(info.Pid), UUID: uuid, Used: used}
 	if p.has("nvmlSystemGetProcessName") {

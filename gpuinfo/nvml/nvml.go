@@ -21,6 +21,7 @@
 package nvml
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -50,10 +51,7 @@ func (cfg *Config) complete() error {
 	if cfg.Library != "" && !filepath.IsAbs(cfg.Library) {
 		return errors.New("gpuinfo/nvml: Library is not an absolute path")
 	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = 5 * time.Second
-	}
-	cfg.Timeout = min(max(cfg.Timeout, 100*time.Millisecond), 30*time.Second)
+	cfg.Timeout = min(max(cmp.Or(cfg.Timeout, 5*time.Second), 100*time.Millisecond), 30*time.Second)
 	if cfg.Root == nil {
 		cfg.Root = os.DirFS("/")
 	}

@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	gonvml "github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -62,12 +59,12 @@ func newProvider(cfg Config, lib gonvml.Interface) *Provider {
 
 func (p *Provider) take(ctx context.Context) (gpuinfo.Snapshot, error) {
 	var s gpuinfo.Snapshot
-	err := p.worker.do(ctx, func() { s = p.ask() })
+	err := p.worker.do(ctx, func() error { s = p.ask(); return nil })
 	if stuck, ok := errors.AsType[*stuckError](err); ok {
 		return gpuinfo.Snapshot{Reason: stuck.reason, Detail: stuck.Error()}, nil
 	}
 	if err != nil {
-		return gpuinfo.Snapshot{}, err
+		return gpuinfo.Snapshot{}, err // s may still be written
 	}
 	return s, nil
 }
@@ -75,11 +72,14 @@ func (p *Provider) take(ctx context.Context) (gpuinfo.Snapshot, error) {
 // Processes lists the programs that compute on the devices and slices.
 func (p *Provider) Processes(ctx context.Context) ([]gpuinfo.Process, error) {
 	var ps []gpuinfo.Process
-	var failed error
-	if err := p.worker.do(ctx, func() { ps, failed = p.processes() }); err != nil {
+	err := p.worker.do(ctx, func() (err error) {
+		ps, err = p.processes()
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	return ps, failed
+	return ps, nil
 }
 
 // Close unloads the library and ends the provider's goroutine; every later call
@@ -141,11 +141,10 @@ func (p *Provider) ask() gpuinfo.Snapshot {
 		p.fail("nvmlDeviceGetCount", ret)
 		return p.failure
 	}
-	s := gpuinfo.Snapshot{Reason: gpuinfo.OK}
+	s := gpuinfo.Snapshot{Reason: gpuinfo.NoDevice, Detail: "the library lists no device"}
 	if p.has("nvmlSystemGetDriverVersion") {
-		if v, ret := p.lib.SystemGetDriverVersion(); ret == gonvml.SUCCESS {
-			s.Driver = clean(v, maxText)
-		}
+		v, _ := p.lib.SystemGetDriverVersion()
+		s.Driver = clean(v, maxText)
 	}
 	before, skipped := p.seen, max(0, count-maxDevices)
 	p.seen = map[int]gpuinfo.Device{}
@@ -158,17 +157,9 @@ func (p *Provider) ask() gpuinfo.Snapshot {
 		d.Driver, p.seen[i] = s.Driver, gpuinfo.Device{UUID: d.UUID, BusID: d.BusID, Name: d.Name, PCIID: d.PCIID}
 		s.Devices = append(s.Devices, d)
 	}
-	switch {
-	case slices.ContainsFunc(s.Units(), gpuinfo.Unit.Usable):
-	case len(s.Devices) > 0:
-		s.Reason, s.Detail = gpuinfo.Failed, "no device is usable"
-	case skipped > 0:
-		s.Reason, s.Detail = gpuinfo.Failed, "no device could be identified"
-	default:
-		s.Reason, s.Detail = gpuinfo.NoDevice, "the library lists no device"
-	}
 	if skipped > 0 {
-		s.Detail = strings.TrimPrefix(s.Detail+", skipped "+strconv.Itoa(skipped), ", ")
+		s.Reason, s.Detail = gpuinfo.Failed, "no device could be identified"
 	}
+	s.Conclude(skipped)
 	return s
 }

@@ -29,8 +29,8 @@ type worker struct {
 }
 
 type job struct {
-	run  func()
-	done chan struct{}
+	run  func() error
+	done chan error // capacity 1: its caller may have left
 }
 
 // stuckError says that the goroutine is busy, and whether its call hangs.
@@ -47,9 +47,9 @@ func newWorker(timeout time.Duration, last func()) *worker {
 	return &worker{timeout: timeout, work: make(chan job), stop: make(chan struct{}), ended: make(chan struct{}), last: last}
 }
 
-// do runs f and waits for its end, at most for the time limit. When it returns an
-// error f may still run, or run never; what f writes is then not to be read.
-func (w *worker) do(ctx context.Context, f func()) error {
+// do runs f, waits for its end at most for the time limit, and returns its error.
+// After any error f may still run, or run never: what it writes is not to be read.
+func (w *worker) do(ctx context.Context, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (w *worker) do(ctx context.Context, f func()) error {
 	}
 	limit := time.NewTimer(w.timeout)
 	defer limit.Stop()
-	j := job{f, make(chan struct{})}
+	j := job{f, make(chan error, 1)}
 	select {
 	case w.work <- j:
 	case <-ctx.Done():
@@ -69,8 +69,8 @@ func (w *worker) do(ctx context.Context, f func()) error {
 		return w.stuck(false)
 	}
 	select {
-	case <-j.done:
-		return nil
+	case err := <-j.done:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-limit.C:
@@ -116,9 +116,9 @@ func (w *worker) loop() {
 			return
 		case j := <-w.work:
 			w.mark(time.Now())
-			j.run()
+			err := j.run()
 			w.mark(time.Time{})
-			close(j.done)
+			j.done <- err
 		}
 	}
 }
@@ -132,19 +132,16 @@ func (w *worker) mark(began time.Time) {
 // close ends the goroutine, and waits for that within the time limit.
 func (w *worker) close() {
 	w.mu.Lock()
-	first, running := !w.closed, w.running
-	w.closed = true
-	w.mu.Unlock()
-	if first {
+	if !w.closed {
 		close(w.stop)
 	}
-	if !running {
-		return
-	}
-	limit := time.NewTimer(w.timeout)
-	defer limit.Stop()
-	select {
-	case <-w.ended:
-	case <-limit.C: // it ends when the driver lets go
+	w.closed = true
+	running := w.running
+	w.mu.Unlock()
+	if running {
+		select {
+		case <-w.ended:
+		case <-time.After(w.timeout): // it ends when the driver lets go
+		}
 	}
 }
