@@ -390,3 +390,41 @@ func TestSilentNodeKeepsItsStreams(t *testing.T) {
 		}
 	})
 }
+
+// TestWorkerOutlivesItsDaemon: a daemon that comes back with a larger epoch and the
+// same engine process has lost nothing; with another process it has lost what ran
+// (PRG-25, G8 of poolcore).
+func TestWorkerOutlivesItsDaemon(t *testing.T) {
+	for name, c := range map[string]struct {
+		worker poolregistry.WorkerID
+		want   string
+	}{"the same process": {"chat-r0-5f3b1c", ""}, "another process": {"chat-r0-other1", string(taskapi.WorkerReset)}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				net := new(workertest.Net)
+				e := start(t, net, workertest.Config{Tokens: 300})
+				reg := registry(t, nil)
+				n := &node{t: t, reg: reg, id: "gpu-1"}
+				o, _ := serve(t, orchestrator.Config{Pools: orchestrator.FromRegistry(reg), Workers: dialer(t, net)})
+				n.register(firstLife)
+				pool := chat(e.URL)
+				n.beat(pool)
+				synctest.Wait()
+				acc, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{MaxTokens: 300, Keep: true}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				pool.Workers[0].ID = c.worker
+				if g, err := reg.Register(t.Context(), poolregistry.Registration{
+					NodeID: n.id, InstanceID: secondLife, InProcess: true, LeaseToken: n.token, Pools: []poolregistry.Pool{pool},
+				}); err != nil || g.Epoch < 2 {
+					t.Fatalf("Register = %+v, %v", g, err)
+				}
+				if _, code := ends(t, o, acc.ID); code != c.want {
+					t.Errorf("ended with %q, want %q", code, c.want)
+				}
+			})
+		})
+	}
+}

@@ -299,14 +299,16 @@ func (c *Core) forced(t *task) {
 	}
 }
 
-// workers applies a new picture and stops attempts whose worker is gone.
+// workers applies a new picture and stops attempts whose worker is gone. A worker's
+// id is new for every process: one that stands under a larger epoch of its node has
+// outlived the node's program, and what runs there with it.
 func (c *Core) workers(now Instant, list []*placement.Worker) {
 	c.view.Apply(list)
 	for _, t := range c.sorted() {
 		if t.phase != running || t.stop != "" {
 			continue
 		}
-		if w, ok := c.view.Find(t.worker); ok && w.Epoch == t.epoch && !w.Gone {
+		if w, ok := c.view.Find(t.worker); ok && w.Epoch >= t.epoch && !w.Gone {
 			continue
 		}
 		t.stop = Lost
