@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/llorch/llorch/gpuinfo"
 	"github.com/llorch/llorch/poolcore/engine"
@@ -27,16 +28,18 @@ func (c *hostCrew) adopt(ctx context.Context) ([]adopted, []reloadJournal) {
 		c.cfg.Logger.Warn("worker records", "error", err)
 	}
 	slices.Sort(names)
+	var ends sync.WaitGroup
 	for _, name := range names[:min(len(names), maxRecords)] {
 		id, ok := strings.CutSuffix(name, recordSuffix)
 		if !ok {
 			continue
 		}
-		if a, ok := c.adoptOne(ctx, name); ok {
+		if a, ok := c.adoptOne(ctx, name, &ends); ok {
 			out = append(out, a)
 			kept[id] = true
 		}
 	}
+	ends.Wait()
 	lost := map[string]bool{}
 	for _, name := range names {
 		if id := strings.TrimSuffix(name, recordSuffix); !kept[id] && validWorker(id) {
@@ -47,7 +50,7 @@ func (c *hostCrew) adopt(ctx context.Context) ([]adopted, []reloadJournal) {
 		c.cfg.Logger.Warn("processes of an earlier run ended", "count", n)
 	}
 	if c.cfg.CgroupDir != "" {
-		proc.KillCgroups(c.cfg.CgroupDir, func(name string) bool {
+		proc.KillCgroups(c.cfg.CgroupDir, proc.Unreaped, func(name string) bool {
 			tag, ours := strings.CutPrefix(name, c.instance+".")
 			return !ours || kept[tag]
 		})
@@ -59,7 +62,7 @@ func (c *hostCrew) adopt(ctx context.Context) ([]adopted, []reloadJournal) {
 			}
 		}
 	}
-	c.clearHandoff()
+	c.clearHandoff(kept)
 	return out, c.journals()
 }
 
@@ -68,8 +71,9 @@ func validWorker(id string) bool {
 	return err == nil
 }
 
-// adoptOne judges one record; false: nothing of it is taken over.
-func (c *hostCrew) adoptOne(ctx context.Context, name string) (adopted, bool) {
+// adoptOne judges one record; false: nothing of it is taken over, and what lives of
+// it is ended beside, as ends tells.
+func (c *hostCrew) adoptOne(ctx context.Context, name string, ends *sync.WaitGroup) (adopted, bool) {
 	b, err := c.files.read(workersDir + "/" + name)
 	var r record
 	if err == nil {
@@ -92,16 +96,19 @@ func (c *hostCrew) adoptOne(ctx context.Context, name string) (adopted, bool) {
 	pc, kind, err := c.cfg.checkPool(r.Config)
 	w := c.revive(ctx, r, pc, kind, p)
 	if err != nil || w == nil || r.Tied || r.State != stateRunning || c.cfg.KillOrphans {
-		p.Stop(c.cfg.Timing.StopGrace)
+		ends.Go(func() {
+			if !p.Stop(c.cfg.Timing.StopGrace) {
+				c.cfg.Logger.Warn("process of an earlier run survives", "worker", string(r.WorkerID), "pid", r.Process.PID)
+			}
+		})
 		if w != nil {
-			_ = w.tail.close()
-			_ = w.dir.Close()
+			_ = errors.Join(w.tail.close(), w.dir.Close())
 		}
 		return adopted{}, false
 	}
 	c.ports.keep(w.port)
 	c.memory.pinAs(pc, r.Devices)
-	c.memory.ledger.Keep(string(w.id), wantsOf(w.plan, r.NeedBytes))
+	c.memory.ledger.Keep(string(w.id), w.plan.shares(pc))
 	if r.Model != "" && c.cfg.Catalog != nil {
 		if release, err := c.cfg.Catalog.Use(r.Model); err == nil {
 			w.release = release
@@ -126,6 +133,7 @@ func (c *hostCrew) revive(ctx context.Context, r record, pc PoolConfig, kind eng
 		cgroup: c.oldCgroup(r.WorkerID), unbound: make(chan struct{}), ended: make(chan struct{}),
 		probeAt: engine.Endpoint{Model: pc.Model, Client: c.client},
 	}
+	w.owns.Store(true) // it was ready once
 	c.addresses(w)
 	dir, err := c.files.root.OpenRoot(workersDir + "/" + string(r.WorkerID))
 	if err != nil {
@@ -136,18 +144,15 @@ func (c *hostCrew) revive(ctx context.Context, r record, pc PoolConfig, kind eng
 		return nil
 	}
 	w.dir = dir
-	if r.Devices == "cpu" {
-		w.plan.cpu = true
-		return w
-	}
 	w.plan.need.Bytes, w.plan.model.ID = r.NeedBytes, r.Model
-	mask, err := gpuinfo.ParseMask(r.Devices)
-	if err != nil || r.NeedBytes == 0 && !mask.Restricts() {
+	if w.plan.mask, err = gpuinfo.ParseMask(r.Devices); err != nil {
 		return w
 	}
-	w.plan.mask = mask
+	if w.plan.cpu = w.plan.mask.CPUOnly(); w.plan.cpu || r.NeedBytes == 0 && !w.plan.mask.Restricts() {
+		return w
+	}
 	if w.plan.devices, err = c.memory.snapshot(ctx); err == nil {
-		w.plan.units, _ = mask.Resolve(w.plan.devices) // devices that are gone have nothing to give back
+		w.plan.units, _ = w.plan.mask.Resolve(w.plan.devices) // devices that are gone have nothing to give back
 	}
 	return w
 }

@@ -27,7 +27,7 @@ import (
 func leave(t *testing.T, dir string) (pid int, record string) {
 	t.Helper()
 	cmd := startOwner(t, dir, "loose")
-	pids := processes("owned-")
+	pids := processesIn(dir, "owned-")
 	if len(pids) != 1 {
 		t.Fatalf("processes: %v", pids)
 	}
@@ -35,7 +35,7 @@ func leave(t *testing.T, dir string) (pid int, record string) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	t.Cleanup(func() { _ = kill9(processes("owned-")...) })
+	t.Cleanup(func() { _ = kill9(processesIn(dir, "owned-")...) })
 	records, _ := filepath.Glob(filepath.Join(dir, "workers", "*.json"))
 	if len(records) != 1 {
 		t.Fatalf("records: %v", records)
@@ -59,6 +59,7 @@ func takeOver(t *testing.T, dir string, edit func(*poolcore.Config), faults ...s
 // engines alone, and the next run takes them over without a restart; stopped by
 // that, nothing is left.
 func TestKilledOwnerIsSucceeded(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	pid, record := leave(t, dir)
 	if info, err := os.Stat(record); err != nil || info.Mode() != 0o600 {
@@ -98,6 +99,7 @@ func TestKilledOwnerIsSucceeded(t *testing.T) {
 // else, or of which something is missing, is dropped and nobody is signalled by it;
 // the engine itself is found by what it carries.
 func TestPidReuseNeverSignalled(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +108,7 @@ func TestPidReuseNeverSignalled(t *testing.T) {
 	if err := stranger.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _, _ = stranger.Process.Kill(), stranger.Wait() }()
+	t.Cleanup(func() { _, _ = stranger.Process.Kill(), stranger.Wait() })
 	for name, edit := range map[string]func(process map[string]any){
 		"pid":        func(p map[string]any) { p["pid"] = stranger.Process.Pid },
 		"start time": func(p map[string]any) { p["pid"] = stranger.Process.Pid; delete(p, "start_ticks") },
@@ -114,6 +116,7 @@ func TestPidReuseNeverSignalled(t *testing.T) {
 		"program":    func(p map[string]any) { delete(p, "exe_ino") },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "state")
 			pid, file := leave(t, dir)
 			var record map[string]any
@@ -144,6 +147,7 @@ func TestPidReuseNeverSignalled(t *testing.T) {
 // TestOrphansAreStopped (PCO-27): with KillOrphans, without a record, with one in
 // intent, with a damaged one, and of a configuration that is not allowed any more.
 func TestOrphansAreStopped(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		edit func(cfg *poolcore.Config)
 		file func(path string) error
@@ -162,6 +166,7 @@ func TestOrphansAreStopped(t *testing.T) {
 		"kind is gone": {func(cfg *poolcore.Config) { cfg.Engines = []engine.Kind{engine.External{}} }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "state")
 			pid, record := leave(t, dir)
 			if c.file != nil {
@@ -190,6 +195,7 @@ func TestOrphansAreStopped(t *testing.T) {
 
 // TestLeaveRunning (PCO-25, G8): an orderly end leaves the engines to the next run.
 func TestLeaveRunning(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	r := takeOver(t, dir, func(cfg *poolcore.Config) { cfg.LeaveRunning = true })
 	if err := r.preload(loosePool("p")); err != nil {
@@ -201,7 +207,7 @@ func TestLeaveRunning(t *testing.T) {
 	if err := <-r.ended; err != nil {
 		t.Fatal(err)
 	}
-	if len(processes(string(w.ID))) != 1 {
+	if len(r.processes(string(w.ID))) != 1 {
 		t.Fatal("the engine was ended")
 	}
 	next := takeOver(t, dir, nil)
@@ -216,6 +222,7 @@ func TestLeaveRunning(t *testing.T) {
 // worker's port, with the worker's own name even, is not the worker, and does not
 // get its key.
 func TestForeignServerOnPort(t *testing.T) {
+	t.Parallel()
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -229,7 +236,7 @@ func TestForeignServerOnPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the engine runs", func() bool { return len(processes("p-")) == 1 })
+	eventually(t, "the engine runs", func() bool { return len(r.processes("p-")) == 1 })
 	ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		t.Fatal(err)
@@ -255,11 +262,12 @@ func TestForeignServerOnPort(t *testing.T) {
 
 // TestStoppedEngineIsEnded: SIGSTOP does not keep an engine from being stopped.
 func TestStoppedEngineIsEnded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	if err := r.preload(loosePool("p")); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(processes("p-")[0], syscall.SIGSTOP); err != nil {
+	if err := syscall.Kill(r.processes("p-")[0], syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Pool("p").Stop(t.Context(), 50*time.Millisecond); err != nil {

@@ -1,10 +1,12 @@
 package poolcore
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"time"
 
+	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolcore/handoff"
 	"github.com/llorch/llorch/poolcore/internal/proc"
 	"github.com/llorch/llorch/poolregistry"
@@ -54,45 +56,44 @@ func (c *hostCrew) withHandoff(do func(*os.Root) error) error {
 
 // clearHandoff removes the files of workers of an earlier run that are gone. Those
 // of engines that live stay, so that nobody misses them, and so do files that others
-// put there.
-func (c *hostCrew) clearHandoff() {
+// put there. A pid proves nothing by itself: a stranger may have it by now.
+func (c *hostCrew) clearHandoff(kept map[string]bool) {
 	if c.cfg.HandoffDir == "" {
 		return
 	}
 	err := c.withHandoff(func(dir *os.Root) error {
-		f, err := dir.Open(".")
+		tree, err := inputvalidation.OpenTree(c.cfg.HandoffDir, inputvalidation.TreeConfig{})
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		names, err := f.Readdirnames(-1)
+		defer tree.Close()
+		names, err := namesIn(dir, ".")
 		if err != nil {
 			return err
 		}
+		errs := []error{removeTemps(dir, ".", names)}
 		for _, name := range names {
-			if !staleHandoff(dir, name) {
-				continue
-			}
-			if err := dir.Remove(name); err != nil {
-				return err
+			if f, ok := ourHandoff(tree, name); ok && !kept[f.WorkerID] && !proc.Tagged(f.PID, f.WorkerID) {
+				errs = append(errs, dir.Remove(name))
 			}
 		}
-		return nil
+		return errors.Join(errs...)
 	})
 	if err != nil {
 		c.cfg.Logger.Warn("handoff files of an earlier run", "error", err)
 	}
 }
 
-func staleHandoff(dir *os.Root, name string) bool {
-	info, err := dir.Lstat(name)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > handoff.MaxBytes {
-		return false
-	}
-	b, err := dir.ReadFile(name)
+// ourHandoff reads a file that this package wrote.
+func ourHandoff(tree *inputvalidation.Tree, name string) (handoff.File, bool) {
+	path, err := inputvalidation.ParseRelPath("name", name)
 	if err != nil {
-		return false
+		return handoff.File{}, false
+	}
+	b, err := tree.ReadFile(path, handoff.MaxBytes)
+	if err != nil {
+		return handoff.File{}, false
 	}
 	f, err := handoff.Parse(b)
-	return err == nil && f.ProvisioningMode == provisionedHere && !proc.Alive(f.PID)
+	return f, err == nil && f.ProvisioningMode == provisionedHere
 }

@@ -1,6 +1,7 @@
 package poolcore
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -284,7 +285,10 @@ type failure struct {
 func (f failure) asError() error {
 	switch {
 	case f.err != nil:
-		return f.err
+		if _, ok := errors.AsType[Code](f.err); ok || f.code == "" {
+			return f.err
+		}
+		return fmt.Errorf("%w: %w", f.code, f.err)
 	case f.cause != nil:
 		return fmt.Errorf("%w: %w", f.code, f.cause.asError())
 	case len(f.faults) > 0:

@@ -66,7 +66,11 @@ func judge(w *worker) failure {
 	f := failure{
 		class: engine.ClassGraceful, exitCode: exit.Code, signal: exit.Signal, tail: w.tail.tail(failureTail), message: "the engine ended by itself",
 	}
-	if w.asked.Load() {
+	switch {
+	case w.asked.Load():
+		return f
+	case w.robbed.Load():
+		f.class, f.message = engine.ClassPortConflict, "another program took the port before the engine"
 		return f
 	}
 	f.class = w.kind.Classify(engine.Exit{

@@ -56,7 +56,10 @@ type worker struct {
 	served   atomic.Bool   // it was ready
 	answered atomic.Bool   // its health route answered
 	owns     atomic.Bool   // its port was seen to be its own
-	signs    atomic.Int64  // a sum that grows with everything that it does
+	robbed   atomic.Bool   // another program took its port first
+	signs    atomic.Uint64 // a sum that grows with everything that it does
+	looked   atomic.Int64  // when its memory was looked at as a sign, in Unix nanoseconds
+	held     atomic.Uint64 // what it had then
 	watched  atomic.Bool   // its memory is being learned
 	took     atomic.Uint64 // GPU memory that loading it took; 0: not known
 	warm     atomic.Int32  // warmNot, warmRuns, warmDone
@@ -66,13 +69,6 @@ type worker struct {
 	unbind   atomic.Bool
 	noting   sync.Mutex // guards removed and the order of records
 	removed  bool       // its files were
-}
-
-// members are the pids that a worker was ever seen with.
-type members struct {
-	mu   sync.Mutex
-	pids map[int]bool
-	gpu  bool // the driver tells what they use
 }
 
 // hostCrew is the crew that runs real processes.
@@ -147,6 +143,10 @@ func (c *hostCrew) spawn(ctx context.Context, pc PoolConfig, k engine.Kind, at i
 	}
 	c.at("spawn/reserved")
 	if err := c.start(w); err != nil {
+		if w.proc != nil {
+			w.proc.Stop(0)
+			c.settleMemory(w)
+		}
 		c.clean(w)
 		c.cfg.Logger.Warn("engine not started", "pool", pc.ID, "error", err)
 		return nil, &failure{class: engine.ClassUnknown, code: WorkerStartFailed, exitCode: -1, message: "the engine could not be started"}
@@ -239,17 +239,13 @@ func (c *hostCrew) start(w *worker) error {
 		return err
 	}
 	c.at("spawn/started")
-	if err := c.note(w, stateRunning); err != nil {
-		w.proc.Stop(0)
-		return err
-	}
-	return nil
+	return c.note(w, stateRunning)
 }
 
 // addresses derives where the worker is asked and what others are told.
 func (c *hostCrew) addresses(w *worker) {
 	w.url = workerURL(c.cfg.AdvertiseHost, w.port)
-	w.probeAt.URL, w.probeAt.Token = workerURL(probeHost(c.cfg.WorkerBind), w.port), w.token
+	w.probeAt.URL, w.probeAt.Token = workerURL(probeHost(c.cfg.WorkerBind).String(), w.port), w.token
 }
 
 // newCgroup returns a folder for one worker, or nil where none is delegated.
@@ -287,14 +283,14 @@ func (c *hostCrew) request(w *worker, path string) engine.Request {
 }
 
 // probeHost is where a worker that listens on all addresses is asked.
-func probeHost(bind netip.Addr) string {
+func probeHost(bind netip.Addr) netip.Addr {
 	switch {
 	case !bind.IsUnspecified():
-		return bind.String()
+		return bind
 	case bind.Is4():
-		return "127.0.0.1"
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	return "::1"
+	return netip.IPv6Loopback()
 }
 
 // environment is everything the engine inherits: no variable of this process but

@@ -23,6 +23,7 @@ import (
 )
 
 func TestPreloadServesAndStops(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	pc := sim("pool-0")
 	pc.Replicas = 2
@@ -66,6 +67,7 @@ func TestPreloadServesAndStops(t *testing.T) {
 // TestKilledEngineIsRestarted: kill -9 of an engine, the node is told at once, a
 // new worker with another id comes (PCO-22, PCO-34, PCO-38).
 func TestKilledEngineIsRestarted(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	if err := r.preload(sim("pool-0")); err != nil {
 		t.Fatal(err)
@@ -76,7 +78,7 @@ func TestKilledEngineIsRestarted(t *testing.T) {
 		t.Fatalf("snapshot before = %+v, %v", beat.Events, err)
 	}
 	nudges := r.nudges.Load()
-	pids := processes(string(old.ID))
+	pids := r.processes(string(old.ID))
 	if len(pids) != 1 {
 		t.Fatalf("processes of the worker: %v", pids)
 	}
@@ -109,6 +111,7 @@ func TestKilledEngineIsRestarted(t *testing.T) {
 // TestConfiguredPoolsAreKept: a pool of Config.Pools is retried from its first
 // failure on, and is ready once its reason is gone.
 func TestConfiguredPoolsAreKept(t *testing.T) {
+	t.Parallel()
 	var link string
 	r := newRig(t, func(cfg *poolcore.Config) {
 		link = filepath.Join(t.TempDir(), "engine")
@@ -131,6 +134,7 @@ func TestConfiguredPoolsAreKept(t *testing.T) {
 
 // TestRestartLeavesNoOrphan: a killed owner's engine is ended by the next one.
 func TestRestartLeavesNoOrphan(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -141,13 +145,13 @@ func TestRestartLeavesNoOrphan(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, "sleeper")
-	cmd.Env = []string{"LLORCH_WORKER_ID=" + id}
+	cmd.Env = []string{"LLORCH_WORKER_ID=" + id, "HOME=" + dir + "/"}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	gone := make(chan error, 1)
 	go func() { gone <- cmd.Wait() }()
-	eventually(t, "the orphan runs", func() bool { return len(processes(id)) == 1 })
+	eventually(t, "the orphan runs", func() bool { return len(processesIn(dir, id)) == 1 })
 	r := newRig(t, func(cfg *poolcore.Config) { cfg.StateDir = dir })
 	r.dir = dir
 	if err := r.preload(sim("p")); err != nil {
@@ -161,6 +165,7 @@ func TestRestartLeavesNoOrphan(t *testing.T) {
 }
 
 func TestStateDirHasOneOwner(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	if err := r.preload(sim("p")); err != nil {
 		t.Fatal(err)
@@ -186,12 +191,13 @@ func TestStateDirHasOneOwner(t *testing.T) {
 // TestEndWhileStarting: ending the host during a start leaves nothing, and the
 // preload's waiter is released.
 func TestEndWhileStarting(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, "loading")
 	op, err := r.Preload(t.Context(), sim("p"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the process runs", func() bool { return len(processes("p-")) == 1 })
+	eventually(t, "the process runs", func() bool { return len(r.processes("p-")) == 1 })
 	r.finish()
 	if err := op.Wait(t.Context()); !errors.Is(err, poolcore.HostStopped) {
 		t.Errorf("Wait = %v, want HOST_STOPPED", err)
@@ -202,6 +208,7 @@ func TestEndWhileStarting(t *testing.T) {
 }
 
 func TestExternalPool(t *testing.T) {
+	t.Parallel()
 	var healthy atomic.Bool
 	healthy.Store(true)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -234,6 +241,7 @@ func TestExternalPool(t *testing.T) {
 // TestNodeContract: what the node tells its registry, and what it is told back
 // (PCO-40).
 func TestNodeContract(t *testing.T) {
+	t.Parallel()
 	total := uint64(24 << 30)
 	devices := gpuinfo.Static(gpuinfo.Snapshot{Devices: []gpuinfo.Device{{
 		Index: 0, UUID: "GPU-1", Vendor: "nvidia", Health: gpuinfo.Health{State: gpuinfo.Healthy},

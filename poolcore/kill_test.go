@@ -34,7 +34,7 @@ func script(dir string) int {
 		return 1
 	}
 	h, err := poolcore.New(poolcore.Config{
-		NodeID: "script", StateDir: dir, Binaries: map[string]string{"loose": self}, Timing: fastTiming(),
+		NodeID: "script", StateDir: dir, Ports: portsOf(0), Binaries: map[string]string{"loose": self}, Timing: fastTiming(),
 		Engines: []engine.Kind{newLoose("bad-ctx:2997")},
 	})
 	if err != nil {
@@ -128,8 +128,10 @@ func runScript(t *testing.T, dir string, at int) (marks []string, steps int, kil
 // run ends with at most one engine, which is the one that it shows, ready with one
 // of the configurations; and when that run ends nothing is left.
 func TestKilledAnywhere(t *testing.T) {
-	marks, _, _ := runScript(t, filepath.Join(t.TempDir(), "state"), 0)
-	if pids := processes("k-"); len(pids) > 0 || len(marks) < 40 {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	marks, _, _ := runScript(t, dir, 0)
+	if pids := processesIn(dir, ""); len(pids) > 0 || len(marks) < 40 {
 		t.Fatalf("%d marks, processes %v", len(marks), pids)
 	}
 	for _, want := range []string{"spawn/intent", "spawn/started", "probe/ready", "stop/recorded", "journal/done", "ended/clean", "announce/done"} {
@@ -148,13 +150,13 @@ func TestKilledAnywhere(t *testing.T) {
 		}
 	}
 	for _, at := range points {
-		t.Run(strconv.Itoa(at)+"/"+marks[at-1], func(t *testing.T) { killedAt(t, at) })
+		t.Run(strconv.Itoa(at)+"/"+marks[at-1], func(t *testing.T) { t.Parallel(); killedAt(t, at) })
 	}
 }
 
 func killedAt(t *testing.T, at int) {
 	dir := filepath.Join(t.TempDir(), "state")
-	t.Cleanup(func() { _ = kill9(processes("k-")...) })
+	t.Cleanup(func() { _ = kill9(processesIn(dir, "")...) })
 	marks, steps, killed := runScript(t, dir, at)
 	if !killed {
 		t.Fatalf("the script ends after %d marks", len(marks))
@@ -163,14 +165,14 @@ func killedAt(t *testing.T, at int) {
 	reloading := steps >= 1 && steps <= 3 // it was ready, and nobody has asked it to stop
 	var settled []int
 	eventually(t, "one engine at most, and the pool shows it", func() bool {
-		settled = processes("k-")
+		settled = r.processes("k-")
 		p := r.Pool("k")
 		if p == nil {
 			return len(settled) == 0 && !reloading
 		}
 		ws := slices.Collect(p.Workers())
 		if s := p.Status(); s.Ready {
-			return len(settled) == 1 && len(ws) == 1 && len(processes(string(ws[0].ID))) == 1
+			return len(settled) == 1 && len(ws) == 1 && len(r.processes(string(ws[0].ID))) == 1
 		} else if s.State == "offline" {
 			return len(settled) == 0 && !reloading
 		}
@@ -186,8 +188,10 @@ func killedAt(t *testing.T, at int) {
 // TestReloadRollsBackProcess (PCO-46): a new configuration that does not start
 // leaves an engine of the old one that really serves.
 func TestReloadRollsBackProcess(t *testing.T) {
+	t.Parallel()
 	for _, strategy := range []string{"alongside", "in_place"} {
 		t.Run(strategy, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, nil, "bad-ctx:2997")
 			if err := r.preload(loosePool("p")); err != nil {
 				t.Fatal(err)
@@ -198,8 +202,8 @@ func TestReloadRollsBackProcess(t *testing.T) {
 				t.Fatalf("Reload = %v", err)
 			}
 			ws := r.workers("p")
-			if !r.Pool("p").Status().Ready || len(ws) != 1 || len(processes("p-")) != 1 || len(processes(string(ws[0].ID))) != 1 {
-				t.Errorf("after the roll-back: %+v, processes %v", ws, processes("p-"))
+			if !r.Pool("p").Status().Ready || len(ws) != 1 || len(r.processes("p-")) != 1 || len(r.processes(string(ws[0].ID))) != 1 {
+				t.Errorf("after the roll-back: %+v, processes %v", ws, r.processes("p-"))
 			}
 			if same := ws[0].ID == old.ID; same != (strategy == "alongside") {
 				t.Errorf("%s: the old worker serves still: %v", strategy, same)
@@ -209,7 +213,7 @@ func TestReloadRollsBackProcess(t *testing.T) {
 			}
 			eventually(t, "only the new engine is left", func() bool {
 				ws := r.workers("p")
-				return len(ws) == 1 && ws[0].ID != old.ID && len(processes("p-")) == 1
+				return len(ws) == 1 && ws[0].ID != old.ID && len(r.processes("p-")) == 1
 			})
 			entries, _ := os.ReadDir(filepath.Join(r.dir, "reload"))
 			if len(entries) > 0 {

@@ -45,10 +45,24 @@ func openLogTail(dir *os.Root, name string, limit int64) (*logTail, error) {
 	return &logTail{dir: dir, name: name, limit: limit, file: f}, nil
 }
 
-// look reads what is new and rotates a log that is too large.
+// look reads what is new and rotates a log that is too large. Of a flood it reads
+// only the end, so that the file is emptied in time whatever comes.
 func (t *logTail) look() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	info, err := t.file.Stat()
+	if err != nil {
+		return fmt.Errorf("read engine log: %w", err)
+	}
+	if info.Size() < t.at {
+		t.at = 0 // the engine emptied it
+	}
+	if behind := info.Size() - t.at - maxReadOnce; behind > 0 {
+		t.at += behind
+		t.total += behind
+		t.part = nil
+		t.lines = append(t.lines, fmt.Sprintf("[%d bytes left out]", behind))
+	}
 	buf := make([]byte, 64<<10)
 	for range maxReadOnce / len(buf) {
 		n, err := t.file.ReadAt(buf, t.at)
@@ -79,7 +93,8 @@ func (t *logTail) rotateLocked() error {
 	if err != nil {
 		return fmt.Errorf("rotate engine log: %w", err)
 	}
-	_, err = io.Copy(copied, io.NewSectionReader(t.file, 0, t.at))
+	from := max(0, t.at-t.limit)
+	_, err = io.Copy(copied, io.NewSectionReader(t.file, from, t.at-from))
 	if err = errors.Join(err, copied.Close()); err != nil {
 		return fmt.Errorf("copy engine log: %w", err)
 	}

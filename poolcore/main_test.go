@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,7 +53,7 @@ func owner(dir string, faults []string) int {
 		kind = "loose"
 	}
 	h, err := poolcore.New(poolcore.Config{
-		NodeID: "owner", StateDir: dir, Binaries: map[string]string{"simulator": self, "loose": self}, Timing: fastTiming(),
+		NodeID: "owner", StateDir: dir, Ports: portsOf(0), Binaries: map[string]string{"simulator": self, "loose": self}, Timing: fastTiming(),
 		Engines: []engine.Kind{engine.Simulator{Args: append([]string{stubWord}, faults...)}, newLoose(faults...)},
 	})
 	if err != nil {
@@ -84,10 +85,11 @@ func atoi(s string) int {
 type stubFlags struct {
 	host, port, alias, keyFile, slots, ctx string
 	faults                                 map[string]string
+	now                                    *sudden
 }
 
 func parseStub(args []string) stubFlags {
-	f := stubFlags{faults: map[string]string{}}
+	f := stubFlags{faults: map[string]string{}, now: &sudden{}}
 	for i := 0; i < len(args); i++ {
 		next := func() string { i++; return args[i] }
 		switch a := args[i]; a {
@@ -119,6 +121,7 @@ func stub(args []string) int {
 	f := parseStub(args)
 	has := func(name string) bool { _, ok := f.faults[name]; return ok }
 	fmt.Println("stub", f.alias, "starts")
+	told := f.listen()
 	if say, ok := f.faults["say"]; ok {
 		fmt.Println(say)
 	}
@@ -176,11 +179,24 @@ func stub(args []string) int {
 			return 1
 		}
 	}
+	if late, ok := f.faults["start-late"]; ok { // it binds only after a while, the first time
+		marker := filepath.Join(filepath.Dir(f.keyFile), "..", "..", "..", "late")
+		if file, err := os.OpenFile(marker, os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			_ = file.Close()
+			d, _ := time.ParseDuration(late)
+			<-time.After(d)
+		}
+	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(f.host, f.port))
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
+	go func() {
+		for name := range told {
+			f.act(name, ln)
+		}
+	}()
 	return f.serve(ln, has)
 }
 
@@ -192,11 +208,14 @@ func (f stubFlags) serve(ln net.Listener, has func(string) bool) int {
 	}
 	start := time.Now()
 	delay, _ := time.ParseDuration(f.faults["start-delay"])
-	alias := f.alias
-	if has("wrong-alias") {
-		alias = "somebody-else"
-	}
 	err = http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		alias := f.alias
+		if has("wrong-alias") || f.now.alias.Load() {
+			alias = "somebody-else"
+		}
+		if f.now.hang.Load() {
+			select {}
+		}
 		switch {
 		case r.URL.Path == "/health" && (has("loading") || time.Since(start) < delay):
 			w.WriteHeader(http.StatusServiceUnavailable)

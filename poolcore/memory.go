@@ -20,6 +20,10 @@ import (
 // on it; a provider that is slow to answer stretches it.
 const gpuFresh = 100 * time.Millisecond
 
+// gpuWait is how long a start waits for a driver that hangs; longer than the time
+// limits of the providers, which tell more.
+const gpuWait = 15 * time.Second
+
 // memory knows the devices, what is promised on them, and what loads have taught.
 type memory struct {
 	devices gpuinfo.Provider      // nil: none
@@ -46,6 +50,8 @@ func (m *memory) snapshot(ctx context.Context) (gpuinfo.Snapshot, error) {
 	if m.devices == nil {
 		return gpuinfo.Snapshot{Reason: gpuinfo.NoDevice}, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, gpuWait)
+	defer cancel()
 	return m.devices.Snapshot(ctx)
 }
 
@@ -73,6 +79,9 @@ func (m *memory) outOfMemory(w *worker, now time.Time) {
 	m.table.OutOfMemory(w.plan.key, w.plan.need.Bytes, w.plan.free, now)
 	_ = m.persist() // the table in memory holds for this run
 }
+
+// reserved is what is promised of each device, by UUID, and of the host's memory.
+func (c *hostCrew) reserved() map[string]uint64 { return c.memory.ledger.Promised() }
 
 // usesGPU reports whether a worker is to be placed on devices. An engine that
 // loads nothing and was given none runs anywhere.
@@ -200,18 +209,15 @@ func (m *memory) pinAs(pc PoolConfig, uuids string) {
 // checkMemory judges need and room on the units, or in the memory of the host.
 func (c *hostCrew) checkMemory(p *plan, pc PoolConfig, k engine.Kind, inPlace bool) {
 	c.judgeNeed(p, pc, k)
-	if len(p.units) > 0 {
-		split := gpuinfo.Split(pc.TensorSplit)
-		if len(split) == 0 {
-			split = equalShares(len(p.units))
-		}
-		if len(split) != len(p.units) {
-			p.add(InvalidParams, "tensor_split has not one share per device")
-			return
-		}
-		p.share(split)
-	} else if total := ramTotal(); total > 0 && p.need.Bytes > 0 && p.cpu {
-		p.wants = []fit.Want{{Device: fit.Device{ID: fit.Host, Total: total, Free: ramAvailable()}, Bytes: p.need.Bytes}}
+	if n := len(pc.TensorSplit); n > 0 && len(p.units) > 0 && n != len(p.units) {
+		p.add(InvalidParams, "tensor_split has not one share per device")
+		return
+	}
+	p.wants, p.before = p.shares(pc), map[string]uint64{}
+	for _, u := range p.units {
+		d := fitDevice(u)
+		p.before[u.UUID] = d.Total - min(d.Total, d.Free)
+		p.free += d.Free
 	}
 	var without func(string) bool
 	if inPlace {
@@ -250,25 +256,24 @@ func (c *hostCrew) judgeNeed(p *plan, pc PoolConfig, k engine.Kind) {
 	p.need = c.memory.table.Need(p.key, pc.VRAMDeclared, e)
 }
 
-// share divides the need among the units and notes what they hold now.
-func (p *plan) share(split gpuinfo.Split) {
-	p.before = map[string]uint64{}
+// shares divides the need among the units by the pool's split, or equally, or takes
+// it from the memory of the host where no device is used.
+func (p *plan) shares(pc PoolConfig) []fit.Want {
+	if p.need.Bytes == 0 {
+		return nil
+	}
+	if total := ramTotal(); p.cpu && total > 0 {
+		return []fit.Want{{Device: fit.Device{ID: fit.Host, Total: total, Free: ramAvailable()}, Bytes: p.need.Bytes}}
+	}
+	var out []fit.Want
 	for i, u := range p.units {
-		d := fitDevice(u)
-		p.before[u.UUID] = d.Total - min(d.Total, d.Free)
-		p.free += d.Free
-		if p.need.Bytes > 0 {
-			p.wants = append(p.wants, fit.Want{Device: d, Bytes: uint64(math.Ceil(float64(p.need.Bytes) * split[i]))})
+		share := 1 / float64(len(p.units))
+		if len(pc.TensorSplit) == len(p.units) {
+			share = pc.TensorSplit[i]
 		}
+		out = append(out, fit.Want{Device: fitDevice(u), Bytes: uint64(math.Ceil(float64(p.need.Bytes) * share))})
 	}
-}
-
-func equalShares(n int) gpuinfo.Split {
-	s := make(gpuinfo.Split, n)
-	for i := range s {
-		s[i] = 1 / float64(n)
-	}
-	return s
+	return out
 }
 
 // fitDevice is the unit as the ledger sees it: what is not known is not there.

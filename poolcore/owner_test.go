@@ -33,6 +33,7 @@ func startOwner(t *testing.T, dir string, faults ...string) *exec.Cmd {
 
 // TestInterruptLeavesNothing: after Ctrl-C there is no process and no file.
 func TestInterruptLeavesNothing(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	cmd := startOwner(t, dir, "grandchild", "grandchild-setsid")
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
@@ -41,7 +42,7 @@ func TestInterruptLeavesNothing(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the owner ended with %v", err)
 	}
-	if pids := processes("owned-"); len(pids) > 0 {
+	if pids := processesIn(dir, "owned-"); len(pids) > 0 {
 		t.Errorf("processes are left: %v", pids)
 	}
 	if names := leftFiles(dir); len(names) > 0 {
@@ -52,16 +53,17 @@ func TestInterruptLeavesNothing(t *testing.T) {
 // TestKilledOwnerTakesTheSimulatorAlong (PCO-20): an engine whose stdin we hold
 // ends when we do, however that happens; what it left is cleared by the next owner.
 func TestKilledOwnerTakesTheSimulatorAlong(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "state")
 	cmd := startOwner(t, dir)
-	if len(processes("owned-")) != 1 {
+	if len(processesIn(dir, "owned-")) != 1 {
 		t.Fatal("the engine does not run")
 	}
 	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	eventually(t, "the engine is gone", func() bool { return len(processes("owned-")) == 0 })
+	eventually(t, "the engine is gone", func() bool { return len(processesIn(dir, "owned-")) == 0 })
 	again := startOwner(t, dir)
 	if err := again.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

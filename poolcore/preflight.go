@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/llorch/llorch/gpuinfo"
 	"github.com/llorch/llorch/inputvalidation"
@@ -30,6 +33,8 @@ const (
 const (
 	tooHot  = 95       // °C
 	minDisk = 64 << 20 // bytes below StateDir: one log before its first rotation
+
+	maxModelFiles = 4096 // of a directory that are looked at
 )
 
 // plan is what a preflight found: the faults, or everything that a start uses.
@@ -110,21 +115,17 @@ func (c *hostCrew) checkModel(ctx context.Context, p *plan, pc PoolConfig, profi
 }
 
 func (c *hostCrew) checkModelPath(p *plan, profile engine.Profile) {
-	info, err := os.Stat(p.path)
-	if err != nil || profile.ModelDir != info.IsDir() || !profile.ModelDir && !info.Mode().IsRegular() {
-		p.add(ModelMissing, "model_path is not what the engine loads, or can not be read")
-		return
-	}
-	f, err := os.Open(p.path)
+	f, info, err := openModel(p.path, profile.ModelDir)
 	if err != nil {
 		p.add(ModelMissing, "model_path is not what the engine loads, or can not be read")
 		return
 	}
 	defer f.Close()
-	p.key.Model = fmt.Sprintf("file:%d:%d", info.Size(), info.ModTime().UnixNano())
 	if profile.ModelDir {
+		p.weighFiles(f)
 		return
 	}
+	p.key.Model = fmt.Sprintf("file:%d:%d", info.Size(), info.ModTime().UnixNano())
 	if h, err := catalog.ReadGGUF(f, info.Size()); err == nil {
 		p.model.Format, p.model.Quant, p.model.CtxMax = "gguf", h.Quant, h.CtxMax
 		p.shape = catalog.Shape{
@@ -134,6 +135,41 @@ func (c *hostCrew) checkModelPath(p *plan, profile engine.Profile) {
 		return
 	}
 	p.shape.TensorBytes = info.Size()
+}
+
+// openModel opens a regular file or a directory and never waits for anything else:
+// a FIFO has no writer, a device no end.
+func openModel(path string, dir bool) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && (dir && !info.IsDir() || !dir && !info.Mode().IsRegular()) {
+		err = fs.ErrInvalid
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
+}
+
+// weighFiles takes the size of a directory's weights for the size of the model.
+func (p *plan) weighFiles(dir *os.File) {
+	var newest int64
+	entries, err := dir.ReadDir(maxModelFiles)
+	if err != nil {
+		p.add(ModelMissing, "model_path holds no files, or can not be read")
+	}
+	for _, e := range entries {
+		if info, err := os.Stat(filepath.Join(dir.Name(), e.Name())); err == nil && info.Mode().IsRegular() {
+			newest = max(newest, info.ModTime().UnixNano())
+			if strings.HasSuffix(e.Name(), ".safetensors") {
+				p.shape.TensorBytes += info.Size()
+			}
+		}
+	}
+	p.key.Model = fmt.Sprintf("dir:%d:%d", p.shape.TensorBytes, newest)
 }
 
 // modelFault turns the catalogue's refusal into one of the preflight. The text of

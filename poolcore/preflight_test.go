@@ -48,6 +48,7 @@ func (keyless) Profile() engine.Profile {
 // TestPreflightCodes (PCO-8, PCO-9, PCO-11, PCO-14, PCO-18, PCO-32, PCO-54): each
 // fault has its code, and nothing is started.
 func TestPreflightCodes(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 2, 10*gib)
 	device := func(edit func(*gpuinfo.Device)) func(*poolcore.Config) {
 		return func(cfg *poolcore.Config) { cfg.Devices = changed{gpus, edit} }
@@ -87,6 +88,7 @@ func TestPreflightCodes(t *testing.T) {
 		}, with(func(*poolcore.PoolConfig) {}), poolcore.BinaryNotExecutable},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, func(cfg *poolcore.Config) {
 				self := cfg.Binaries["loose"]
 				cfg.Binaries["keyless"], cfg.Binaries["llamacpp"] = self, self
@@ -107,6 +109,7 @@ func TestPreflightCodes(t *testing.T) {
 
 // TestPreflightSumsUp (PCO-8): all faults at once, with numbers and without paths.
 func TestPreflightSumsUp(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 1, 10*gib)
 	r := newRig(t, func(cfg *poolcore.Config) {
 		cfg.Devices = changed{gpus, func(d *gpuinfo.Device) { d.Health.Recovery = gpuinfo.Reboot }}
@@ -138,6 +141,7 @@ func TestPreflightSumsUp(t *testing.T) {
 // TestConflictingWorker (PCO-8): the same model twice on the same devices is one
 // pool with replicas.
 func TestConflictingWorker(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 2, 10*gib)
 	r := newRig(t, func(cfg *poolcore.Config) { cfg.Devices = gpus })
 	for _, c := range []struct {
@@ -154,6 +158,7 @@ func TestConflictingWorker(t *testing.T) {
 
 // TestWarmUpIsPartOfReady (PCO-29): ready only after one generated token.
 func TestWarmUpIsPartOfReady(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(cfg *poolcore.Config) { cfg.Timing.Stall = 300 * time.Millisecond })
 	pc := loosePool("p")
 	pc.WarmUp = true
@@ -171,6 +176,7 @@ func TestWarmUpIsPartOfReady(t *testing.T) {
 // TestVersionIsChecked (PCO-29): a version that was asked for is the one that the
 // engine reports.
 func TestVersionIsChecked(t *testing.T) {
+	t.Parallel()
 	for version, want := range map[string]string{"b42": "", "b43": engine.ClassVersion} {
 		r := newRig(t, nil, "version:b42")
 		pc := loosePool("p")
@@ -186,6 +192,7 @@ func TestVersionIsChecked(t *testing.T) {
 // TestHandoffFollowsReady (PCO-6, PCO-49): the file is there while the worker is
 // ready, tells where it is and no key, and goes with it.
 func TestHandoffFollowsReady(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	if err := r.preload(loosePool("p")); err != nil {
 		t.Fatal(err)
@@ -212,6 +219,7 @@ func TestHandoffFollowsReady(t *testing.T) {
 // TestCatalogModels (PCO-6, PCO-8, PCO-48): a model is used from the catalogue only
 // as it was verified, is in use while a worker runs, and is removed by a purge.
 func TestCatalogModels(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "m.gguf")
 	if err := os.WriteFile(file, tinyGGUF(), 0o600); err != nil {
 		t.Fatal(err)
@@ -302,6 +310,7 @@ func tinyGGUF() []byte {
 // TestFaultsInEveryState (G2, PCO-22, PCO-23, PCO-33): whatever an engine does and
 // whenever, no process, port or promise of it is left.
 func TestFaultsInEveryState(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		faults []string
 		class  string // of the crash; "": none is expected
@@ -314,6 +323,7 @@ func TestFaultsInEveryState(t *testing.T) {
 		{[]string{"start-delay:100ms"}, ""},
 	} {
 		t.Run(fmt.Sprint(c.faults), func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, nil, c.faults...)
 			_ = r.preload(loosePool("p")) // it may be ready before it fails
 			if c.class != "" {
@@ -336,6 +346,7 @@ func TestFaultsInEveryState(t *testing.T) {
 // TestWorkersOwnCgroup (PCO-20): with a delegated folder each worker lives in a
 // child of it, which goes with the worker.
 func TestWorkersOwnCgroup(t *testing.T) {
+	t.Parallel()
 	dir := ""
 	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
 		name := filepath.Join(mount, "llorch-core-"+strconv.Itoa(os.Getpid()))

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/poolcore/engine"
-	"github.com/llorch/llorch/poolcore/internal/proc"
 )
 
 // States of a worker's first token.
@@ -37,11 +36,11 @@ func (c *hostCrew) probe(ctx context.Context, w *worker) probe {
 		return p
 	}
 	if w.proc != nil && !c.ownsPort(w, &p) {
-		p.grew = w.grew(nil)
+		p.grew = c.grew(ctx, w, nil)
 		return p
 	}
 	r, err := w.kind.Probe(ctx, w.probeAt)
-	p.grew = w.grew(r.Tokens)
+	p.grew = c.grew(ctx, w, r.Tokens)
 	if err != nil {
 		p.failed = true
 		if w.proc != nil {
@@ -83,41 +82,48 @@ func ending(ctx context.Context, w *worker) bool {
 // ownsPort reports whether the worker itself listens. Where the system does not
 // tell, the name under which the worker answers is all there is.
 func (c *hostCrew) ownsPort(w *worker, p *probe) bool {
-	if w.owns.Load() && !w.served.Load() {
-		return true
-	}
-	bind := c.cfg.WorkerBind
-	host, err := netip.ParseAddr(probeHost(bind))
-	if err != nil {
-		host = bind
-	}
-	owned, known, anybody := w.proc.Listens(netip.AddrPortFrom(host, w.port))
+	owned, known, anybody := w.proc.Listens(netip.AddrPortFrom(probeHost(c.cfg.WorkerBind), w.port))
 	switch {
 	case !known || owned:
 		w.owns.Store(true)
 		return true
-	case anybody:
-		p.foreign = true
-	default:
+	case !anybody:
 		p.failed = true
+	case w.cfg.Port == 0 && !w.owns.Load():
+		p.failed = true // a race that the worker lost, or is about to lose: the next port may do
+		if w.robbed.CompareAndSwap(false, true) {
+			c.beside.Go(func() { w.proc.Stop(0) })
+		}
+	default:
+		p.foreign = true
 	}
 	return false
 }
 
+// signEvery is how often at most the driver is asked whether a worker that starts
+// took more memory.
+const signEvery = 2 * time.Second
+
 // grew reports whether the worker did anything since it was asked last: it wrote,
-// read, generated, or took memory.
-func (w *worker) grew(tokens *uint64) bool {
-	var sum uint64
-	if w.tail != nil {
-		sum += uint64(w.tail.bytes())
+// read, generated, or, while it starts, took memory of its devices.
+func (c *hostCrew) grew(ctx context.Context, w *worker, tokens *uint64) bool {
+	if w.proc == nil {
+		return tokens != nil && w.signs.Swap(*tokens) != *tokens
 	}
-	if w.proc != nil {
-		sum += w.proc.ReadBytes() >> 20 // not what it reads of our own probes
-	}
+	sum := uint64(w.tail.bytes()) + w.proc.ReadBytes()>>20 // not what it reads of our own probes
 	if tokens != nil {
 		sum += *tokens
 	}
-	return w.signs.Swap(int64(sum)) != int64(sum)
+	if w.signs.Swap(sum) != sum {
+		return true
+	}
+	now := time.Now().UnixNano()
+	if len(w.plan.units) == 0 || w.served.Load() || now-w.looked.Load() < int64(min(signEvery, c.cfg.Timing.Stall/4)) {
+		return false
+	}
+	w.looked.Store(now)
+	u, ok := c.usage(ctx, w)
+	return ok && w.held.Swap(u.sum()) != u.sum()
 }
 
 // judgeReady holds what a ready engine says of itself against what was asked for.
@@ -207,23 +213,4 @@ func (c *hostCrew) firstToken(ctx context.Context, w *worker) error {
 		return fmt.Errorf("ask for a token: status %d", res.StatusCode)
 	}
 	return nil
-}
-
-// pidsOf returns the members that live and remembers them.
-func (w *worker) pidsOf(p *proc.Process) map[int]bool {
-	w.members.mu.Lock()
-	defer w.members.mu.Unlock()
-	if w.members.pids == nil {
-		w.members.pids = map[int]bool{}
-	}
-	for _, pid := range p.PIDs() {
-		if len(w.members.pids) < 4096 {
-			w.members.pids[pid] = true
-		}
-	}
-	out := make(map[int]bool, len(w.members.pids))
-	for pid := range w.members.pids {
-		out[pid] = true
-	}
-	return out
 }

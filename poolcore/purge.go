@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/llorch/llorch/poolcore/catalog"
 	"github.com/llorch/llorch/poolregistry"
@@ -84,11 +86,23 @@ func (c *hostCrew) purgeCaches() error {
 	}
 	for _, dir := range []string{".", workersDir, reloadDir} {
 		names, err := c.files.names(dir)
-		errs = append(errs, err)
-		for _, name := range names {
-			if strings.HasPrefix(name, ".tmp-") {
-				errs = append(errs, c.files.remove(dir+"/"+name))
-			}
+		errs = append(errs, err, removeTemps(c.files.root, dir, names))
+	}
+	return errors.Join(errs...)
+}
+
+// tempAge is how old a half-written file must be before nobody writes it any more.
+const tempAge = time.Minute
+
+// removeTemps removes what a crash left half written in dir.
+func removeTemps(root *os.Root, dir string, names []string) error {
+	var errs []error
+	for _, name := range names {
+		if !strings.HasPrefix(name, ".tmp-") {
+			continue
+		}
+		if info, err := root.Lstat(dir + "/" + name); err == nil && time.Since(info.ModTime()) > tempAge {
+			errs = append(errs, root.Remove(dir+"/"+name))
 		}
 	}
 	return errors.Join(errs...)

@@ -69,6 +69,9 @@ func (c *hostCrew) record(w *worker, state string) record {
 		// A process that has ended already gets a record that matches nothing.
 		r.Process, _ = w.proc.Identity()
 	}
+	if w.plan.cpu {
+		r.Devices = "cpu" // whatever devices there are when it is read
+	}
 	return r
 }
 
@@ -154,8 +157,10 @@ func (s *stateFiles) remove(name string) error {
 }
 
 // names lists a folder below StateDir; one that is not there is empty.
-func (s *stateFiles) names(dir string) ([]string, error) {
-	f, err := s.root.Open(dir)
+func (s *stateFiles) names(dir string) ([]string, error) { return namesIn(s.root, dir) }
+
+func namesIn(root *os.Root, dir string) ([]string, error) {
+	f, err := root.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

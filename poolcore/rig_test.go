@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -17,6 +16,16 @@ import (
 	"github.com/llorch/llorch/poolcore/engine"
 	"github.com/llorch/llorch/poolregistry"
 )
+
+// rigs counts the hosts of this test run.
+var rigs atomic.Int32
+
+// portsOf are ports that no other host of the tests uses: below those that the
+// kernel gives away, by process and by number.
+func portsOf(n int) poolcore.PortRange {
+	first := uint16(20000 + os.Getpid()%50*200 + n%10*20)
+	return poolcore.PortRange{First: first, Last: first + 19}
+}
 
 // fastTiming keeps tests of real processes short.
 func fastTiming() poolcore.Timing {
@@ -57,6 +66,7 @@ func newRig(t *testing.T, edit func(*poolcore.Config), faults ...string) *rig {
 			r.events = append(r.events, e)
 		},
 	}
+	cfg.Ports = portsOf(int(rigs.Add(1)))
 	if edit != nil {
 		edit(&cfg)
 	}
@@ -106,7 +116,7 @@ func leftFiles(dir string) []string {
 
 func (r *rig) nothingLeft() {
 	r.t.Helper()
-	if pids := processes(""); len(pids) > 0 {
+	if pids := r.processes(""); len(pids) > 0 {
 		r.t.Errorf("G2: processes are left: %v", pids)
 	}
 }
@@ -133,18 +143,21 @@ func (r *rig) workers(id string) []poolcore.Worker {
 // eventually polls a condition that real processes bring about.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 10 s: %s", what)
+			t.Fatalf("not within 20 s: %s", what)
 		}
-		runtime.Gosched()
+		<-time.After(3 * time.Millisecond) // the processors are for the engines
 	}
 }
 
-// processes returns the live processes that carry a worker's mark, of one worker
-// or of all that descend from this test run.
-func processes(worker string) []int {
+// processes returns the live processes of the rig that carry a worker's mark; "": all.
+func (r *rig) processes(worker string) []int { return processesIn(r.dir, worker) }
+
+// processesIn returns those of a state directory.
+func processesIn(dir, worker string) []int {
+	self, _ := os.Executable()
 	entries, _ := os.ReadDir("/proc")
 	var pids []int
 	for _, e := range entries {
@@ -152,12 +165,11 @@ func processes(worker string) []int {
 		if err != nil {
 			continue
 		}
-		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
-		exe, _ := os.Readlink("/proc/" + e.Name() + "/exe")
-		if self, _ := os.Executable(); err != nil || exe != self {
+		if exe, _ := os.Readlink("/proc/" + e.Name() + "/exe"); exe != self {
 			continue
 		}
-		if bytes.Contains(env, []byte("LLORCH_WORKER_ID="+worker)) {
+		env, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if err == nil && bytes.Contains(env, []byte("HOME="+dir+"/")) && bytes.Contains(env, []byte("LLORCH_WORKER_ID="+worker)) {
 			pids = append(pids, pid)
 		}
 	}

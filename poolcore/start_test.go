@@ -21,6 +21,7 @@ import (
 // TestStartFailures: each fault of a start is a typed error, and nothing of it
 // stays (PCO-6, PCO-29, PCO-33).
 func TestStartFailures(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		faults []string
@@ -36,6 +37,7 @@ func TestStartFailures(t *testing.T) {
 		{"never listens, ignores SIGTERM, grandchild", []string{"mute", "ignore-term", "grandchild-setsid"}, engine.ClassStartTimeout, poolcore.WorkerStartTimeout},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, func(cfg *poolcore.Config) {
 				if c.class == engine.ClassStartTimeout {
 					cfg.Timing.Stall = 300 * time.Millisecond
@@ -61,8 +63,10 @@ func TestStartFailures(t *testing.T) {
 // TestStopWithForkedGrandchild: whoever is in the group or carries the mark goes,
 // also when it ignores SIGTERM and holds our log (PCO-21…PCO-23).
 func TestStopWithForkedGrandchild(t *testing.T) {
+	t.Parallel()
 	for _, faults := range [][]string{{"grandchild"}, {"grandchild-setsid"}, {"ignore-term"}, {"ignore-term", "grandchild", "grandchild-setsid"}} {
 		t.Run(strings.Join(faults, "+"), func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, nil, faults...)
 			if err := r.preload(sim("p")); err != nil {
 				t.Fatal(err)
@@ -73,7 +77,7 @@ func TestStopWithForkedGrandchild(t *testing.T) {
 					want++
 				}
 			}
-			eventually(t, "all processes run", func() bool { return len(processes("p-")) == want })
+			eventually(t, "all processes run", func() bool { return len(r.processes("p-")) == want })
 			start := time.Now()
 			if err := r.Pool("p").Stop(t.Context(), 200*time.Millisecond); err != nil {
 				t.Fatal(err)
@@ -86,19 +90,20 @@ func TestStopWithForkedGrandchild(t *testing.T) {
 
 // TestCrashedLeaderLeavesNoWorkers: the leader is killed, its children go too.
 func TestCrashedLeaderLeavesNoWorkers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, "grandchild", "grandchild-setsid")
 	if err := r.preload(sim("p")); err != nil {
 		t.Fatal(err)
 	}
 	old := r.workers("p")[0]
-	pids := processes(string(old.ID))
+	pids := r.processes(string(old.ID))
 	if len(pids) != 3 {
 		t.Fatalf("processes: %v", pids)
 	}
 	if err := syscall.Kill(slices.Min(pids), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the old processes are gone", func() bool { return len(processes(string(old.ID))) == 0 })
+	eventually(t, "the old processes are gone", func() bool { return len(r.processes(string(old.ID))) == 0 })
 	eventually(t, "a new worker is ready", func() bool { ws := r.workers("p"); return len(ws) == 1 && ws[0].Status == "ready" })
 }
 
@@ -153,6 +158,7 @@ func TestWhatAnEngineInherits(t *testing.T) {
 // TestForeignServerOnPortIsNotReady (PCO-19, PCO-29): the wanted port belongs to
 // another program.
 func TestForeignServerOnPortIsNotReady(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -169,6 +175,7 @@ func TestForeignServerOnPortIsNotReady(t *testing.T) {
 
 // TestPreflightReportsAllFaults (PCO-8).
 func TestPreflightReportsAllFaults(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(cfg *poolcore.Config) { cfg.Binaries["llamacpp"] = filepath.Join(cfg.StateDir, "missing") })
 	err := r.preload(poolcore.PoolConfig{ID: "p", Engine: "llamacpp", Model: "m", ModelPath: "/nonexistent/model.gguf"})
 	if !errors.Is(err, poolcore.BinaryMissing) || !errors.Is(err, poolcore.ModelMissing) {
@@ -176,5 +183,38 @@ func TestPreflightReportsAllFaults(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), "nonexistent") {
 		t.Errorf("the error names a path: %v", err)
+	}
+}
+
+// TestLostRaceTakesTheNextPort (PCO-19, PCO-32): a program that takes the port
+// before the engine does gets no key, and the worker comes up on another port; that
+// is nobody's failure.
+func TestLostRaceTakesTheNextPort(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil, "start-late:3s")
+	op, err := r.Preload(t.Context(), loosePool("p"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first poolcore.Worker
+	eventually(t, "the engine runs", func() bool {
+		ws := r.workers("p")
+		if len(ws) == 1 {
+			first = ws[0]
+		}
+		return len(r.processes("p-")) == 1 && first.URL != ""
+	})
+	ln, err := net.Listen("tcp", strings.TrimPrefix(first.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	eventually(t, "the race is seen as lost", func() bool { return slices.Equal(r.crashes(), []string{engine.ClassPortConflict}) })
+	if err := op.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ws := r.workers("p")
+	if len(ws) != 1 || ws[0].URL == first.URL || ws[0].ID == first.ID || r.Pool("p").Status().Breaker != "closed" {
+		t.Errorf("workers = %+v", ws)
 	}
 }

@@ -3,6 +3,7 @@ package poolcore
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,7 +11,6 @@ import (
 	"github.com/llorch/llorch/gpuinfo"
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/poolcore/engine"
-	"github.com/llorch/llorch/poolcore/internal/fit"
 )
 
 // How memory is watched: what a load takes is its peak within learnFor after it is
@@ -53,8 +53,8 @@ func (c *hostCrew) watchMemory(w *worker) {
 	}
 	defer finish()
 	for {
-		if used, exact, ok := c.measure(w); ok && used >= peak && learning {
-			peak, rough = used, !exact
+		if u, ok := c.measure(w); ok && u.sum() >= peak && learning {
+			peak, rough = u.sum(), !u.exact
 			w.took.Store(peak)
 		}
 		if learning && time.Since(begin) >= learnFor {
@@ -80,43 +80,64 @@ func loadTook(workers []*worker) (most uint64) {
 	return most
 }
 
-// measure reads what the worker uses on its units, and gives it up when it is seen
-// on others. exact: by its own processes, else by what the devices have more in use
-// than before.
-func (c *hostCrew) measure(w *worker) (sum uint64, exact, ok bool) {
-	ctx, cancel := context.WithTimeout(c.ctx, 2*time.Second)
-	defer cancel()
-	pids := w.pidsOf(w.proc)
-	used := map[string]uint64{}
+// usage is what a worker has on its devices: by its own processes where exact, else
+// by what the devices have more in use than before.
+type usage struct {
+	by      map[string]uint64 // UUID → bytes
+	exact   bool
+	strayed bool // it is seen on a device outside its mask
+}
+
+func (u usage) sum() (sum uint64) {
+	for _, n := range u.by {
+		sum += n
+	}
+	return sum
+}
+
+// usage reads what the worker uses now; false: nobody can tell.
+func (c *hostCrew) usage(ctx context.Context, w *worker) (usage, bool) {
+	u := usage{by: map[string]uint64{}}
 	if list, told := c.memory.processes(ctx); told {
-		allowed := map[string]bool{}
-		for _, u := range w.plan.units {
-			allowed[u.UUID] = true
-		}
+		pids := w.members.living(w.proc)
 		for _, p := range list {
 			switch {
 			case !pids[p.PID]:
-			case !allowed[p.UUID] && w.plan.mask.Restricts():
-				w.fault.Store(&failure{class: engine.ClassMaskViolation, exitCode: -1, message: "the engine uses a device outside its mask"})
+			case !w.plan.has(p.UUID) && w.plan.mask.Restricts():
+				u.strayed = true
 			case p.Used != nil:
-				used[p.UUID] += *p.Used
-				exact = true
+				u.by[p.UUID] += *p.Used
+				u.exact = true
 			}
 		}
 	}
-	if exact {
+	ok := u.exact
+	if !ok {
+		u.by, ok = c.deviceGrowth(ctx, w)
+	}
+	return u, ok
+}
+
+// measure notes what the worker uses, and gives it up when it is seen on devices
+// that are not its own.
+func (c *hostCrew) measure(w *worker) (usage, bool) {
+	ctx, cancel := context.WithTimeout(c.ctx, 2*time.Second)
+	defer cancel()
+	u, ok := c.usage(ctx, w)
+	if u.strayed {
+		w.fault.Store(&failure{class: engine.ClassMaskViolation, exitCode: -1, message: "the engine uses a device outside its mask"})
+	}
+	if u.exact {
 		w.members.mu.Lock()
 		w.members.gpu = true
 		w.members.mu.Unlock()
-	} else if used, ok = c.deviceGrowth(ctx, w); !ok {
+	}
+	if ok {
+		c.memory.ledger.Measure(string(w.id), u.by)
+	} else {
 		c.memory.ledger.Realise(string(w.id))
-		return 0, false, false
 	}
-	c.memory.ledger.Measure(string(w.id), used)
-	for _, n := range used {
-		sum += n
-	}
-	return sum, exact, true
+	return u, ok
 }
 
 // deviceGrowth is what the worker's units have more in use than before it began.
@@ -141,12 +162,7 @@ func (c *hostCrew) deviceGrowth(ctx context.Context, w *worker) (map[string]uint
 }
 
 func (p plan) has(uuid string) bool {
-	for _, u := range p.units {
-		if u.UUID == uuid {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.units, func(u gpuinfo.Unit) bool { return u.UUID == uuid })
 }
 
 // inUse reads the bytes in use on each unit.
@@ -273,7 +289,7 @@ func (c *hostCrew) returned(w *worker) (holders string, back bool) {
 	if told && w.members.gpu {
 		var names []string
 		for _, p := range list {
-			if w.members.pids[p.PID] && w.plan.has(p.UUID) {
+			if w.members.hadLocked(p.PID) && w.plan.has(p.UUID) {
 				names = append(names, describe(p))
 			}
 		}
@@ -311,13 +327,4 @@ func list2text(names []string) string {
 		return ""
 	}
 	return ": " + strings.Join(names[:min(len(names), maxHolders)], ", ")
-}
-
-// wantsOf repeats the shares of a worker that an earlier run started.
-func wantsOf(p plan, need uint64) []fit.Want {
-	var out []fit.Want
-	for _, u := range p.units {
-		out = append(out, fit.Want{Device: fitDevice(u), Bytes: need / uint64(len(p.units))})
-	}
-	return out
 }

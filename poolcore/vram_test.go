@@ -16,6 +16,7 @@ import (
 // TestNoOOMLoop (PCO-16, PCO-33): a load that ran out of memory is not tried again
 // until clearly more is free; then it is.
 func TestNoOOMLoop(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 1, 10*gib)
 	r := newRig(t, func(cfg *poolcore.Config) {
 		cfg.Devices = gpus
@@ -41,6 +42,7 @@ func TestNoOOMLoop(t *testing.T) {
 
 // TestFitIsLearned (PCO-15): what a load took is known to the next run.
 func TestFitIsLearned(t *testing.T) {
+	t.Parallel()
 	for _, mute := range []bool{false, true} {
 		gpus := newGPUs(t, 1, 100*gib)
 		gpus.mute = mute
@@ -86,6 +88,7 @@ func TestFitIsLearned(t *testing.T) {
 // TestVRAMReturnedBeforeNextStart (PCO-24): the next worker of a place starts when
 // the memory of the last one is back, and not before.
 func TestVRAMReturnedBeforeNextStart(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 1, 16*gib)
 	r := newRig(t, func(cfg *poolcore.Config) { cfg.Devices = gpus }, gpus.load(0, 10*gib)+"|leak")
 	pc := loosePool("p")
@@ -94,12 +97,12 @@ func TestVRAMReturnedBeforeNextStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := r.workers("p")[0].ID
-	if err := kill9(processes(string(old))...); err != nil {
+	if err := kill9(r.processes(string(old))...); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a new worker waits", func() bool {
 		ws := r.workers("p")
-		return len(processes(string(old))) == 0 && (len(ws) == 0 || ws[0].ID != old)
+		return len(r.processes(string(old))) == 0 && (len(ws) == 0 || ws[0].ID != old)
 	})
 	other := loosePool("q")
 	other.VRAMDeclared = 6 * gib
@@ -128,6 +131,7 @@ func TestVRAMReturnedBeforeNextStart(t *testing.T) {
 // TestConcurrentPreloadsShareNothing (PCO-17): of two at once only one gets memory
 // that is enough for one.
 func TestConcurrentPreloadsShareNothing(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 2, 10*gib)
 	r := newRig(t, func(cfg *poolcore.Config) { cfg.Devices = gpus }, gpus.load(1, 6*gib))
 	results := make(chan error, 3)
@@ -156,6 +160,7 @@ func TestConcurrentPreloadsShareNothing(t *testing.T) {
 // TestPartialOffloadRefused (PCO-18): where a GPU is demanded, 15 of 33 layers are
 // not served from it unnoticed; nor is a machine without one.
 func TestPartialOffloadRefused(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 1, 10*gib)
 	for line, want := range map[string]string{"load_tensors: offloaded 15/33 layers to GPU": engine.ClassPartialOffload, "load_tensors: offloaded 33/33 layers to GPU": ""} {
 		r := newRig(t, func(cfg *poolcore.Config) { cfg.Devices, cfg.RequireGPU = gpus, true }, "say:"+line)
@@ -191,6 +196,7 @@ func TestPartialOffloadRefused(t *testing.T) {
 // TestMaskViolation (PCO-12): an engine that is seen on a device outside its mask is
 // ended.
 func TestMaskViolation(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 2, 10*gib)
 	r := newRig(t, func(cfg *poolcore.Config) { cfg.Devices = gpus }, gpus.load(1, gib))
 	pc := loosePool("p")
@@ -202,6 +208,7 @@ func TestMaskViolation(t *testing.T) {
 // TestDeviceOrderIsPCI (PCO-11, PCO-12): an index is the driver's, in PCI order, and
 // what the engine is told is the UUID.
 func TestDeviceOrderIsPCI(t *testing.T) {
+	t.Parallel()
 	gpus := newGPUs(t, 3, 10*gib)
 	dump := filepath.Join(t.TempDir(), "dump.json")
 	r := newRig(t, func(cfg *poolcore.Config) { cfg.Devices = gpus }, "dump:"+dump)

@@ -10,7 +10,7 @@ import (
 	. "github.com/llorch/llorch/poolcore/handoff"
 )
 
-// BenchmarkLook is one look at 64 files, beside the same with os.ReadFile and
+// BenchmarkLook is the first look at 64 files and a later one, beside the same with os.ReadFile and
 // encoding/json, which believes links, FIFOs, anybody's files and half of one.
 func BenchmarkLook(b *testing.B) {
 	const n = 64
@@ -32,6 +32,17 @@ func BenchmarkLook(b *testing.B) {
 				if seen++; seen == n {
 					break
 				}
+			}
+		}
+	})
+	b.Run("watch unchanged", func(b *testing.B) {
+		look, err := Looks(WatchConfig{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			if seen, err := look(); err != nil || seen != n {
+				b.Fatal(seen, err)
 			}
 		}
 	})

@@ -82,9 +82,21 @@ func Watch(ctx context.Context, cfg WatchConfig) iter.Seq2[Event, error] {
 type watcher struct {
 	cfg      WatchConfig
 	plan     *plan
+	seen     map[string]remembered // by name
 	yield    func(Event, error) bool
 	troubled bool // an error was told and has not ended
 }
+
+// remembered is a file as it was read last. While its stamp is the same nobody
+// wrote to it.
+type remembered struct {
+	stamp stamp
+	sight sighting
+}
+
+// settled is how old a change must be before the stamp of a file is believed: two
+// writes within one step of a file system's clock look the same.
+const settled = 2 * time.Second
 
 // tick is one look; it reports whether to go on.
 func (w *watcher) tick(ctx context.Context) bool {
@@ -123,37 +135,50 @@ func (w *watcher) look() ([]sighting, error) {
 		return nil, fmt.Errorf("open handoff directory: %w", err)
 	}
 	defer tree.Close()
-	names, err := entries(w.cfg.Dir)
+	files, err := entries(w.cfg.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("list handoff directory: %w", err)
 	}
+	before := w.seen
+	w.seen = map[string]remembered{}
 	var seen []sighting
-	for _, name := range names {
+	for _, fi := range files {
+		name := fi.Name()
 		if !strings.HasSuffix(name, ".json") || strings.HasPrefix(name, ".") {
 			continue
 		}
-		if s, ok := w.sight(tree, name); ok {
-			seen = append(seen, s)
+		now, known := stampOf(fi)
+		if old := before[name]; known && old.stamp == now {
+			seen, w.seen[name] = append(seen, old.sight), old
+			continue
+		}
+		s, ok := w.sight(tree, name)
+		if !ok {
+			continue
+		}
+		seen = append(seen, s)
+		if known && time.Since(now.changed()) > settled && (s.err == nil || s.err.Code != Unreadable) {
+			w.seen[name] = remembered{now, s}
 		}
 	}
 	return seen, nil
 }
 
-// entries returns the names in dir, at most maxEntries.
-func entries(dir string) ([]string, error) {
+// entries describes what is in dir, at most maxEntries.
+func entries(dir string) ([]fs.FileInfo, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	names, err := d.Readdirnames(maxEntries + 1)
+	files, err := d.Readdir(maxEntries + 1)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	if err == nil && len(names) > maxEntries {
+	if err == nil && len(files) > maxEntries {
 		err = refused("more than 8192 entries")
 	}
-	return names, err
+	return files, err
 }
 
 // sight reads and judges one file; ok is false for one that vanished.

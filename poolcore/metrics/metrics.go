@@ -4,17 +4,20 @@ package metrics
 
 import (
 	"fmt"
+	"strconv"
 
-	"github.com/llorch/llorch/poolcore"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/llorch/llorch/gpuinfo"
+	"github.com/llorch/llorch/poolcore"
 )
 
 // Metrics reads one host at every scrape.
 type Metrics struct {
-	host                                                                   *poolcore.Host
-	preloads, preloadFailures, restarts, breaker, slotsTotal, slotsFree    *prometheus.Desc
-	active, ready, workers, checks, checkSeconds, starts, vramTotal, vramF *prometheus.Desc
-	dropped                                                                *prometheus.Desc
+	host                                                                        *poolcore.Host
+	preloads, preloadFailures, restarts, breaker, slotsTotal, slotsFree, active *prometheus.Desc
+	ready, workers, checks, checkSeconds, starts, vramTotal, vramFree           *prometheus.Desc
+	vramReserved, drains, reloads, reloadFailures, fetched, dropped             *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*Metrics)(nil)
@@ -42,7 +45,12 @@ func New(reg prometheus.Registerer, h *poolcore.Host) (*Metrics, error) {
 		checkSeconds:    desc("pool_health_check_seconds", "Duration of health checks."),
 		starts:          desc("worker_start_seconds", "From the start of an attempt to ready.", "engine"),
 		vramTotal:       desc("vram_total_bytes", "Memory of a device.", "device"),
-		vramF:           desc("vram_free_bytes", "Free memory of a device.", "device"),
+		vramFree:        desc("vram_free_bytes", "Free memory of a device.", "device"),
+		vramReserved:    desc("vram_reserved_bytes", "Memory of a device, its slices included, that is promised to workers.", "device"),
+		drains:          desc("drain_duration_ms", "Duration of drains that came to their end, in milliseconds."),
+		reloads:         desc("reload_success_total", "Reloads that ended with the new engines ready."),
+		reloadFailures:  desc("reload_failure_total", "Reloads that failed, by error code.", "reason"),
+		fetched:         desc("model_fetch_bytes_total", "Bytes of models that were fetched."),
 		dropped:         desc("pool_events_dropped_total", "Events lost because nobody took them in time."),
 	}
 	if err := reg.Register(m); err != nil {
@@ -55,7 +63,8 @@ func New(reg prometheus.Registerer, h *poolcore.Host) (*Metrics, error) {
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		m.preloads, m.preloadFailures, m.restarts, m.breaker, m.slotsTotal, m.slotsFree, m.active, m.ready, m.workers,
-		m.checks, m.checkSeconds, m.starts, m.vramTotal, m.vramF, m.dropped,
+		m.checks, m.checkSeconds, m.starts, m.vramTotal, m.vramFree,
+		m.vramReserved, m.drains, m.reloads, m.reloadFailures, m.fetched, m.dropped,
 	} {
 		ch <- d
 	}
@@ -90,23 +99,44 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.active, float64(p.Active), id)
 		gauge(m.ready, flag(p.Ready), id)
 	}
-	ch <- histogram(m.checkSeconds, s.HealthSeconds)
+	counter(m.reloads, s.Reloads)
+	for code, n := range s.ReloadFailures {
+		counter(m.reloadFailures, n, code)
+	}
+	counter(m.fetched, s.FetchedBytes)
+	ch <- histogram(m.checkSeconds, s.HealthSeconds, 1)
+	ch <- histogram(m.drains, s.DrainSeconds, 1000)
 	for engine, h := range s.StartSeconds {
-		ch <- histogram(m.starts, h, engine)
+		ch <- histogram(m.starts, h, 1, engine)
 	}
 	for _, d := range s.Devices {
-		device := fmt.Sprint(d.Index)
+		device := strconv.Itoa(d.Index)
 		if d.Memory.Total != nil {
 			gauge(m.vramTotal, float64(*d.Memory.Total), device)
 		}
 		if d.Memory.Free != nil {
-			gauge(m.vramF, float64(*d.Memory.Free), device)
+			gauge(m.vramFree, float64(*d.Memory.Free), device)
 		}
+		gauge(m.vramReserved, float64(reserved(d, s.ReservedBytes)), device)
 	}
 }
 
-func histogram(d *prometheus.Desc, h poolcore.Histogram, labels ...string) prometheus.Metric {
-	return prometheus.MustNewConstHistogram(d, h.Count, h.Sum, h.Buckets, labels...)
+// reserved is what is promised of a device and of its slices.
+func reserved(d gpuinfo.Device, promised map[string]uint64) uint64 {
+	sum := promised[d.UUID]
+	for _, m := range d.MIG {
+		sum += promised[m.UUID]
+	}
+	return sum
+}
+
+// histogram writes h in another unit: scale of it make one second.
+func histogram(d *prometheus.Desc, h poolcore.Histogram, scale float64, labels ...string) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(h.Buckets))
+	for bound, n := range h.Buckets {
+		buckets[bound*scale] = n
+	}
+	return prometheus.MustNewConstHistogram(d, h.Count, h.Sum*scale, buckets, labels...)
 }
 
 func breakerNumber(state string) float64 {

@@ -44,6 +44,11 @@ func with[T any](do func(*call, T) (answer, error)) endpoint {
 	}
 }
 
+// plain is with for requests that have no body.
+func plain(do func(*call, none) (answer, error)) endpoint {
+	return func(c *call) (answer, error) { return do(c, none{}) }
+}
+
 func (c *call) body() ([]byte, error) {
 	if c.r.Body == nil || c.r.Body == http.NoBody {
 		return nil, nil

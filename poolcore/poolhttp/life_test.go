@@ -19,6 +19,7 @@ import (
 // TestLifeOfAPool (PCO-73, PCO-74): a real engine from its preload to its stop, all
 // by the routes.
 func TestLifeOfAPool(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	first := n.preloadSim("p1", `,"slots":3`)
 	if first.PoolID != "p1" || first.PID <= 1 || !strings.HasPrefix(string(first.WorkerID), "p1-r0-") || !strings.HasPrefix(first.URL, "http://127.0.0.1:") {
@@ -50,6 +51,15 @@ func TestLifeOfAPool(t *testing.T) {
 		}
 	}
 
+	n.drains()
+	n.reloads(first)
+	n.ends()
+}
+
+// drains takes the pool out of service and back.
+func (n *node) drains() {
+	t := n.t
+	t.Helper()
 	drain := n.op("POST /pools/p1/drain", `{"deadline_ms":20000}`)
 	o := want[nodeapi.Operation](t, drain, 202)
 	if o.Kind != "drain" || o.PoolID != "p1" || drain.header.Get("Location") != "../../operations/"+o.ID {
@@ -70,8 +80,12 @@ func TestLifeOfAPool(t *testing.T) {
 	if s := want[nodeapi.PoolStatus](t, n.op("POST /pools/p1/breaker/reset", "{}"), 200); s.Breaker != "closed" {
 		t.Errorf("reset: %+v", s)
 	}
+}
 
-	n.reloads(first)
+// ends replaces the workers, purges what is left over, and stops the last one.
+func (n *node) ends() {
+	t := n.t
+	t.Helper()
 	if o := n.ended(want[nodeapi.Operation](t, n.op("POST /pools/p1/restart", ""), 202)); o.State != "done" || o.Kind != "restart" {
 		t.Errorf("restart = %+v", o)
 	}
@@ -88,7 +102,7 @@ func TestLifeOfAPool(t *testing.T) {
 		t.Errorf("stopped: %+v", s)
 	}
 	for _, route := range []string{"drain", "restart", "reload"} {
-		checkRefusal(t, n.op("POST /pools/p1/"+route, bodies()["POST /pools/{id}/"+route]), 503, "POOL_UNREADY")
+		checkRefusal(t.(*testing.T), n.op("POST /pools/p1/"+route, bodies()["POST /pools/{id}/"+route]), 503, "POOL_UNREADY")
 	}
 }
 
@@ -115,8 +129,32 @@ func (n *node) reloads(first nodeapi.PreloadReply) {
 	}
 }
 
+// TestExternalEngine (PCO-73): an engine that somebody else runs has no process and
+// no handoff file of ours, and is let go by a stop.
+func TestExternalEngine(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, nil)
+	url := externalEngine(t)
+	r := n.op("POST /pools/ext/preload", `{"spec":{"engine":"external","model":"m","url":"`+url+`","slots":2}}`, "Prefer: wait=60")
+	got := want[nodeapi.PreloadReply](t, r, 200)
+	if got.PID != 0 || got.HandoffPath != "" || got.URL != url || strings.Contains(r.body, "pid") {
+		t.Errorf("preload = %s", r.body)
+	}
+	keys := want[nodeapi.WorkerList](t, n.op("GET /pools/ext/workers", ""), 200)
+	if len(keys.Workers) != 1 || keys.Workers[0].Token != "" || keys.Workers[0].SlotsTotal != 2 {
+		t.Errorf("workers = %+v", keys)
+	}
+	if lines := want[struct{ Lines []string }](t, n.op("GET /v2/workers/"+string(got.WorkerID)+"/logs", ""), 200); lines.Lines == nil || len(lines.Lines) != 0 {
+		t.Errorf("logs = %v", lines)
+	}
+	if r := n.op("POST /v2/workers/stop", `{"worker_id":"`+string(got.WorkerID)+`"}`, "Prefer: wait=60"); r.status != 200 {
+		t.Errorf("stop = %d %s", r.status, r.body)
+	}
+}
+
 // TestPurgeStopsEngines (PCO-73): purge_engine ends with nothing running.
 func TestPurgeStopsEngines(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	n.preloadSim("p1", "")
 	o := n.ended(want[nodeapi.Operation](t, n.op("POST /pools/p1/purge", `{"purge_engine":true,"drain_first":false}`), 202))
@@ -129,6 +167,7 @@ func TestPurgeStopsEngines(t *testing.T) {
 // TestPreferWait (PCO-74): the caller says how long it likes to wait; the operation
 // goes on after that, and is cancelled by its own route.
 func TestPreferWait(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	r := n.op("POST /pools/p1/preload", simSpec(`,"ctx":17`), "Prefer: respond-async, wait=0")
 	o := want[nodeapi.Operation](t, r, 202)
@@ -153,6 +192,7 @@ func TestPreferWait(t *testing.T) {
 // TestDeadlineEndsTheWait (PCO-75): a caller with a deadline hears of the operation
 // before it, and a start goes on.
 func TestDeadlineEndsTheWait(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	r := n.op("POST /pools/p1/preload", simSpec(`,"ctx":17`), "X-Request-Timeout-Ms: 700", "Prefer: wait=100")
 	if o := want[nodeapi.Operation](t, r, 202); o.State != "running" {
@@ -169,11 +209,21 @@ func TestDeadlineEndsTheWait(t *testing.T) {
 // TestHandlersNeverBlockALoop (PCO-76): while many callers wait for a pool, it goes
 // on answering.
 func TestHandlersNeverBlockALoop(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	n.preloadSim("p1", "")
 	_, release, err := n.Pool("p1").Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	for range 20 { // as many as there are pools and more: none waits for another's end
+		o := want[nodeapi.Operation](t, n.op("POST /pools/p1/drain", `{"deadline_ms":86400000}`, "Prefer: wait=0"), 202)
+		for deadline := time.Now().Add(10 * time.Second); o.State != "running"; {
+			if time.Now().After(deadline) {
+				t.Fatalf("a drain is %s", o.State)
+			}
+			o = want[nodeapi.Operation](t, n.op("GET /operations/"+o.ID, ""), 200)
+		}
 	}
 	var wg sync.WaitGroup
 	for range 20 {
@@ -213,6 +263,7 @@ func golden(body string) string {
 
 // TestGoldenBodies (PCO-74, PCO-75): answers byte for byte, under a prefix.
 func TestGoldenBodies(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	n.mount("prefix")
 	const worker = `{"worker_id":"p1-r0-xxxxxx","status":"ready","url":"http://127.0.0.1:8001","model_ref":"demo","engine":"simulator","protocol":"openai","ctx_max":8192,"slots_free":1,"slots_total":1,"started_at":"T"}`
@@ -227,7 +278,7 @@ func TestGoldenBodies(t *testing.T) {
 		{"GET /pools", "", `{"pools":[` + pool + `]}`},
 		{"GET /pools/p1/workers", "", `{"workers":[{"worker_id":"p1-r0-xxxxxx","url":"http://127.0.0.1:8001","token":"K","model_ref":"demo","slots_total":1}]}`},
 		{"GET /v2/state", "", `{"node_id":"node-1","version":"v1","pools":[` + pool + `],"workers":{"ready":1},"gpus":[]}`},
-		{"GET /v2/workers/{worker}", "", `{"pool_id":"p1","worker":` + worker + `}`},
+		{"GET /v2/workers/{worker}", "", worker},
 		{"GET /v2/workers/{worker}/logs?tail=1", "", `{"worker_id":"p1-r0-xxxxxx","lines":["stub of p1-r0-xxxxxx \\x1b[31mstarts"]}`},
 		{"GET /operations/op-1", "", `{"id":"op-1","kind":"preload","state":"done","pool_id":"p1","result":{"pool_id":"p1","pid":7,"handoff_path":"/state/handoff/p1-r0.json","worker_id":"p1-r0-xxxxxx","url":"http://127.0.0.1:8001"}}`},
 		{"POST /pools/p1/preload", simSpec(`,"slots":9999,"port":-1`), `{"success":false,"message":"the request is malformed; see details","error":{"code":"INVALID_PARAMS","message":"the request is malformed; see details","retriable":false,"correlation_id":"corr-1","details":{"fields":["slots is out of range: INVALID_PARAMS","port is out of range: INVALID_PARAMS"]}}}`},
@@ -253,6 +304,7 @@ func TestGoldenBodies(t *testing.T) {
 // TestManyReplicas: what is asked of one worker is asked of its pool, so it must be
 // the only one.
 func TestManyReplicas(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	w := n.preloadSim("p1", `,"replicas":2`).WorkerID
 	checkRefusal(t, n.op("POST /v2/workers/stop", `{"worker_id":"`+string(w)+`"}`), 501, "UNSUPPORTED")
@@ -265,6 +317,7 @@ func TestManyReplicas(t *testing.T) {
 // TestWorkersOneByOne (PCO-73): start, look, drain and stop by worker; PCO-31: an
 // engine's callback needs loopback and its own key.
 func TestWorkersOneByOne(t *testing.T) {
+	t.Parallel()
 	def := poolcore.PoolConfig{Engine: "simulator", Slots: 2, Ctx: 4096}
 	n := newNode(t, func(cfg *poolcore.Config) { cfg.DefaultPool = &def })
 	for _, body := range []string{`{"gpu_id":0}`, `{"model_ref":"demo"}`, `{"model_ref":"demo","gpu_id":-1}`, `{"model_ref":"demo","gpu_id":65536}`, `{"model_ref":"demo","gpu_id":"0"}`} {
@@ -305,17 +358,22 @@ func TestWorkersOneByOne(t *testing.T) {
 
 // TestStartWorker (PCO-73): the default pool with another model, on one device.
 func TestStartWorker(t *testing.T) {
-	def := poolcore.PoolConfig{Engine: "simulator", Slots: 2, Model: "demo", ModelPath: "/srv/m.gguf"}
+	t.Parallel()
+	def := poolcore.PoolConfig{Engine: "simulator", Slots: 2, Model: "demo", ModelPath: "/srv/m.gguf", VRAMDeclared: 1 << 30}
 	n := newNode(t, func(cfg *poolcore.Config) {
 		cfg.DefaultPool = &def
 		cfg.Devices = oneGPU()
 	})
-	got := want[map[string]string](t, n.op("POST /v2/workers/start", `{"model_ref":"other","gpu_id":0}`), 200)
+	start := n.op("POST /v2/workers/start", `{"model_ref":"other","gpu_id":0}`)
+	got := want[map[string]string](t, start, 200)
 	if !strings.HasPrefix(got["worker_id"], "gpu0-r0-") || got["status"] != "starting" && got["status"] != "ready" {
 		t.Errorf("start = %v", got)
 	}
 	if c := n.Pool("gpu0").Config(); c.Model != "other" || c.ModelPath != "" || c.Devices != "0" || c.Slots != 2 || c.Replicas != 1 {
 		t.Errorf("configuration = %+v", c)
+	}
+	if got := n.Stats().ReservedBytes["GPU-00000000-0000-0000-0000-000000000000"]; got < 1<<30 {
+		t.Errorf("%d bytes are promised", got)
 	}
 	if def.Model != "demo" {
 		t.Error("the template was changed")

@@ -18,8 +18,16 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == stubWord {
 		os.Exit(stub(os.Args[2:]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, line := range observed.undocumented() {
+		fmt.Println("not in the OpenAPI description:", line)
+		code = 1
+	}
+	os.Exit(code)
 }
+
+// observed are all answers of this run.
+var observed = newObservations()
 
 // stub answers as llama-server does. A context of 13 tokens kills it at once, with
 // 17 it loads for ever; -c is that of all slots.
@@ -42,6 +50,7 @@ func stub(args []string) int {
 	}
 	ln, err := net.Listen("tcp", net.JoinHostPort(flags["--host"], flags["--port"]))
 	if err != nil {
+		fmt.Println(err) // another program was faster; the next port is tried
 		return 1
 	}
 	go func() {

@@ -81,10 +81,7 @@ func (h *handler) verifyModel(c *call, _ none) (answer, error) {
 			Verification catalog.Verification `json:"verification"`
 		}{outcome}, err
 	})
-	if err != nil {
-		return answer{}, err
-	}
-	return c.follow(op, shortWait, nil)
+	return c.follow(shortWait, nil, op, err)
 }
 
 type fetchRequest struct {
@@ -105,10 +102,7 @@ func (h *handler) fetchModel(c *call, q fetchRequest) (answer, error) {
 		}
 		return h.fetch(ctx, f, op)
 	})
-	if err != nil {
-		return answer{}, err
-	}
-	return c.follow(op, shortWait, nil)
+	return c.follow(shortWait, nil, op, err)
 }
 
 // fetch follows a fetch to its end. A cancelled one keeps what it has.

@@ -49,6 +49,7 @@ func (s *source) Download(ctx context.Context, plan fetch.Plan, into *os.Root, p
 // TestFetchAModel (PCO-71, PCO-73): a fetch is an operation with progress that a
 // second caller joins, and its bytes are counted once.
 func TestFetchAModel(t *testing.T) {
+	t.Parallel()
 	hub := newSource()
 	n := newNode(t, func(cfg *poolcore.Config) { withCatalog(t, cfg, hub) })
 	body := `{"model_ref":"` + modelRef + `","sha256":"` + sum(gguf()) + `","tags":["t"],"backends":["llamacpp"]}`
@@ -87,6 +88,7 @@ func TestFetchAModel(t *testing.T) {
 
 // TestFetchRefusals (PCO-73, PCO-75): what a fetch is refused for, and its cancel.
 func TestFetchRefusals(t *testing.T) {
+	t.Parallel()
 	hub := newSource()
 	n := newNode(t, func(cfg *poolcore.Config) { withCatalog(t, cfg, hub) })
 	for body, code := range map[string]string{
@@ -116,6 +118,7 @@ func TestFetchRefusals(t *testing.T) {
 // TestModels (PCO-73, PCO-60): the routes of the catalogue; ids with "/" are
 // path-escaped.
 func TestModels(t *testing.T) {
+	t.Parallel()
 	var c *catalog.Catalog
 	n := newNode(t, func(cfg *poolcore.Config) { c = withCatalog(t, cfg, nil) })
 	n.mount("prefix")
@@ -169,6 +172,7 @@ func TestModels(t *testing.T) {
 
 // TestVerifyFails (PCO-59): what was changed on the disk is told by the operation.
 func TestVerifyFails(t *testing.T) {
+	t.Parallel()
 	var c *catalog.Catalog
 	n := newNode(t, func(cfg *poolcore.Config) { c = withCatalog(t, cfg, nil) })
 	addModel(t, c)

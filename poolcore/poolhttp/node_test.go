@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,9 @@ type node struct {
 }
 
 const correlation = "corr-1"
+
+// nodes counts those of this run.
+var nodes atomic.Uint32
 
 // mounts are the ways in which a program may mount the handler.
 func mounts() map[string]func(http.Handler) (http.Handler, string) {
@@ -55,7 +59,9 @@ func newNode(t testing.TB, edit func(*poolcore.Config)) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ports := 21000 + 20*uint16(nodes.Add(1)%500)
 	n := &node{t: t, cfg: poolcore.Config{
+		Ports:  poolcore.PortRange{First: ports, Last: ports + 19}, // of its own: tests run side by side
 		NodeID: "node-1", StateDir: filepath.Join(t.TempDir(), "state"), Binaries: map[string]string{"simulator": self},
 		Engines: []engine.Kind{engine.Simulator{Args: []string{stubWord}}, engine.LlamaCPP{}, engine.External{}},
 		Timing: poolcore.Timing{
@@ -152,6 +158,8 @@ func (n *node) do(role, route, body string, headers ...string) reply {
 	rec := httptest.NewRecorder()
 	rec.Header().Set(nodeapi.HeaderCorrelation, correlation)
 	n.h.ServeHTTP(rec, r)
+	r.URL.Path, r.URL.RawPath = strings.TrimPrefix(r.URL.Path, n.prefix), strings.TrimPrefix(r.URL.RawPath, n.prefix)
+	observed.note(role, r, rec.Code)
 	return reply{rec.Code, rec.Header(), rec.Body.String()}
 }
 

@@ -25,7 +25,10 @@ const (
 // follow waits for an operation as long as the caller likes, and no longer than
 // its deadline leaves. result is the body of a success; nil: the operation is, with
 // 202.
-func (c *call) follow(op *poolcore.Operation, wait time.Duration, result func() any) (answer, error) {
+func (c *call) follow(wait time.Duration, result func(*poolcore.Operation) any, op *poolcore.Operation, err error) (answer, error) {
+	if err != nil {
+		return answer{}, err // it was not begun
+	}
 	if asked, ok := preferredWait(c.r.Header); ok {
 		wait = asked
 	}
@@ -42,7 +45,7 @@ func (c *call) follow(op *poolcore.Operation, wait time.Duration, result func() 
 	case ended && op.Err() != nil:
 		return answer{}, op.Err()
 	case ended && result != nil:
-		return answer{http.StatusOK, result()}, nil
+		return answer{http.StatusOK, result(op)}, nil
 	}
 	c.w.Header().Set("Location", strings.Repeat("../", strings.Count(c.r.URL.EscapedPath(), "/")-1)+"operations/"+op.ID)
 	return answer{http.StatusAccepted, c.h.show(op)}, nil

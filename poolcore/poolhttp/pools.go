@@ -14,18 +14,17 @@ import (
 const maxDrain = int64(24 * time.Hour / time.Millisecond)
 
 func (h *handler) health(*call) (answer, error) {
-	return answer{http.StatusOK, struct {
-		Status  string `json:"status"`
-		Version string `json:"version"`
-	}{"ok", h.cfg.Version}}, nil
+	return answer{http.StatusOK, nodeapi.Health{Status: "ok", Version: h.cfg.Version}}, nil
 }
 
-// pool is the pool of the path.
-func (c *call) pool() (*poolcore.Pool, error) {
-	if p := c.h.cfg.Host.Pool(poolregistry.PoolID(c.r.PathValue("id"))); p != nil {
-		return p, nil
+// onPool makes an endpoint of one that is about the pool of the path.
+func onPool[T any](do func(*call, *poolcore.Pool, T) (answer, error)) func(*call, T) (answer, error) {
+	return func(c *call, q T) (answer, error) {
+		if p := c.h.cfg.Host.Pool(poolregistry.PoolID(c.r.PathValue("id"))); p != nil {
+			return do(c, p, q)
+		}
+		return answer{}, poolcore.PoolUnknown
 	}
-	return nil, poolcore.PoolUnknown
 }
 
 func (h *handler) pools(*call) (answer, error) {
@@ -36,20 +35,12 @@ func (h *handler) pools(*call) (answer, error) {
 	return answer{http.StatusOK, list}, nil
 }
 
-func (h *handler) status(c *call) (answer, error) {
-	p, err := c.pool()
-	if err != nil {
-		return answer{}, err
-	}
+func (h *handler) status(_ *call, p *poolcore.Pool, _ none) (answer, error) {
 	return answer{http.StatusOK, p.Status()}, nil
 }
 
 // workers lists only those that take requests: nobody needs the key of another.
-func (h *handler) workers(c *call) (answer, error) {
-	p, err := c.pool()
-	if err != nil {
-		return answer{}, err
-	}
+func (h *handler) workers(_ *call, p *poolcore.Pool, _ none) (answer, error) {
 	list := nodeapi.WorkerList{Workers: []nodeapi.WorkerAccess{}}
 	for wk := range p.Workers() {
 		if wk.Usable() {
@@ -61,15 +52,7 @@ func (h *handler) workers(c *call) (answer, error) {
 	return answer{http.StatusOK, list}, nil
 }
 
-func (h *handler) drain(c *call, q nodeapi.DrainRequest) (answer, error) {
-	p, err := c.pool()
-	if err != nil {
-		return answer{}, err
-	}
-	return c.drain(p, q)
-}
-
-func (c *call) drain(p *poolcore.Pool, q nodeapi.DrainRequest) (answer, error) {
+func (h *handler) drain(c *call, p *poolcore.Pool, q nodeapi.DrainRequest) (answer, error) {
 	within, err := drainTime(q.DeadlineMS)
 	if err != nil {
 		return answer{}, err
@@ -97,45 +80,24 @@ func (c *call) operate(kind string, p *poolcore.Pool, do func(context.Context) (
 		return answer{}, poolcore.PoolUnready
 	}
 	op, err := c.h.cfg.Host.Operate(kind, p.ID(), func(ctx context.Context, _ *poolcore.Operation) (any, error) { return do(ctx) })
-	if err != nil {
-		return answer{}, err
-	}
-	return c.follow(op, shortWait, nil)
+	return c.follow(shortWait, nil, op, err)
 }
 
-func (h *handler) undrain(c *call, _ none) (answer, error) {
-	return c.change((*poolcore.Pool).Undrain)
+// atOnce makes an endpoint of what a pool does at once; the answer is the pool.
+func atOnce(do func(*poolcore.Pool) error) func(*call, *poolcore.Pool, none) (answer, error) {
+	return func(_ *call, p *poolcore.Pool, _ none) (answer, error) {
+		if err := do(p); err != nil {
+			return answer{}, err
+		}
+		return answer{http.StatusOK, p.Status()}, nil
+	}
 }
 
-func (h *handler) resetBreaker(c *call, _ none) (answer, error) {
-	return c.change((*poolcore.Pool).ResetBreaker)
-}
-
-// change does what is done at once, and shows the pool.
-func (c *call) change(do func(*poolcore.Pool) error) (answer, error) {
-	p, err := c.pool()
-	if err != nil {
-		return answer{}, err
-	}
-	if err := do(p); err != nil {
-		return answer{}, err
-	}
-	return answer{http.StatusOK, p.Status()}, nil
-}
-
-func (h *handler) restart(c *call, _ none) (answer, error) {
-	p, err := c.pool()
-	if err != nil {
-		return answer{}, err
-	}
+func (h *handler) restart(c *call, p *poolcore.Pool, _ none) (answer, error) {
 	return c.operate("restart", p, func(ctx context.Context) (any, error) { return nil, p.Restart(ctx) })
 }
 
-func (h *handler) reload(c *call, q nodeapi.ReloadRequest) (answer, error) {
-	p, err := c.pool()
-	if err != nil {
-		return answer{}, err
-	}
+func (h *handler) reload(c *call, p *poolcore.Pool, q nodeapi.ReloadRequest) (answer, error) {
 	within, err := drainTime(q.DeadlineMS)
 	if err != nil {
 		return answer{}, err
@@ -148,25 +110,15 @@ func (h *handler) reload(c *call, q nodeapi.ReloadRequest) (answer, error) {
 		Model: q.NewModelRef, ModelPath: path, EngineVersion: q.NewEngineVersion, Binary: q.Binary, Flags: q.Flags, Ctx: q.Ctx, Slots: q.Slots,
 		Strategy: q.Strategy, Within: within, Force: q.Force,
 	})
-	if err != nil {
-		return answer{}, err
-	}
-	return c.follow(op, shortWait, nil)
+	return c.follow(shortWait, nil, op, err)
 }
 
-func (h *handler) purge(c *call, q nodeapi.PurgeRequest) (answer, error) {
-	p, err := c.pool()
-	if err != nil {
-		return answer{}, err
-	}
+func (h *handler) purge(c *call, p *poolcore.Pool, q nodeapi.PurgeRequest) (answer, error) {
 	if len(q.PurgeModels) > 1000 {
 		return answer{}, invalid("purge_models: too_long")
 	}
 	op, err := p.Purge(c.r.Context(), poolcore.PurgeRequest{
 		Engine: q.PurgeEngine, Models: q.PurgeModels, Caches: q.DeleteCacheDirs, Force: q.Force, NoDrain: q.DrainFirst != nil && !*q.DrainFirst,
 	})
-	if err != nil {
-		return answer{}, err
-	}
-	return c.follow(op, shortWait, nil)
+	return c.follow(shortWait, nil, op, err)
 }

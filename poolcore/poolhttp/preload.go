@@ -20,10 +20,7 @@ func (h *handler) preload(c *call, q nodeapi.PreloadRequest) (answer, error) {
 		return answer{}, err
 	}
 	op, err := h.cfg.Host.Preload(c.r.Context(), cfg)
-	if err != nil {
-		return answer{}, err
-	}
-	return c.follow(op, 30*time.Second, func() any { return h.preloaded(op) })
+	return c.follow(30*time.Second, h.preloaded, op, err)
 }
 
 // configure makes a pool's configuration of a request. What the node's own program
@@ -136,7 +133,7 @@ func resolve(path string) (string, error) {
 }
 
 // preloaded is the answer to a preload that ended well: the first worker.
-func (h *handler) preloaded(op *poolcore.Operation) nodeapi.PreloadReply {
+func (h *handler) preloaded(op *poolcore.Operation) any {
 	reply := nodeapi.PreloadReply{PoolID: op.Pool}
 	for w := range h.cfg.Host.Pool(op.Pool).Workers() {
 		if w.Usable() {

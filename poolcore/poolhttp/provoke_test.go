@@ -3,6 +3,7 @@ package poolhttp_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -45,7 +46,6 @@ func TestEveryCode(t *testing.T) {
 	excused := map[string]string{
 		"NO_SLOTS":          "slots are taken in the program, never by a route",
 		"WORKER_STUCK":      "needs a process that survives SIGKILL",
-		"PURGE_FAILED":      "needs a disk that refuses to delete",
 		"vram_not_returned": "needs a driver that keeps memory; vram_test.go has one",
 	}
 	rows := provocations()
@@ -64,6 +64,7 @@ func TestEveryCode(t *testing.T) {
 		}
 		delete(rows, r.Code)
 		t.Run(r.Code, func(t *testing.T) {
+			t.Parallel()
 			n := newNode(t, func(cfg *poolcore.Config) {
 				if p.edit != nil {
 					p.edit(t, cfg)
@@ -153,9 +154,7 @@ func provocations() map[string]provoked {
 		"UNSUPPORTED":            {nil, func(n *node) reply { return n.op("POST /v2/workers/start", `{"model_ref":"m","gpu_id":0}`) }},
 	}
 	for _, more := range []map[string]provoked{preflightRows(), runningRows(), modelRows(), reloadRows()} {
-		for code, p := range more {
-			rows[code] = p
-		}
+		maps.Copy(rows, more)
 	}
 	return rows
 }
@@ -308,6 +307,17 @@ func modelRows() map[string]provoked {
 		"DIGEST_MISMATCH": {withModel(func(t *testing.T, c *catalog.Catalog) { tamper(t, c) }), func(n *node) reply {
 			return n.op("POST /models/"+modelPath+"/verify", "", "Prefer: wait=60")
 		}},
+		"PURGE_FAILED": {
+			withModel(func(t *testing.T, c *catalog.Catalog) {
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+			}),
+			func(n *node) reply {
+				n.preloadSim("p1", "")
+				return n.op("POST /pools/p1/purge", `{"purge_models":["`+modelRef+`"]}`, "Prefer: wait=60")
+			},
+		},
 		"CATALOG_CLOSED": {
 			withModel(func(t *testing.T, c *catalog.Catalog) {
 				if err := c.Close(); err != nil {

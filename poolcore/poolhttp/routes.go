@@ -1,6 +1,9 @@
 package poolhttp
 
-import "github.com/llorch/llorch/poolregistry/nodeapi"
+import (
+	"github.com/llorch/llorch/poolcore"
+	"github.com/llorch/llorch/poolregistry/nodeapi"
+)
 
 // Routes lists what the handler serves.
 func Routes() []nodeapi.Route {
@@ -28,15 +31,15 @@ func (h *handler) routes() []route {
 	return []route{
 		open(nodeapi.RouteHealth, h.health),
 		read(nodeapi.RoutePools, h.pools),
-		read(nodeapi.RoutePoolStatus, h.status),
-		act(nodeapi.RoutePoolWorkers, h.workers),
+		read(nodeapi.RoutePoolStatus, plain(onPool(h.status))),
+		act(nodeapi.RoutePoolWorkers, plain(onPool(h.workers))),
 		act(nodeapi.RoutePreload, with(h.preload)),
-		act(nodeapi.RoutePoolDrain, with(h.drain)),
-		act(nodeapi.RouteUndrain, with(h.undrain)),
-		act(nodeapi.RouteReload, with(h.reload)),
-		act(nodeapi.RoutePurge, with(h.purge)),
-		act(nodeapi.RouteRestart, with(h.restart)),
-		act(nodeapi.RouteBreakerReset, with(h.resetBreaker)),
+		act(nodeapi.RoutePoolDrain, with(onPool(h.drain))),
+		act(nodeapi.RouteUndrain, with(onPool(atOnce((*poolcore.Pool).Undrain)))),
+		act(nodeapi.RouteReload, with(onPool(h.reload))),
+		act(nodeapi.RoutePurge, with(onPool(h.purge))),
+		act(nodeapi.RouteRestart, with(onPool(h.restart))),
+		act(nodeapi.RouteBreakerReset, with(onPool(atOnce((*poolcore.Pool).ResetBreaker)))),
 		read(nodeapi.RouteState, h.state),
 		act(nodeapi.RouteWorkerStart, with(h.startWorker)),
 		act(nodeapi.RouteWorkerStop, with(h.stopWorker)),

@@ -50,6 +50,7 @@ func TestRoutesAreData(t *testing.T) {
 // each kind of bad body, wherever the handler is mounted. No refusal has an effect:
 // there is still no pool at the end.
 func TestEveryRoute(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, nil)
 	for how := range mounts() {
 		n.mount(how)
@@ -176,6 +177,7 @@ func checkRefusal(t *testing.T, got reply, status int, code string) {
 
 // TestStatusIsGET (PCO-73): what reads is GET, and what posts to it is told so.
 func TestStatusIsGET(t *testing.T) {
+	t.Parallel()
 	n := newNode(t, func(cfg *poolcore.Config) { cfg.Pools = nil })
 	got := n.op("POST /pools/p1/status", "{}")
 	checkRefusal(t, got, 405, "METHOD_NOT_ALLOWED")

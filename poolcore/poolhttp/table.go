@@ -39,8 +39,11 @@ func find(code string) row {
 }
 
 // table holds every code of this module that can reach a caller, by status.
-func table() []row {
-	const s, m = time.Second, time.Minute
+func table() []row { return slices.Concat(callerRows(), nodeRows()) }
+
+// callerRows are for what the caller has to change, or to wait for.
+func callerRows() []row {
+	const s = time.Second
 	return []row{
 		{"INVALID_PARAMS", 400, 0, "the request is malformed; see details"},
 		{"DEVICE_MASK_INVALID", 400, 0, "the mask does not name devices of this node"},
@@ -81,6 +84,13 @@ func table() []row {
 		{codeTooLarge, 413, 0, "the body is too large"},
 		{codeMediaType, 415, 0, "the body must be application/json"},
 		{codeTooMany, 429, s, "too many requests"},
+	}
+}
+
+// nodeRows are for what fails on the node, or has to change there.
+func nodeRows() []row {
+	const s, m = time.Second, time.Minute
+	return []row{
 		{codeInternal, 500, s, "internal error"},
 		{"WORKER_START_FAILED", 500, 0, "the engine ended before it was ready"},
 		{"WORKER_START_TIMEOUT", 500, 0, "the engine was not ready in time"},

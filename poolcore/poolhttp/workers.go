@@ -100,7 +100,7 @@ func (c *call) spawned(ctx context.Context, op *poolcore.Operation) (answer, err
 		select {
 		case <-every.C:
 		case <-ctx.Done():
-			return c.follow(op, 0, nil)
+			return c.follow(0, nil, op, nil)
 		}
 	}
 }
@@ -127,10 +127,7 @@ func (h *handler) stopWorker(c *call, q struct {
 		return answer{}, err
 	}
 	op, err := h.cfg.Host.Operate("stop", p.ID(), func(ctx context.Context, _ *poolcore.Operation) (any, error) { return nil, p.Stop(ctx, 0) })
-	if err != nil {
-		return answer{}, err
-	}
-	return c.follow(op, 30*time.Second, func() any { return workerReply{w.ID, "stopped"} })
+	return c.follow(30*time.Second, func(*poolcore.Operation) any { return workerReply{w.ID, "stopped"} }, op, err)
 }
 
 func (h *handler) drainWorker(c *call, q nodeapi.DrainRequest) (answer, error) {
@@ -138,18 +135,15 @@ func (h *handler) drainWorker(c *call, q nodeapi.DrainRequest) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	return c.drain(p, q)
+	return h.drain(c, p, q)
 }
 
 func (h *handler) worker(c *call) (answer, error) {
-	w, p, ok := h.cfg.Host.Worker(poolregistry.WorkerID(c.r.PathValue("id")))
+	w, _, ok := h.cfg.Host.Worker(poolregistry.WorkerID(c.r.PathValue("id")))
 	if !ok {
 		return answer{}, poolcore.WorkerUnknown
 	}
-	return answer{http.StatusOK, struct {
-		PoolID poolregistry.PoolID `json:"pool_id"`
-		Worker poolregistry.Worker `json:"worker"`
-	}{p.ID(), w.Worker}}, nil
+	return answer{http.StatusOK, w.Worker}, nil
 }
 
 func (h *handler) workerLogs(c *call) (answer, error) {

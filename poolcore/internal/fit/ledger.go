@@ -155,6 +155,19 @@ func (l *Ledger) Reserved(device string) uint64 {
 	return sum
 }
 
+// Promised is Reserved of every device on which something is.
+func (l *Ledger) Promised() map[string]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := map[string]uint64{}
+	for _, devices := range l.claims {
+		for id, c := range devices {
+			out[id] = plus(out[id], max(c.reserved, c.used))
+		}
+	}
+	return out
+}
+
 // Used is what is known to be in use of the promises on a device.
 func (l *Ledger) Used(device string) uint64 {
 	l.mu.Lock()

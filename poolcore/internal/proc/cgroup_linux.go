@@ -61,15 +61,15 @@ func (c *Cgroup) kill() { _ = os.WriteFile(filepath.Join(c.dir, "cgroup.kill"), 
 // that is gone has nobody.
 func (c *Cgroup) populated() bool { return c.number("cgroup.events", "populated") == 1 }
 
-// killAndWait kills until nobody is left.
-func (c *Cgroup) killAndWait() {
-	for begin := time.Now(); c.populated(); {
-		c.kill()
-		if time.Since(begin) > sweepFast {
-			time.Sleep(sweepSlow)
+// killAndWait kills until nobody is left, or for within.
+func (c *Cgroup) killAndWait(within time.Duration) {
+	sweep(within, func() bool {
+		alive := c.populated()
+		if alive {
+			c.kill()
 		}
-		time.Sleep(sweepPause)
-	}
+		return alive
+	})
 }
 
 // number reads one value of a flat keyed file, 0 if it is not there.
@@ -103,7 +103,8 @@ func (c *Cgroup) pids() []int {
 
 // KillCgroups ends everybody in the folders below dir whose name is a tag that
 // keep does not want, removes those folders and returns how many people it found.
-func KillCgroups(dir string, keep func(tag string) bool) int {
+// On each folder it gives up after within.
+func KillCgroups(dir string, within time.Duration, keep func(tag string) bool) int {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0
@@ -115,7 +116,7 @@ func KillCgroups(dir string, keep func(tag string) bool) int {
 			continue
 		}
 		n += len(c.pids())
-		c.killAndWait()
+		c.killAndWait(within)
 		c.Discard()
 	}
 	return n

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/llorch/llorch/poolcore/internal/proc"
 )
@@ -49,7 +50,7 @@ func TestCgroupEndsEverybody(t *testing.T) {
 		case "crash":
 			_ = os.WriteFile(filepath.Join(dir, how, "cgroup.kill"), []byte("1"), 0)
 		case "restart":
-			if n := proc.KillCgroups(dir, func(name string) bool { return name != how }); n != 3 {
+			if n := proc.KillCgroups(dir, proc.Unreaped, func(name string) bool { return name != how }); n != 3 {
 				t.Errorf("KillCgroups = %d, want 3", n)
 			}
 		}
@@ -72,5 +73,25 @@ func TestCgroupNeedsCgroupFS(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
 		t.Errorf("%v is left", entries)
+	}
+}
+
+// TestUnkillableHoldsNobodyUp (PCO-27): somebody whom the kernel does not let go is
+// given up in time; a start of the program does not wait for it for ever.
+func TestUnkillableHoldsNobodyUp(t *testing.T) {
+	dir := t.TempDir() // a folder in which a kill changes nothing
+	if err := os.Mkdir(filepath.Join(dir, "stuck"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"cgroup.events": "populated 1\n", "cgroup.procs": "1\n", "cgroup.kill": ""} {
+		if err := os.WriteFile(filepath.Join(dir, "stuck", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := proc.KillCgroups(dir, 20*time.Millisecond, func(string) bool { return false }); n != 1 {
+		t.Errorf("KillCgroups = %d, want 1", n)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "stuck", "cgroup.kill")); err != nil || string(b) != "1" {
+		t.Errorf("nobody tried: %q, %v", b, err)
 	}
 }

@@ -3,6 +3,7 @@ package proc
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"syscall"
@@ -100,14 +101,11 @@ func (h *handle) wait() {
 	}
 }
 
-// Alive reports whether some process has that pid and has not ended. It says nothing
-// about which one.
-func Alive(pid int) bool {
-	if pid <= 0 {
-		return false
-	}
+// StartTicks returns when the process that has that pid now was started; false:
+// none has, or it has ended. Pid and start together name one process.
+func StartTicks(pid int) (uint64, bool) {
 	s, err := readStat(pid)
-	return err == nil && !s.Ended()
+	return s.StartTicks, err == nil && !s.Ended()
 }
 
 // readStat reads the stat of a pid; ErrGone when there is none.
@@ -129,17 +127,9 @@ func readProc(pid int, name string, limit int) ([]byte, error) {
 		return nil, fmt.Errorf("read process: %w", err)
 	}
 	defer f.Close()
-	buf := make([]byte, limit)
-	n := 0
-	for n < limit {
-		m, err := f.Read(buf[n:])
-		n += m
-		switch {
-		case errors.Is(err, syscall.ESRCH):
-			return nil, ErrGone
-		case err != nil || m == 0: // end of file, or what was readable so far
-			return buf[:n], nil
-		}
+	b, err := io.ReadAll(io.LimitReader(f, int64(limit)))
+	if errors.Is(err, syscall.ESRCH) {
+		return nil, ErrGone
 	}
-	return buf, nil
+	return b, nil // or what was readable so far
 }

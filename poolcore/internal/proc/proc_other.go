@@ -31,14 +31,17 @@ func Start(Spec) (*Process, error) { return nil, ErrUnsupported }
 // Adopt answers ErrUnsupported.
 func Adopt(Identity, string, *Cgroup) (*Process, error) { return nil, ErrUnsupported }
 
-// Alive is false.
-func Alive(int) bool { return false }
+// StartTicks knows nobody.
+func StartTicks(int) (uint64, bool) { return 0, false }
+
+// Tagged is false.
+func Tagged(int, string) bool { return false }
 
 // KillInstance answers 0.
 func KillInstance(string, map[string]bool, func(string) bool) int { return 0 }
 
 // KillCgroups answers 0.
-func KillCgroups(string, func(string) bool) int { return 0 }
+func KillCgroups(string, time.Duration, func(string) bool) int { return 0 }
 
 // PID is 0.
 func (*Process) PID() int { return 0 }

@@ -1,11 +1,13 @@
 package proc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -89,7 +91,11 @@ func startPrivate(cmd *exec.Cmd) error {
 // watchChild sees the leader end, ends what is left of its group while the group
 // id cannot have been reused, then whoever left the group, and reaps the leader.
 func (p *Process) watchChild() {
-	waitNoReap(p.pid)
+	if !waitNoReap(p.pid) { // somebody else reaps our children: the id may be another's
+		p.mu.Lock()
+		p.gone = true
+		p.mu.Unlock()
+	}
 	close(p.exited)
 	p.signal(syscall.SIGKILL)
 	p.endSurvivors()
@@ -114,10 +120,10 @@ func (p *Process) watchChild() {
 // or, where there is none, by group and tag, and waits until they are gone.
 func (p *Process) endSurvivors() {
 	if p.cgroup != nil {
-		p.cgroup.killAndWait()
+		p.cgroup.killAndWait(forEver)
 		return
 	}
-	killMatching(func(s Stat) bool {
+	killMatching(forEver, func(s Stat) bool {
 		return s.StartTicks >= p.ticks && (p.cmd != nil && s.Group == p.pid || carries(s.PID, TagEnv, p.tag))
 	})
 }
@@ -200,34 +206,23 @@ func closedWithin(ch <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// waitNoReap blocks until the process has exited and leaves it a zombie. Linux
-// takes no buffer for the details to mean that nobody wants them.
-func waitNoReap(pid int) {
+// waitNoReap blocks until the process has exited and leaves it a zombie; false: it
+// is no child of ours any more. Linux takes no buffer for the details to mean that
+// nobody wants them.
+func waitNoReap(pid int) bool {
 	const pPID = 1
 	for {
 		_, _, e := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(pid), 0, syscall.WEXITED|syscall.WNOWAIT, 0, 0)
 		if e != syscall.EINTR {
-			return
+			return e == 0
 		}
 	}
 }
 
 func signalName(s syscall.Signal) string {
-	switch s {
-	case syscall.SIGKILL:
-		return "SIGKILL"
-	case syscall.SIGTERM:
-		return "SIGTERM"
-	case syscall.SIGINT:
-		return "SIGINT"
-	case syscall.SIGHUP:
-		return "SIGHUP"
-	case syscall.SIGSEGV:
-		return "SIGSEGV"
-	case syscall.SIGBUS:
-		return "SIGBUS"
-	case syscall.SIGABRT:
-		return "SIGABRT"
+	names := map[syscall.Signal]string{
+		syscall.SIGKILL: "SIGKILL", syscall.SIGTERM: "SIGTERM", syscall.SIGINT: "SIGINT", syscall.SIGHUP: "SIGHUP",
+		syscall.SIGSEGV: "SIGSEGV", syscall.SIGBUS: "SIGBUS", syscall.SIGABRT: "SIGABRT",
 	}
-	return fmt.Sprintf("signal %d", int(s))
+	return cmp.Or(names[s], "signal "+strconv.Itoa(int(s)))
 }

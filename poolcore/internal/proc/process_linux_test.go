@@ -251,6 +251,27 @@ func TestKillInstance(t *testing.T) {
 	reapOrphans()
 }
 
+// TestTagged (PCO-27): a pid that somebody else has now is not the worker's.
+func TestTagged(t *testing.T) {
+	p := start(t, tag("tagged"), nil)
+	for _, c := range []struct {
+		pid  int
+		tag  string
+		want bool
+	}{{p.PID(), tag("tagged"), true}, {p.PID(), tag("other"), false}, {os.Getpid(), tag("tagged"), false}, {0, "", false}, {-1, "", false}} {
+		if got := proc.Tagged(c.pid, c.tag); got != c.want {
+			t.Errorf("Tagged(%d, %s) = %v", c.pid, c.tag, got)
+		}
+	}
+	if began, ok := proc.StartTicks(p.PID()); !ok || began == 0 {
+		t.Errorf("StartTicks = %d, %v", began, ok)
+	}
+	p.Stop(0)
+	if _, ok := proc.StartTicks(p.PID()); ok || proc.Tagged(p.PID(), tag("tagged")) {
+		t.Error("a process that is gone counts")
+	}
+}
+
 // TestListens (PCO-29): whose socket it is that listens on an address.
 func TestListens(t *testing.T) {
 	ours, theirs := start(t, tag("sock-1"), nil, "listen:127.0.0.1:0"), start(t, tag("sock-2"), nil, "listen:[::]:0")

@@ -2,19 +2,37 @@ package proc
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"strconv"
 	"syscall"
 	"time"
 )
 
-// A killed process takes a moment to go, and one that is between fork and exec
-// shows no environment for a moment: a search ends when it twice found nobody.
 const (
 	sweepPause = 5 * time.Millisecond
 	sweepSlow  = 100 * time.Millisecond
 	sweepFast  = 5 * time.Second // how long it is looked for at the fast pace
+	forEver    = time.Duration(math.MaxInt64)
 )
+
+// sweep looks again and again until it found nobody twice, or for within: a killed
+// process takes a moment to go, and one that is between fork and exec shows no
+// environment for a moment. Only the kernel can make it take long, by holding a
+// process that was killed.
+func sweep(within time.Duration, look func() (found bool)) {
+	begin := time.Now()
+	for empty := 0; empty < 2 && time.Since(begin) < within; {
+		empty++
+		if look() {
+			empty = 0
+		}
+		if time.Since(begin) > sweepFast {
+			time.Sleep(sweepSlow)
+		}
+		time.Sleep(sweepPause)
+	}
+}
 
 // maxEnviron bounds what is read of an environment.
 const maxEnviron = 256 << 10
@@ -40,26 +58,19 @@ func pids() []int {
 }
 
 // killMatching kills every process that mine recognises until nobody is left, and
-// returns how many different ones there were. Only the kernel can make it wait for
-// long, by holding a process that was killed.
-func killMatching(mine func(Stat) bool) int {
-	begin := time.Now()
+// returns how many different ones there were.
+func killMatching(within time.Duration, mine func(Stat) bool) int {
 	seen := map[Stat]bool{}
-	for empty := 0; empty < 2; {
-		empty++
+	sweep(within, func() (found bool) {
 		for _, pid := range pids() {
-			s, found := killIf(pid, mine)
-			if found {
-				empty = 0
+			if s, ok := killIf(pid, mine); ok {
+				found = true
 				s.State, s.Threads = 0, 0
 				seen[s] = true
 			}
 		}
-		if time.Since(begin) > sweepFast {
-			time.Sleep(sweepSlow)
-		}
-		time.Sleep(sweepPause)
-	}
+		return found
+	})
 	return len(seen)
 }
 
@@ -102,10 +113,17 @@ func variable(pid int, name string) (string, bool) {
 	return "", false
 }
 
+// Tagged reports whether a process lives that was started with the tag.
+func Tagged(pid int, tag string) bool {
+	_, ok := StartTicks(pid)
+	return ok && carries(pid, TagEnv, tag)
+}
+
 // KillInstance ends every process that carries the instance, or one of the tags of
-// lost, and whose tag keep does not want; it returns how many there were.
+// lost, and whose tag keep does not want; it returns how many there were. It gives
+// up after [Unreaped].
 func KillInstance(instance string, lost map[string]bool, keep func(tag string) bool) int {
-	return killMatching(func(s Stat) bool {
+	return killMatching(Unreaped, func(s Stat) bool {
 		tag, tagged := variable(s.PID, TagEnv)
 		ours := tagged && lost[tag] || instance != "" && carries(s.PID, InstanceEnv, instance)
 		return ours && !keep(tag)

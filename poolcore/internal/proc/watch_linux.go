@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"maps"
 	"net/netip"
 	"os"
 	"strconv"
@@ -68,12 +69,16 @@ func (p *Process) Listens(addr netip.AddrPort) (owned, known, anybody bool) {
 		return false, true, false
 	}
 	readable := false
-	for _, pid := range p.PIDs() {
-		open, ok := sockets(pid)
-		readable = readable || ok
-		for inode := range open {
-			delete(inodes, inode)
+	strike := func(pids ...int) {
+		for _, pid := range pids {
+			open, ok := sockets(pid)
+			readable = readable || ok
+			maps.DeleteFunc(inodes, func(inode string, _ bool) bool { return open[inode] })
 		}
+	}
+	strike(p.pid) // mostly it is the leader, and nobody else has to be looked for
+	if len(inodes) > 0 {
+		strike(p.PIDs()...)
 	}
 	return len(inodes) == 0, readable, true
 }
