@@ -179,12 +179,14 @@ func (r *rig) read(path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// files searches everything on disk but the two files that hold the node's keys.
+// files searches everything on disk but the files that hold the node's keys: an
+// engine's key, the record by which the next daemon knows the engine, and the lease.
 func (r *rig) files(search *trap) {
 	seen := map[string]int{}
 	for _, dir := range []string{r.state, r.node} {
 		err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || d.Name() == "key" || d.Name() == "lease.json" {
+			record := filepath.Base(filepath.Dir(name)) == "workers" && filepath.Ext(name) == ".json"
+			if err != nil || !d.Type().IsRegular() || record || d.Name() == "key" || d.Name() == "lease.json" {
 				return nil // an engine's files come and go
 			}
 			if text, err := os.ReadFile(name); err == nil {

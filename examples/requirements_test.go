@@ -91,7 +91,7 @@ type mentions struct {
 
 func newMentions(d demands) mentions {
 	const before, after = `(?:^|[^A-Za-z0-9-])`, `(?:[^0-9A-Za-z]|$)`
-	id := d.prefix + `-([0-9]+)`
+	id := d.prefix + `-([1-9][0-9]{0,2})` // GPU-12345678 begins the UUID of a device
 	return mentions{
 		one:  regexp.MustCompile(before + id + after),
 		span: regexp.MustCompile(before + id + `\s+(?://\s*)?to\s+(?://\s*)?` + id + after),

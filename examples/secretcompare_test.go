@@ -32,6 +32,8 @@ func compareHomes() map[string]home {
 		"poolregistry/register.go: register":                 {1, "lease tokens, at level 1", true},
 		"poolregistry/beat.go: checkLease":                   {2, "lease tokens, at level 1", true},
 		"orchestrator/worker/workertest/dialect.go: keyFits": {1, "keys of the simulated engine, at level 2", true},
+		"poolcore/status.go: Called":                         {1, "a worker's own key, at level 2", true},
+		"poolcore/engine/enginetest/suite.go: discreet":      {2, "looks for a leak in an error", false},
 		"poolregistry/nodeagent/register.go: adopt":          {1, "a node's own lease with the answer of the registry that gave it: both know both", false},
 		"narration/redact.go: find":                          {1, "the name of a rule", false},
 		"narration/literal.go: AddLiteral":                   {2, "a literal to be hidden, with the replacement and by address, when the program registers it", false},

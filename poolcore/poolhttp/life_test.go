@@ -233,9 +233,7 @@ func TestHandlersNeverBlockALoop(t *testing.T) {
 			}
 		})
 	}
-	for !n.Pool("p1").Status().Draining {
-		time.Sleep(0)
-	}
+	until(n.t, func() bool { return n.Pool("p1").Status().Draining })
 	for range 200 { // each needs the loop
 		checkRefusal(t, n.op("POST /pools/p1/reload", `{"ctx":64}`), 409, "DRAINING")
 	}

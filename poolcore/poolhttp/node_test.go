@@ -292,3 +292,17 @@ func bodies() map[string]string {
 	})
 	return b
 }
+
+// until polls what another goroutine brings about.
+func until(t testing.TB, ok func() bool) {
+	t.Helper()
+	tick, late := time.NewTicker(time.Millisecond), time.After(30*time.Second)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("it did not come to that within 30 s")
+		}
+	}
+}

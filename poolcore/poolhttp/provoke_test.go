@@ -248,9 +248,7 @@ func runningRows() map[string]provoked {
 			defer release()
 			answer := make(chan reply, 1)
 			go func() { answer <- n.op("POST /pools/p1/drain", `{"deadline_ms":60000}`, "Prefer: wait=60") }()
-			for !n.Pool("p1").Status().Draining {
-				time.Sleep(0)
-			}
+			until(n.t, func() bool { return n.Pool("p1").Status().Draining })
 			n.op("POST /pools/p1/undrain", "")
 			return <-answer
 		}},
@@ -265,9 +263,7 @@ func runningRows() map[string]provoked {
 				cfg.Pools = []poolcore.PoolConfig{{ID: "p1", Engine: "simulator", Model: "demo", Ctx: 13}}
 			},
 			func(n *node) reply {
-				for n.Pool("p1").Status().Breaker != "open" {
-					time.Sleep(0)
-				}
+				until(n.t, func() bool { return n.Pool("p1").Status().Breaker == "open" })
 				return n.sim(`,"ctx":13`)
 			},
 		},
