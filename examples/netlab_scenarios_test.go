@@ -266,7 +266,9 @@ func TestNetN08(t *testing.T) {
 		}
 		task := l.ended(o, acc.TaskID, 60*time.Second)
 		t.Logf("N08: paused for %v: task %s at attempt %d", d, task.Status, task.Attempt)
-		if task.Attempt != 1 || task.Status != "completed" {
+		// After a minute its own clock says that the engine was silent for too long.
+		silent := d >= time.Minute && task.Error != nil && task.Error.Code == taskapi.DecodeTimeout
+		if task.Attempt != 1 || task.Status != "completed" && !silent {
 			t.Errorf("the task is %s and was placed %d times", task.Status, task.Attempt)
 		}
 	}

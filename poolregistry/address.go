@@ -108,7 +108,8 @@ func (p AddressPolicy) portAllowed(s string) bool {
 
 // Transport returns a new transport whose dialer judges the address that is
 // really connected, on every dial, so that odd spellings and names that change
-// their answer need no rule of their own. It ignores proxy variables. Redirects
+// their answer need no rule of their own. It ignores proxy variables, and leaves an
+// HTTP/2 connection on which nothing comes for ten seconds. Redirects
 // are the client's business: see [http.Client.CheckRedirect].
 func (p AddressPolicy) Transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: inputvalidation.DialControl(p.kinds()...)}
@@ -120,5 +121,8 @@ func (p AddressPolicy) Transport() *http.Transport {
 		MaxIdleConnsPerHost:   4,
 		IdleConnTimeout:       90 * time.Second,
 		ForceAttemptHTTP2:     true,
+		// HTTP/2 would go on sending over a connection that nobody answers any more
+		// until the kernel gives it up, a quarter of an hour later.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }

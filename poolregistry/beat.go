@@ -84,7 +84,7 @@ func (s *state) beat(b Beat, lease [sha256.Size]byte, invalid error, now time.Du
 		Success: true, NextHeartbeatMS: s.spread(e).Milliseconds(), TimeoutMS: offline.Milliseconds(),
 		Epoch: e.node.Epoch, Status: e.times.Liveness, UnknownPools: unknown, Reregister: len(unknown) > 0,
 	}
-	return reply, s.tell(e, &reply, b.Pools, now), nil
+	return reply, s.tell(e, &reply, b, now), nil
 }
 
 // heardAt notes that the node lives at now.
@@ -106,10 +106,12 @@ func (s *state) checkLease(e *entry, lease [sha256.Size]byte, seq uint64, now ti
 		e.prevSeq = seq
 		e.conflict = now
 		s.counts.conflicts++
-		s.change(e, func(n *Node) { n.ConflictSince = s.wall() })
-		s.urgent = true
-		s.remind(e)
-		s.note(slog.LevelError, "two live copies of one node id", e.node.attr(), slog.Uint64("epoch", e.node.Epoch))
+		if e.node.ConflictSince.IsZero() { // told once, however long the copy goes on
+			s.change(e, func(n *Node) { n.ConflictSince = s.wall() })
+			s.urgent = true
+			s.remind(e)
+			s.note(slog.LevelError, "two live copies of one node id", e.node.attr(), slog.Uint64("epoch", e.node.Epoch))
+		}
 	}
 	return &Error{Code: LeaseFenced}
 }

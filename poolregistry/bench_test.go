@@ -2,6 +2,7 @@ package poolregistry_test
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -84,6 +85,78 @@ func BenchmarkBeats10k(b *testing.B) {
 	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)*100, "%core")
 }
 
+// naive is what one would write first: a map under a mutex, without leases,
+// epochs, checks or freshness. It is the floor of what beats and views can cost.
+type naive struct {
+	mu    sync.RWMutex
+	nodes map[NodeID]naiveNode
+}
+
+type naiveNode struct {
+	seen  time.Time
+	pools []Pool
+}
+
+func (n *naive) beat(b Beat) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.nodes[b.NodeID] = naiveNode{time.Now(), b.Pools}
+}
+
+// view is a sorted copy, as readers of the registry get one.
+func (n *naive) view() []NodeID {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Sorted(maps.Keys(n.nodes))
+}
+
+// The floor of BenchmarkBeats10k.
+func BenchmarkNaiveBeats10k(b *testing.B) {
+	_, beats := filled(b, 10_000)
+	n := &naive{nodes: map[NodeID]naiveNode{}}
+	for b.Loop() {
+		for i := range beats {
+			n.beat(beats[i])
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)*100, "%core")
+}
+
+// The floor of BenchmarkView, while somebody writes.
+func BenchmarkNaiveViewWhileWriting(b *testing.B) {
+	_, beats := filled(b, 1000)
+	n := &naive{nodes: map[NodeID]naiveNode{}}
+	for i := range beats {
+		n.beat(beats[i])
+	}
+	while(b, func(i int) { n.beat(beats[i%len(beats)]) }, func() { _ = n.view() })
+}
+
+// while calls write all the time in one goroutine, and read in 16 per core.
+func while(b *testing.B, write func(i int), read func()) {
+	b.Helper()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				write(i)
+			}
+		}
+	})
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			read()
+		}
+	})
+	close(stop)
+	wg.Wait()
+}
+
 // The standard library's way to know who is alive: a map of instants under a
 // mutex, without leases, epochs, content or views.
 func BenchmarkNaiveBeat(b *testing.B) {
@@ -116,28 +189,11 @@ func BenchmarkNaiveView(b *testing.B) {
 // Goal: as fast with 16 readers and a writer.
 func BenchmarkViewWhileWriting(b *testing.B) {
 	reg, beats := filled(b, 1000)
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-				beat := &beats[i%len(beats)]
-				beat.Seq++
-				_, _ = reg.Beat(b.Context(), *beat) // more often than is allowed
-			}
-		}
-	})
-	b.SetParallelism(16)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			_ = reg.View()
-		}
-	})
-	close(stop)
-	wg.Wait()
+	while(b, func(i int) {
+		beat := &beats[i%len(beats)]
+		beat.Seq++
+		_, _ = reg.Beat(b.Context(), *beat) // more often than is allowed
+	}, func() { _ = reg.View() })
 }
 
 // Goal: after a restart 10 000 nodes are registered and online within one beat

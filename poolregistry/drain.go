@@ -14,6 +14,7 @@ type wish struct {
 	forced   bool
 	told     bool          // a reply has said draining: beats after it may end the drain
 	number   uint64        // of the drain, so that a late answer does not end another one
+	claimed  bool          // only the node says so: nobody told this registry
 	leftAt   time.Duration // when the node left; for wishes in state.kept
 }
 
@@ -26,36 +27,30 @@ const unknownDrain = 24 * time.Hour
 // [IllegalTransition]; what they change is in the view before they return.
 func (r *Registry) Cordon(id NodeID) error {
 	return r.command(id, func(e *entry, _ time.Duration) error {
-		return r.state.reschedule(e, "cordon", e.wish)
+		w := e.wish
+		w.claimed = false
+		return r.state.reschedule(e, "cordon", w)
 	})
 }
 
 // Uncordon opens a node for new work, also one that is draining or drained, or
 // that has left and would be cordoned when it comes back.
 func (r *Registry) Uncordon(id NodeID) error {
-	err := r.command(id, func(e *entry, _ time.Duration) error {
-		return r.state.reschedule(e, "uncordon", wish{})
-	})
-	if err != nil && r.unkeep(id) {
+	now := r.lock()
+	defer r.unlock()
+	if _, away := r.state.kept[id]; away { // then it is not known
+		delete(r.state.kept, id)
 		return nil
 	}
-	return err
-}
-
-// unkeep forgets what was wanted of a node that left, and reports whether
-// anything was.
-func (r *Registry) unkeep(id NodeID) bool {
-	_ = r.lock()
-	defer r.unlock()
-	_, kept := r.state.kept[id]
-	delete(r.state.kept, id)
-	return kept
+	return r.state.command(id, now, func(e *entry, _ time.Duration) error {
+		return r.state.reschedule(e, "uncordon", wish{})
+	})
 }
 
 // Drain keeps new work from a node and gives what runs there until within has
 // passed; 0 = now. The node learns of it by its next beat. It is drained when
-// the scheduler has nothing running there and every pool of a later beat is
-// idle, or, forced, at the deadline. Of two drains the earlier deadline counts.
+// the scheduler has nothing running there and every pool of a later beat, whose
+// content is fresh, is idle, or, forced, at the deadline. Of two drains the earlier deadline counts.
 // A drain of an offline node waits for its return.
 func (r *Registry) Drain(id NodeID, within time.Duration) error {
 	if within < 0 {
@@ -70,7 +65,10 @@ func (r *Registry) Drain(id NodeID, within time.Duration) error {
 func (r *Registry) command(id NodeID, f func(e *entry, now time.Duration) error) error {
 	now := r.lock()
 	defer r.unlock()
-	s := r.state
+	return r.state.command(id, now, f)
+}
+
+func (s *state) command(id NodeID, now time.Duration, f func(e *entry, now time.Duration) error) error {
 	e, ok := s.nodes[id]
 	if !ok {
 		return &Error{Code: NodeUnknown}
@@ -87,6 +85,7 @@ func (s *state) drain(e *entry, within, now time.Duration) error {
 	if w.schedule == Drained {
 		return nil
 	}
+	w.claimed = false
 	until := now + min(within, forever-now)
 	if w.schedule != Draining || until < w.until {
 		w.until, w.untilMS = until, s.clock.Add(within).UnixMilli()
@@ -134,7 +133,7 @@ func (n *Node) wanted(w wish) {
 func (s *state) adopt(e *entry, remembered Schedule, now time.Duration) {
 	e.wish.told = false
 	if orOpen(remembered).strictness() > orOpen(e.wish.schedule).strictness() {
-		e.wish = wish{schedule: remembered}
+		e.wish = wish{schedule: remembered, claimed: true}
 		if remembered == Draining {
 			s.drains++
 			e.wish.number, e.wish.until = s.drains, now+unknownDrain
@@ -154,14 +153,15 @@ func (s *state) overdue(e *entry, now time.Duration) {
 }
 
 // tell writes the schedule into a reply. It returns the number of the drain that
-// this beat may end, if nothing is active there, or 0.
-func (s *state) tell(e *entry, reply *BeatReply, pools []Pool, now time.Duration) (drain uint64) {
+// this beat may end, if nothing is active there, or 0. Content that is older than
+// its beat ends none.
+func (s *state) tell(e *entry, reply *BeatReply, b Beat, now time.Duration) (drain uint64) {
 	reply.Schedule = orOpen(e.wish.schedule)
 	if reply.Schedule != Draining {
 		return 0
 	}
 	reply.DrainMS = max(e.wish.until-now, 0).Milliseconds()
-	if e.wish.told && allIdle(pools) {
+	if e.wish.told && b.StaleMS == 0 && allIdle(b.Pools) {
 		drain = e.wish.number
 	}
 	e.wish.told = true
@@ -192,7 +192,7 @@ func (r *Registry) settle(id NodeID, drain uint64, reply *BeatReply) {
 		_ = r.state.reschedule(e, "idle", w) // the table has this row
 	}
 	reply.DrainMS = 0
-	r.state.tell(e, reply, nil, now)
+	r.state.tell(e, reply, Beat{}, now)
 }
 
 // keep remembers what an operator wanted of a node that is removed.
@@ -200,18 +200,29 @@ func (s *state) keep(e *entry) {
 	if orOpen(e.wish.schedule) == Open {
 		return
 	}
-	if len(s.kept) >= s.cfg.Limits.Nodes {
-		var oldest NodeID
-		for id, w := range s.kept {
-			if oldest == "" || w.leftAt < s.kept[oldest].leftAt {
-				oldest = id
-			}
-		}
-		delete(s.kept, oldest)
-		s.note(slog.LevelWarn, "too many schedules of nodes that left: the oldest is forgotten", slog.String("node", string(oldest)))
-	}
 	e.wish.leftAt = s.clock.Sub(s.start)
 	s.kept[e.node.ID] = e.wish
+	if len(s.kept) <= s.cfg.Limits.Nodes {
+		return
+	}
+	first := e.node.ID
+	for id, w := range s.kept {
+		if w.goesBefore(s.kept[first]) {
+			first = id
+		}
+	}
+	delete(s.kept, first)
+	s.note(slog.LevelWarn, "too many schedules of nodes that left: one is forgotten", slog.String("node", string(first)))
+}
+
+// goesBefore orders the wishes that are forgotten when there are too many: those
+// that a node brought along, then the oldest. So nodes that come and go cannot
+// make the registry forget what an operator told it.
+func (w wish) goesBefore(o wish) bool {
+	if w.claimed != o.claimed {
+		return w.claimed
+	}
+	return w.leftAt < o.leftAt
 }
 
 func orOpen(s Schedule) Schedule {

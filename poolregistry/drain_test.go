@@ -105,6 +105,21 @@ func TestDrainNeedsALaterBeat(t *testing.T) {
 	})
 }
 
+// PRG-45: a new incarnation has to hear of the drain too before its word counts.
+func TestDrainIsToldToANewIncarnation(t *testing.T) {
+	active := 0
+	drainWorld(t, Config{}, &active, func(w *world) {
+		w.must(w.Drain("a", time.Minute))
+		w.idle("a", true)
+		w.must(w.try(other("a", 2, w.grants["a"].LeaseToken)))
+		w.seqs["a"] = 0
+		w.idle("a", true)
+		w.wantSchedule("a", Draining, false)
+		w.idle("a", true)
+		w.wantSchedule("a", Drained, false)
+	})
+}
+
 // PRG-45: the deadline is exact for a reader; the earlier of two counts; 0 is now.
 func TestDrainDeadline(t *testing.T) {
 	active := 1

@@ -146,6 +146,26 @@ func TestReleaseGuard(t *testing.T) {
 	})
 }
 
+// PRG-36: after ReleaseGuard the ordinary rule applies: what the guard held does
+// not make it trip again over one node more.
+func TestReleasedNodesCountNoMore(t *testing.T) {
+	inBubble(t, Config{GuardMaxHold: -1}, func(t *testing.T, w *world) {
+		nodes := many(20)
+		w.register(nodes...)
+		w.live(time.Minute, 10*time.Second, nodes...)
+		w.live(time.Minute, 10*time.Second, nodes[8:]...)
+		if v := w.View(); !v.GuardHeld || v.Suspect != 8 {
+			t.Fatalf("view %+v", v)
+		}
+		w.ReleaseGuard()
+		w.live(time.Minute, 10*time.Second, nodes[9:]...) // one more dies in the same moment
+		w.want(nodes[8], Offline)
+		if v := w.View(); v.Offline != 9 || w.Stats().GuardTrips != 1 {
+			t.Errorf("%d offline, the guard tripped %d times", v.Offline, w.Stats().GuardTrips)
+		}
+	})
+}
+
 // PRG-35: nodes that went offline within the last OfflineAfter count, earlier
 // ones do not.
 func TestGuardCountsTheWindow(t *testing.T) {

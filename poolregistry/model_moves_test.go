@@ -159,23 +159,6 @@ func (m *machine) beat(t *rapid.T) {
 	}
 }
 
-// beats keeps some nodes alive for a while; the others are behind a partition.
-func (m *machine) beats(t *rapid.T) {
-	cut := map[NodeID]bool{}
-	for _, id := range machineIDs {
-		cut[id] = rapid.Bool().Draw(t, "cut off")
-	}
-	for range rapid.IntRange(1, 6).Draw(t, "rounds") {
-		m.sync()
-		for _, id := range machineIDs {
-			if r := m.nodes[id]; r != nil && !cut[id] {
-				m.send(id, r.seq+1, true)
-			}
-		}
-		time.Sleep(m.timing.Beat)
-	}
-}
-
 // replay delivers an old beat once more.
 func (m *machine) replay(t *rapid.T) {
 	m.sync()
@@ -304,27 +287,6 @@ func (m *machine) drain(t *rapid.T) {
 		w.until = until
 		m.wishes[id] = w
 	}
-}
-
-func (m *machine) sleep(t *rapid.T) {
-	time.Sleep(time.Duration(rapid.IntRange(1, 4000).Draw(t, "ms")) * time.Millisecond)
-}
-
-// stall pauses the observer.
-func (m *machine) stall(t *rapid.T) {
-	m.sync()
-	m.paused.Store(true)
-	from := time.Now()
-	time.Sleep(time.Duration(rapid.IntRange(1, 20_000).Draw(t, "ms")) * time.Millisecond)
-	m.pauses = append(m.pauses, [2]time.Time{from, time.Now()})
-	if rapid.Bool().Draw(t, "reader first") {
-		m.reg.View()
-	}
-	if rapid.Bool().Draw(t, "beat first") {
-		m.beat(t)
-	}
-	m.paused.Store(false)
-	time.Sleep(300 * time.Millisecond)
 }
 
 func (m *machine) takeover(t *rapid.T) {

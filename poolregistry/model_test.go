@@ -312,3 +312,41 @@ func (m *machine) checkNode(n *Node) {
 		m.failf("7: node %s is held and %s", n.ID, n.Liveness)
 	}
 }
+
+// beats keeps some nodes alive for a while; the others are behind a partition.
+func (m *machine) beats(t *rapid.T) {
+	cut := map[NodeID]bool{}
+	for _, id := range machineIDs {
+		cut[id] = rapid.Bool().Draw(t, "cut off")
+	}
+	for range rapid.IntRange(1, 6).Draw(t, "rounds") {
+		m.sync()
+		for _, id := range machineIDs {
+			if r := m.nodes[id]; r != nil && !cut[id] {
+				m.send(id, r.seq+1, true)
+			}
+		}
+		time.Sleep(m.timing.Beat)
+	}
+}
+
+func (m *machine) sleep(t *rapid.T) {
+	time.Sleep(time.Duration(rapid.IntRange(1, 4000).Draw(t, "ms")) * time.Millisecond)
+}
+
+// stall pauses the observer.
+func (m *machine) stall(t *rapid.T) {
+	m.sync()
+	m.paused.Store(true)
+	from := time.Now()
+	time.Sleep(time.Duration(rapid.IntRange(1, 20_000).Draw(t, "ms")) * time.Millisecond)
+	m.pauses = append(m.pauses, [2]time.Time{from, time.Now()})
+	if rapid.Bool().Draw(t, "reader first") {
+		m.reg.View()
+	}
+	if rapid.Bool().Draw(t, "beat first") {
+		m.beat(t)
+	}
+	m.paused.Store(false)
+	time.Sleep(300 * time.Millisecond)
+}

@@ -39,7 +39,7 @@ type Node struct {
 	ClockSkewMS   int64             `json:"clock_skew_ms"`
 	RegisteredAt  time.Time         `json:"registered_at"`
 	GuardHeld     bool              `json:"guard_held,omitzero"`     // would be offline, but most nodes fell silent together
-	ConflictSince time.Time         `json:"conflict_since,omitzero"` // a second live copy of this id was seen in the last 10 min
+	ConflictSince time.Time         `json:"conflict_since,omitzero"` // since when a second live copy of this id is seen; gone 10 min after the last sign of it
 	Events        []Event           `json:"events"`                  // the last 16 worker failures, oldest first
 
 	// Drain belongs to the schedules draining and drained.

@@ -72,6 +72,7 @@ func (c *checker) beat(b Beat) (Beat, error) {
 	b.Pools = c.pools(b.Pools)
 	b.GPUs = c.gpus(b.GPUs)
 	b.Events = c.events(b.Events)
+	c.faults = append(c.faults, b.Unread[:min(len(b.Unread), maxFaults)]...)
 	return b, c.err(InvalidBeat)
 }
 

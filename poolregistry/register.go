@@ -58,8 +58,9 @@ func (s *state) register(reg Registration, token string, now time.Duration) (Gra
 	case reg.Principal != e.node.Principal:
 		return Grant{}, &Error{Code: NodeIDTaken, RetryAfter: s.forgottenIn(e, now)}
 	case e.times.Liveness == Offline || e.times.Liveness == Failed:
-	case e.times.Liveness == Registering && reg.InstanceID == e.node.InstanceID:
-		// Its first answer got lost, so it could never beat.
+	case e.times.Liveness == Registering && e.seq == 0 && reg.InstanceID == e.node.InstanceID:
+		// Its first answer got lost, so it could never beat. One that was cleared is
+		// registering too, and has beaten.
 	default:
 		return Grant{}, &Error{Code: NodeIDTaken, RetryAfter: s.offlineIn(e, now)}
 	}

@@ -56,6 +56,10 @@ type Beat struct {
 	Pools      []Pool    `json:"pools"`
 	GPUs       []GPU     `json:"gpus,omitzero"` // only changing fields; matched by uuid, else by device_id
 	Events     []Event   `json:"events,omitzero"`
+
+	// Unread says, as "path: fault code", what the caller could not decode. Such a
+	// beat is a sign of life and nothing more; the error is InvalidBeat.
+	Unread []string `json:"-"`
 }
 
 // A BeatReply is the answer to a Beat.

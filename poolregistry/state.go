@@ -78,6 +78,7 @@ func newState(cfg Config, start time.Time) *state {
 
 // highestFloor bounds what a claimed epoch can do to the epochs of other nodes:
 // it leaves room below maxPrevEpoch for as many incarnations as anybody needs.
+// Epochs of the present term are always believed: the registry gave them.
 const highestFloor = 1 << 48
 
 func (s *state) insert(e *entry) {
@@ -105,7 +106,7 @@ func (s *state) remove(e *entry, reason string) {
 	if e.beats != nil {
 		s.named--
 	}
-	s.epochFloor = max(s.epochFloor, min(e.node.Epoch, highestFloor))
+	s.epochFloor = max(s.epochFloor, min(e.node.Epoch, max(highestFloor, (s.term+1)<<20)))
 	s.urgent = true
 }
 

@@ -161,6 +161,42 @@ func TestUnauthenticatedIdNoLabel(t *testing.T) {
 	}
 }
 
+// PRG-73: a node may be called like the series of those without a name: it counts
+// there, and no scrape fails.
+func TestNodeCalledOther(t *testing.T) {
+	r := newRegistry(t)
+	for i := range 258 {
+		in := registration(fmt.Sprint("node-", i))
+		if i == 0 {
+			in = registration("other")
+		}
+		g, err := r.Register(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Beat(t.Context(), poolregistry.Beat{NodeID: in.NodeID, LeaseToken: g.LeaseToken, Seq: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reg := prometheus.NewPedanticRegistry()
+	if _, err := metrics.New(reg, r); err != nil {
+		t.Fatal(err)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "node_id" && l.GetValue() == "other" && m.GetCounter().GetValue() != 3 {
+					t.Errorf("other counts %v beats, want 3: its own and those of two without a series", m.GetCounter().GetValue())
+				}
+			}
+		}
+	}
+}
+
 // PRG-73: at most 256 pools have a series of their own, the rest is one more; the
 // series of a node that is released are gone.
 func TestLabelsAreBounded(t *testing.T) {

@@ -47,11 +47,12 @@ type Config struct {
 	HTTP  *http.Client // for Orchestrators; nil = one with connection reuse. Redirects are never followed
 
 	// Describe says who the node is: id, address, region, labels, version,
-	// capabilities, pools. The agent adds instance, lease and epoch. Required.
+	// capabilities, pools. The agent adds instance, lease and epoch. Its context ends
+	// after 5 s, and nothing is sent until it returns. Required.
 	Describe func(context.Context) (poolregistry.Registration, error)
 	// Snapshot returns how the node is: pools, GPUs and failures not reported
 	// yet. It gets a quarter of the beat interval; if it is late, fails or panics
-	// the last one is sent. A failure event without id gets the next one; one
+	// the last one is sent, as stale. A failure event without id gets the next one; one
 	// whose id is not above the newest queued is dropped. Nil = only life.
 	Snapshot func(context.Context) (poolregistry.Beat, error)
 	// OnReply sees every answer, on the agent's goroutine: what the scheduler has
@@ -106,6 +107,7 @@ type Agent struct {
 	events events
 	seq    uint64
 	begun  time.Time
+	slim   bool                  // under this lease beats leave out the models on disk
 	asked  time.Time             // when the newest registration was sent
 	warned []poolregistry.PoolID // unknown pools that led to a registration
 	// wish is the schedule of the last reply. A registry that lost its memory learns

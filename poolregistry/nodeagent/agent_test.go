@@ -117,7 +117,7 @@ func play(t *testing.T, d time.Duration, answers []any, edit func(*nodeagent.Con
 
 func code(c poolregistry.Code) error { return &poolregistry.Error{Code: c} }
 
-// PRG-61…63: what an agent does after each answer, to the instant.
+// PRG-61, PRG-62, PRG-63: what an agent does after each answer, to the instant.
 func TestSendInstants(t *testing.T) {
 	refuse := errors.New("connection refused")
 	var slower poolregistry.BeatReply

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/poolregistry"
+	"github.com/llorch/llorch/poolregistry/internal/wirecode"
 )
 
 // Bounds of what a registry may ask for.
@@ -107,6 +108,9 @@ func (a *Agent) attempt(ctx context.Context, p *pulse) (again bool, err error) {
 	b.Timestamp = a.wall().UTC().Truncate(time.Millisecond)
 	b.UptimeMS = time.Since(a.begun).Milliseconds()
 	b.Events, b.Schedule = slices.Clone(a.events.queue), a.wish
+	if a.slim {
+		b.Pools = withoutModels(b.Pools)
+	}
 
 	p.sent = time.Now()
 	try, cancel := context.WithTimeout(ctx, attemptTimeout(p.interval))
@@ -136,8 +140,8 @@ func (a *Agent) accept(ctx context.Context, reply poolregistry.BeatReply, sent t
 	case poolregistry.Open, poolregistry.Cordoned, poolregistry.Draining, poolregistry.Drained:
 		a.wish = reply.Schedule
 	}
-	if reply.Epoch > a.lease.Epoch {
-		a.lease.Epoch = reply.Epoch
+	if epoch := min(reply.Epoch, highestEpoch); epoch > a.lease.Epoch {
+		a.lease.Epoch = epoch
 		a.saveLease(ctx)
 	}
 	if a.cfg.OnReply != nil {
@@ -185,6 +189,8 @@ func (a *Agent) failed(ctx context.Context, p *pulse, err error) (again bool, _ 
 	case poolregistry.NodeUnknown, poolregistry.LeaseInvalid, poolregistry.Forbidden:
 		a.set(Registering)
 		return a.pause(ctx, p), context.Cause(ctx)
+	case wirecode.TooLarge:
+		a.shrink(ctx, p, err)
 	case poolregistry.InvalidBeat, poolregistry.TooManyBeats: // life was noted, content was not
 		a.mu.Lock()
 		a.acked = p.sent
@@ -199,4 +205,27 @@ func (a *Agent) failed(ctx context.Context, p *pulse, err error) (again bool, _ 
 		a.tell(ctx, p, err)
 	}
 	return false, nil
+}
+
+// shrink makes beats smaller: without its longest part, which the registry then
+// keeps as it was registered. Where that is not enough nothing is: the same is
+// sent once an interval.
+func (a *Agent) shrink(ctx context.Context, p *pulse, err error) {
+	if a.slim {
+		p.due = p.sent.Add(p.interval)
+		a.tell(ctx, p, err)
+		return
+	}
+	a.slim = true
+	p.due = time.Now().Add(retryGap(p.interval))
+	a.cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "heartbeats are too large: they say nothing of models on disk until the node registers again")
+}
+
+// withoutModels returns pools that leave their models unchanged.
+func withoutModels(pools []poolregistry.Pool) []poolregistry.Pool {
+	out := slices.Clone(pools)
+	for i := range out {
+		out[i].ModelsAvailable = nil
+	}
+	return out
 }

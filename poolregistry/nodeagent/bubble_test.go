@@ -11,7 +11,7 @@ import (
 	"github.com/llorch/llorch/poolregistry/nodeagent"
 )
 
-// PRG-61…66, G1–G3: five agents, the real handler and registry, in virtual time:
+// PRG-61, PRG-62, PRG-63, PRG-64, PRG-65, PRG-66, G1, G2, G3: five agents, the real handler and registry, in virtual time:
 // loss, a partition, pauses of either side, clock steps, restarts, a drain, a
 // second machine with the same id.
 func TestAgentsAndRegistry(t *testing.T) {

@@ -287,7 +287,7 @@ func TestTwoClones(t *testing.T) {
 	})
 }
 
-// PRG-67, 68: the file is private while the lease is held and gone after an
+// PRG-67, PRG-68: the file is private while the lease is held and gone after an
 // acknowledged leave; without an answer it stays.
 func TestLeaveRemovesLeaseFile(t *testing.T) {
 	for _, hanging := range []bool{false, true} {

@@ -164,7 +164,13 @@ func (c *client) send(req *http.Request) (status int, body []byte, err error) {
 // registry would not say are no refusals but failures of the way to it.
 func refusal(status int, body []byte) error {
 	var reply nodeapi.ErrorReply
-	if json.Unmarshal(body, &reply) != nil || wirecode.Find(reply.Error.Code).Outcome == "" {
+	if json.Unmarshal(body, &reply) != nil {
+		reply.Error.Code = ""
+	}
+	if reply.Error.Code == wirecode.TooLarge {
+		return &poolregistry.Error{Code: wirecode.TooLarge} // less may be taken
+	}
+	if wirecode.Find(reply.Error.Code).Outcome == "" {
 		return fmt.Errorf("orchestrator answered with status %d", status)
 	}
 	e := &poolregistry.Error{Code: poolregistry.Code(reply.Error.Code), RetryAfter: min(millis(reply.Error.RetryAfterMS), time.Hour)}

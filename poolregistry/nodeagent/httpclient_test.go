@@ -15,7 +15,7 @@ import (
 	"github.com/llorch/llorch/poolregistry/nodeagent"
 )
 
-// PRG-61, 68: orchestrators are tried in order, the last good one first; the token
+// PRG-61, PRG-68: orchestrators are tried in order, the last good one first; the token
 // may change between two requests; answers that are no answers are failures.
 func TestOrchestrators(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -25,6 +25,10 @@ type lease struct {
 const (
 	leaseFile    = "lease.json"
 	maxLeaseFile = 4 << 10
+
+	// highestEpoch is the last that a registry believes. It grants larger ones when
+	// somebody who had the id before claimed that one; they are remembered as this.
+	highestEpoch = 1<<52 - 1
 )
 
 // parseLease reads a lease file; what is not wholly in order is an error.
@@ -45,7 +49,7 @@ func parseLease(raw []byte) (lease, error) {
 	if err := inputvalidation.CheckIdentifier("lease_token", "t"+l.Token+"t", inputvalidation.IdentRules{Max: 128, Extra: "_-"}); err != nil || l.Token == "" {
 		return lease{}, errors.New("lease: token has another form")
 	}
-	if l.Epoch == 0 || l.Epoch >= 1<<52 {
+	if l.Epoch == 0 || l.Epoch > highestEpoch {
 		return lease{}, errors.New("lease: epoch is out of range")
 	}
 	return l, nil

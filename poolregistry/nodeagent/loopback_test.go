@@ -45,7 +45,7 @@ func TestOrchestratorAddressIsGuarded(t *testing.T) {
 	}
 }
 
-// PRG-60, 61: a redirect is an answer like any other; what it names is not asked.
+// PRG-60, PRG-61: a redirect is an answer like any other; what it names is not asked.
 func TestRedirectIsNotFollowed(t *testing.T) {
 	var hits atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -104,7 +104,8 @@ func (a *Agent) adopt(ctx context.Context, g poolregistry.Grant) {
 	if g.LeaseToken != a.lease.Token {
 		a.seq = 0
 	}
-	a.lease.Token, a.lease.Epoch, a.lease.InstanceID, a.lease.granted = g.LeaseToken, g.Epoch, a.instance, true
+	a.lease.Token, a.lease.Epoch, a.lease.InstanceID, a.lease.granted = g.LeaseToken, min(g.Epoch, highestEpoch), a.instance, true
+	a.slim = false
 	a.saveLease(ctx)
 	a.mu.Lock()
 	a.phase, a.acked, a.timeout = Online, a.asked, millis(g.TimeoutMS)

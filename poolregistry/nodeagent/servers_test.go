@@ -40,7 +40,7 @@ const (
 	goodReply = `{"success":true,"next_heartbeat_ms":10000,"timeout_ms":30000,"epoch":1}`
 )
 
-// PRG-61, 62, 63, 66, 67: what an agent does with each way in which a server can
+// PRG-61, PRG-62, PRG-63, PRG-66, PRG-67: what an agent does with each way in which a server can
 // behave over HTTP, to the instant. Register is R, beat B, leave L.
 func TestServerBehaviours(t *testing.T) {
 	hangs := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
@@ -145,7 +145,7 @@ func visit(t *testing.T, end time.Duration, do []behaviour) (sent []string, took
 	return slices.Clone(sent), time.Since(start) - end
 }
 
-// PRG-39, 45: the schedule of the last reply is repeated in beats and when the
+// PRG-39, PRG-45: the schedule of the last reply is repeated in beats and when the
 // node registers again; one that nobody knows is not. OnReply sees it all.
 func TestScheduleIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

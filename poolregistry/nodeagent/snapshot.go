@@ -40,8 +40,12 @@ func (a *Agent) content(ctx context.Context, interval time.Duration) poolregistr
 		}
 	})
 	b := poolregistry.Beat{Pools: a.snap.last.beat.Pools, GPUs: a.snap.last.beat.GPUs}
-	if (late || failed) && !a.snap.last.at.IsZero() {
-		b.StaleMS = time.Since(a.snap.last.at).Milliseconds()
+	if late || failed {
+		since := a.snap.last.at
+		if since.IsZero() {
+			since = a.begun // there is no content at all
+		}
+		b.StaleMS = max(1, time.Since(since).Milliseconds())
 	}
 	return b
 }

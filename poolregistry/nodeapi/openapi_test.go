@@ -13,7 +13,7 @@ import (
 )
 
 // TestSchemas: the members of the documented types are those of the wire types,
-// and every reference in the document leads somewhere (PRG-2, 55, 70).
+// and every reference in the document leads somewhere (PRG-2, PRG-55, PRG-70).
 func TestSchemas(t *testing.T) {
 	var doc struct {
 		Components map[string]map[string]json.RawMessage `json:"components"`

@@ -68,7 +68,7 @@ func wantFields(want ...string) func(*testing.T, *http.Response, nodeapi.ErrorRe
 	}
 }
 
-// PRG-53, 54: an operator's commands take effect before they are answered, and
+// PRG-53, PRG-54: an operator's commands take effect before they are answered, and
 // the answer is the node as it is then.
 func TestCommands(t *testing.T) {
 	for _, mount := range []string{"root", "prefix", "foreign mux"} {
@@ -124,7 +124,7 @@ func TestListOfDrainingNodes(t *testing.T) {
 	}
 }
 
-// PRG-36, 53: the guard is released over HTTP.
+// PRG-36, PRG-53: the guard is released over HTTP.
 func TestGuardRelease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, poolregistry.Config{Timing: poolregistry.Fast()}, "root")
@@ -149,7 +149,7 @@ func TestGuardRelease(t *testing.T) {
 	})
 }
 
-// PRG-52, 53: the catalogue over HTTP.
+// PRG-52, PRG-53: the catalogue over HTTP.
 func TestAvailability(t *testing.T) {
 	s := newServer(t, poolregistry.Config{}, "root")
 	s.register("a")

@@ -14,7 +14,7 @@ import (
 	"github.com/llorch/llorch/poolregistry/nodeapi"
 )
 
-// PRG-2, 15, 39, 55: the bytes of every kind of answer. Only the lease token is
+// PRG-2, PRG-15, PRG-39, PRG-55: the bytes of every kind of answer. Only the lease token is
 // not the same each time.
 func TestGoldenAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

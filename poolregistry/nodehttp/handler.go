@@ -41,6 +41,10 @@ type Config struct {
 const (
 	maxBody     = 256 << 10
 	bodyTimeout = 10 * time.Second
+
+	// answerTimeout is how long a client may take to read an answer, which is in
+	// memory until then.
+	answerTimeout = 30 * time.Second
 )
 
 type handler struct {
@@ -178,6 +182,7 @@ func (h *handler) write(ctx context.Context, w http.ResponseWriter, answer any) 
 
 func send(w http.ResponseWriter, status int, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // see route
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // the client is gone otherwise
 }

@@ -232,7 +232,7 @@ func errorRows() []errorRow {
 	}...)
 }
 
-// PRG-53, 55, 56: each row of the error table, over the wire, wherever the
+// PRG-53, PRG-55, PRG-56: each row of the error table, over the wire, wherever the
 // handler is mounted.
 func TestErrorTable(t *testing.T) {
 	rows := errorRows()
@@ -294,7 +294,7 @@ func wantRetry(t *testing.T, res *http.Response, e nodeapi.ErrorReply) {
 	}
 }
 
-// PRG-53, 54: the way of a node, as JSON.
+// PRG-53, PRG-54: the way of a node, as JSON.
 func TestNodeLifeOverHTTP(t *testing.T) {
 	s := newServer(t, poolregistry.Config{Active: func(poolregistry.NodeID) map[poolregistry.PoolID]int {
 		return map[poolregistry.PoolID]int{"p0": 2}

@@ -1,6 +1,7 @@
 package nodehttp
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -25,14 +26,35 @@ func (h *handler) heartbeat(r *http.Request, p nodeapi.Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var b poolregistry.Beat
-	if err := decode(r, &b, poolregistry.InvalidBeat); err != nil {
+	body, err := read(r, poolregistry.InvalidBeat)
+	if err != nil {
 		return nil, err
+	}
+	var b poolregistry.Beat
+	if err := parse(body, &b, poolregistry.InvalidBeat); err != nil {
+		if b, err = signOfLife(body, err); err != nil {
+			return nil, err
+		}
 	}
 	if b.NodeID != id {
 		return nil, refusal(poolregistry.InvalidBeat, "node_id: mismatch")
 	}
 	return answer(h.Registry.Beat(r.Context(), b))
+}
+
+// signOfLife returns what a beat proves whose content cannot be decoded, perhaps
+// because its node is newer than this program; fault says what is wrong with it.
+func signOfLife(body []byte, fault error) (poolregistry.Beat, error) {
+	var sign struct {
+		NodeID     poolregistry.NodeID `json:"node_id"`
+		LeaseToken string              `json:"lease_token"`
+		Seq        uint64              `json:"seq"`
+	}
+	e, ok := errors.AsType[*poolregistry.Error](fault)
+	if !ok || parse(body, &sign, poolregistry.InvalidBeat) != nil {
+		return poolregistry.Beat{}, fault
+	}
+	return poolregistry.Beat{NodeID: sign.NodeID, LeaseToken: sign.LeaseToken, Seq: sign.Seq, Unread: e.Fields}, nil
 }
 
 func (h *handler) leave(r *http.Request, p nodeapi.Principal) (any, error) {
@@ -89,7 +111,10 @@ func (h *handler) node(r *http.Request, _ nodeapi.Principal) (any, error) {
 	return answer(h.lookup(r))
 }
 
-const maxPage = 1000
+const (
+	maxPage  = 1000
+	maxWords = 32 // filters of one kind in one query: each node is compared with all of them
+)
 
 // A page is what part of a list is asked for.
 type page struct {
@@ -114,6 +139,12 @@ func parsePage(q url.Values) (page, error) {
 	}
 	if _, err := poolregistry.ParseNodeID(string(p.after)); err != nil && p.after != "" {
 		bad = append(bad, "after: syntax")
+	}
+	if len(p.labels) > maxWords {
+		bad = append(bad, "label: too_long")
+	}
+	if len(p.statuses) > maxWords {
+		bad, p.statuses = append(bad, "status: too_long"), nil
 	}
 	for i, s := range p.statuses {
 		p.statuses[i] = strings.ToLower(s)

@@ -57,7 +57,7 @@ func routeOf(t *testing.T, r *http.Request) string {
 	return pattern
 }
 
-// PRG-53, 55: openapi.yaml lists the routes of this package with their roles, and
+// PRG-53, PRG-55: openapi.yaml lists the routes of this package with their roles, and
 // each with exactly the statuses that it answers with somewhere in these tests.
 func TestOpenAPI(t *testing.T) {
 	doc := readSpec(t)

@@ -111,6 +111,34 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// PRG-56: a client that never reads has its connection closed after 30 s, so that
+// answers do not pile up in memory.
+func TestReaderWhoNeverReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, poolregistry.Config{}, "root")
+		s.register("a")
+		start := time.Now()
+		took := make(chan time.Duration, 1)
+		inner := s.h
+		s.h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			inner.ServeHTTP(w, r)
+			_ = http.NewResponseController(w).Flush()
+			took <- time.Since(start)
+		})
+		conn := listen(t, s)()
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "GET /v2/nodes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer reader\r\n\r\n")
+		select {
+		case d := <-took:
+			if d != 30*time.Second {
+				t.Errorf("given up after %v, want 30s", d)
+			}
+		case <-time.After(time.Hour):
+			t.Error("the handler still waits")
+		}
+	})
+}
+
 // PRG-56: a body that is larger than it may be is refused after the limit; what
 // follows is not read.
 func TestOversizeClient(t *testing.T) {

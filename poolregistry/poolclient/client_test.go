@@ -38,7 +38,7 @@ func newClient(t *testing.T, edit func(*poolclient.Config)) *poolclient.Client {
 	return c
 }
 
-// PRG-69, 70: what is sent and what comes back.
+// PRG-69, PRG-70: what is sent and what comes back.
 func TestWorkers(t *testing.T) {
 	var got *http.Request
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -73,7 +73,7 @@ func correlation(s string) bool {
 	return s != "" && len(s) <= 64 && inputvalidation.CheckIdentifier("id", s, inputvalidation.IdentRules{Extra: "-"}) == nil
 }
 
-// PRG-69, 71: which answers are tried again, and what error comes out.
+// PRG-69, PRG-71: which answers are tried again, and what error comes out.
 func TestAnswers(t *testing.T) {
 	for _, c := range []struct {
 		status int
@@ -118,7 +118,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// PRG-71: a refused connection is heard of; PRG-57, 60: what is outside the
+// PRG-71: a refused connection is heard of; PRG-57, PRG-60: what is outside the
 // policy is not connected, and not tried again.
 func TestNoConnection(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -102,7 +102,7 @@ func commands() []command {
 	}
 }
 
-// PRG-69, 70, TestStatusIsGET: every command has its method and path, an id with a
+// PRG-69, PRG-70, TestStatusIsGET: every command has its method and path, an id with a
 // slash stays one segment, and the headers that bind a request go with it.
 func TestCommands(t *testing.T) {
 	for _, k := range commands() {
@@ -152,7 +152,7 @@ func TestStatusIsGET(t *testing.T) {
 	}
 }
 
-// PRG-69, 70: a preload that is not done within the wait is an
+// PRG-69, PRG-70: a preload that is not done within the wait is an
 // operation, and the node is told how long it may wait: to a second before the
 // caller's deadline, and below what the transport gives an answer to begin.
 func TestPreloadWaits(t *testing.T) {
@@ -251,7 +251,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// PRG-69, 71: ids that are none are refused before anything is sent, and a path
+// PRG-69, PRG-71: ids that are none are refused before anything is sent, and a path
 // can not be climbed.
 func TestIDsAreChecked(t *testing.T) {
 	c := newClient(t, nil)

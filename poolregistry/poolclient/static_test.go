@@ -144,7 +144,7 @@ func TestStaticProbe(t *testing.T) {
 	})
 }
 
-// PRG-33, 53: an engine that refuses connections is suspect at once, one that is
+// PRG-33, PRG-53: an engine that refuses connections is suspect at once, one that is
 // busy only when it has been silent; both come back.
 func TestStaticProbeFailures(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -309,7 +309,7 @@ func TestConcurrentSafePut(t *testing.T) {
 	})
 }
 
-// PRG-53, 60: over a real connection: a redirect is no health, and is not
+// PRG-53, PRG-60: over a real connection: a redirect is no health, and is not
 // followed.
 func TestStaticProbeOverTCP(t *testing.T) {
 	var mu sync.Mutex

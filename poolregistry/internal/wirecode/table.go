@@ -27,7 +27,7 @@ const (
 func Table() []Row {
 	return []Row{
 		{"INVALID_NODE", 400, "invalid", false, "the registration or query is malformed; see details"},
-		{"INVALID_BEAT", 400, "invalid", false, "the heartbeat is malformed; the node counts as alive"},
+		{"INVALID_BEAT", 400, "invalid", false, "the heartbeat is malformed; if its lease is right the node counts as alive"},
 		{"ADDRESS_NOT_ALLOWED", 400, "invalid", false, "the address is outside this installation's policy"},
 		{Unauthorized, 401, "unauthorized", false, "the caller is not accepted"},
 		{"FORBIDDEN", 403, "unauthorized", false, "the caller may not do this"},
