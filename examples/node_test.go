@@ -134,7 +134,7 @@ func TestDaemonAdoptsItsEngine(t *testing.T) {
 	within(t, 10*time.Second, "the orchestrator can place", func() bool { return ready(t, o) })
 	pids := n.engines()
 	acc := o.submit(apiToken, 60, "")
-	within(t, 5*time.Second, "the task runs", func() bool { return o.task(apiToken, acc.TaskID).Status != "queued" })
+	within(t, 5*time.Second, "the task runs", func() bool { return o.task(apiToken, acc.TaskID).Status == "running" })
 	d.signal(syscall.SIGKILL)
 	d.wait()
 	d = n.start()
@@ -216,7 +216,7 @@ func TestDaemonDrains(t *testing.T) {
 	n.ready(d)
 	within(t, 10*time.Second, "the orchestrator can place", func() bool { return ready(t, o) })
 	running := o.submit(apiToken, 60, "")
-	within(t, 5*time.Second, "the task runs", func() bool { return o.task(apiToken, running.TaskID).Status != "queued" })
+	within(t, 5*time.Second, "the task runs", func() bool { return o.task(apiToken, running.TaskID).Status == "running" })
 	op := n.operation(d, d.call("POST", "/pools/gpu0/drain", apiToken, `{"deadline_ms":20000}`))
 	var result nodeapi.DrainResult
 	if err := json.Unmarshal(op.Result, &result); err != nil || op.State != "done" || result.Forced || len(n.engines()) != 1 {
@@ -251,7 +251,7 @@ func TestDaemonFollowsHandoffFiles(t *testing.T) {
 	t.Cleanup(sim.Close)
 	n := newLlamaNode(t, o.url, tokens)
 	drop := filepath.Join(n.dir, "drop")
-	n.write(n.file, fmt.Sprintf("handoff_dir = %q\nwatch_interval_ms = 100\nauto_delete_handoff = false\n", drop))
+	n.write(n.file, fmt.Sprintf("handoff_dir = %q\nwatch_interval_ms = 100\n", drop))
 	n.start()
 	within(t, 5*time.Second, "the folder is made", func() bool { _, err := os.Stat(drop); return err == nil })
 	file := filepath.Join(drop, "p-r0.json")

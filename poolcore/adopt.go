@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -139,7 +140,7 @@ func (c *hostCrew) revive(ctx context.Context, r record, pc PoolConfig, kind eng
 	if err != nil {
 		return nil
 	}
-	if w.tail, err = openLogTail(dir, "engine.log", maxLogBytes); err != nil {
+	if w.tail, err = openLogTail(dir, "engine.log", maxLogBytes, r.Token); err != nil {
 		_ = dir.Close()
 		return nil
 	}
@@ -181,3 +182,21 @@ func (c *hostCrew) journals() []reloadJournal {
 	}
 	return out
 }
+
+// configured keeps the ids of the pools that the program's own configuration names,
+// one to a line, and returns those of the run before.
+func (c *hostCrew) configured(now []string) []string {
+	if c.files == nil {
+		return nil
+	}
+	text, err := c.files.read(configuredFile)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = c.files.write(configuredFile, []byte(strings.Join(now, "\n")))
+	}
+	if err != nil {
+		c.cfg.Logger.Warn("list of configured pools", "error", err)
+	}
+	return strings.Fields(string(text))
+}
+
+const configuredFile = "configured"

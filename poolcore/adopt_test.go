@@ -260,6 +260,35 @@ func TestForeignServerOnPort(t *testing.T) {
 	}
 }
 
+// TestOrphansEndTogether (PCO-27): engines that take their time to go do not hold
+// the next run up one after the other. LLORCH_NIGHTLY=1.
+func TestOrphansEndTogether(t *testing.T) {
+	if os.Getenv("LLORCH_NIGHTLY") == "" {
+		t.Skip("takes seconds: with LLORCH_NIGHTLY=1")
+	}
+	dir := filepath.Join(t.TempDir(), "state")
+	r := takeOver(t, dir, func(cfg *poolcore.Config) { cfg.LeaveRunning = true }, "ignore-term")
+	const n = 6
+	for i := range n {
+		if err := r.preload(loosePool("p" + strconv.Itoa(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.end()
+	r.end = nil
+	if err := <-r.ended; err != nil || len(r.processes("")) != n {
+		t.Fatalf("%v, %d engines", err, len(r.processes("")))
+	}
+	const grace = 2 * time.Second
+	begin := time.Now()
+	next := takeOver(t, dir, func(cfg *poolcore.Config) { cfg.KillOrphans, cfg.Timing.StopGrace = true, grace })
+	eventually(t, "all are ended", func() bool { return len(next.processes("")) == 0 })
+	if took := time.Since(begin); took > n*grace/2 {
+		t.Errorf("%d engines took %v with %v of grace each", n, took, grace)
+	}
+	next.finish()
+}
+
 // TestStoppedEngineIsEnded: SIGSTOP does not keep an engine from being stopped.
 func TestStoppedEngineIsEnded(t *testing.T) {
 	t.Parallel()

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/llorch/llorch/poolregistry"
 )
@@ -66,19 +65,16 @@ func TestStatusIsAValue(t *testing.T) {
 func TestNewsIsBounded(t *testing.T) {
 	hosted(t, &fakeCrew{}, func(t *testing.T, h *Host) {
 		p := newPool(h, h.crew, "slow") // nobody runs its loop yet
-		p.start = time.Now()
 		for i := range 5000 {
-			p.note(func(m *mailbox) {
-				m.active = &activeNews{n: i}
-				m.noteDevice(evDevice{restart: i == 7})
-			})
+			p.note(evReply{active: i})
+			p.note(evDevice{restart: i == 7})
 		}
-		if !p.mailbox.device.restart {
+		if d, ok := p.mailbox.news[1].(evDevice); !ok || !d.restart {
 			t.Error("a restart was lost")
 		}
 		p.readNews(t.Context())
 		synctest.Wait()
-		if p.state.work.active != 4999 || h.Stats().DroppedEvents != 4999 {
+		if p.state.work.active != 4999 || h.Stats().DroppedEvents != 2*4999 {
 			t.Errorf("active %d, dropped %d", p.state.work.active, h.Stats().DroppedEvents)
 		}
 	})
@@ -89,6 +85,12 @@ func TestNewsIsBounded(t *testing.T) {
 func TestHealthCountsProgress(t *testing.T) {
 	s := begin(t, true)
 	s.spawned()
+	s.feed(evTick{})
+	s.feed(evProbed{gen: s.gen(), probe: probe{ready: true, slots: 1 << 40}})
+	if p := s.s.places[0]; p.slots != maxSlots {
+		t.Errorf("%d slots, on the engine's word", p.slots)
+	}
+	s.now = s.s.places[0].probeAt
 	s.feed(evTick{})
 	s.feed(evProbed{gen: s.gen(), probe: probe{ready: true, slots: 4, busy: new(3)}})
 	if p := s.s.places[0]; p.status != busy || p.slots != 4 || p.used() != 3 {

@@ -38,6 +38,15 @@ func (b breaker) fail(now time.Duration, t Timing) breaker {
 // healthy: a worker has been ready for long enough.
 func (b breaker) healthy() breaker { return breaker{state: breakerClosed} }
 
+// untried: nothing runs. A start that was admitted and ended without a verdict, by a
+// drain or an unbinding, is not the last.
+func (b breaker) untried(now time.Duration) breaker {
+	if b.state == breakerHalfOpen {
+		b.state, b.until = breakerOpen, now
+	}
+	return b
+}
+
 // gate returns when a start that is due at t may happen; never while another
 // start is being tried.
 func (b breaker) gate(t time.Duration) time.Duration {

@@ -111,43 +111,29 @@ type Timing struct {
 	StopBudget               time.Duration // all workers gone after Run's context ended: 35 s
 }
 
+// defaults are the intervals and what they are when they are 0.
+func (t *Timing) defaults() map[*time.Duration]time.Duration {
+	return map[*time.Duration]time.Duration{
+		&t.RestartFirst: time.Second, &t.RestartMax: time.Minute, &t.RestartReset: 300 * time.Second,
+		&t.BreakerOpen: 300 * time.Second, &t.BreakerMax: time.Hour, &t.BreakerClose: time.Minute,
+		&t.ProbeFast: 100 * time.Millisecond, &t.ProbeSlow: 500 * time.Millisecond,
+		&t.Stall: time.Minute, &t.Start: 2 * time.Minute, &t.StartMax: 30 * time.Minute,
+		&t.Health: 10 * time.Second, &t.HealthTimeout: 5 * time.Second,
+		&t.StopGrace: 5 * time.Second, &t.StopBudget: 35 * time.Second,
+	}
+}
+
 func (t Timing) withDefaults() Timing {
-	for _, f := range []struct {
-		field *time.Duration
-		value time.Duration
-	}{
-		{&t.RestartFirst, time.Second},
-		{&t.RestartMax, time.Minute},
-		{&t.RestartReset, 300 * time.Second},
-		{&t.BreakerOpen, 300 * time.Second},
-		{&t.BreakerMax, time.Hour},
-		{&t.BreakerClose, time.Minute},
-		{&t.ProbeFast, 100 * time.Millisecond},
-		{&t.ProbeSlow, 500 * time.Millisecond},
-		{&t.Stall, time.Minute},
-		{&t.Start, 2 * time.Minute},
-		{&t.StartMax, 30 * time.Minute},
-		{&t.Health, 10 * time.Second},
-		{&t.HealthTimeout, 5 * time.Second},
-		{&t.StopGrace, 5 * time.Second},
-		{&t.StopBudget, 35 * time.Second},
-	} {
-		if *f.field == 0 {
-			*f.field = f.value
-		}
+	for field, value := range t.defaults() {
+		*field = cmp.Or(*field, value)
 	}
-	if t.BreakerAfter == 0 {
-		t.BreakerAfter = 5
-	}
+	t.BreakerAfter = cmp.Or(t.BreakerAfter, 5)
 	return t
 }
 
 func (t Timing) validate() error {
-	for _, d := range []time.Duration{
-		t.RestartFirst, t.RestartMax, t.RestartReset, t.BreakerOpen, t.BreakerMax, t.BreakerClose, t.ProbeFast, t.ProbeSlow,
-		t.Stall, t.Start, t.StartMax, t.Health, t.HealthTimeout, t.StopGrace, t.StopBudget,
-	} {
-		if d < time.Millisecond || d > 24*time.Hour {
+	for d := range t.defaults() {
+		if *d < time.Millisecond || *d > 24*time.Hour {
 			return errors.New("timing: an interval is outside 1 ms–24 h")
 		}
 	}
@@ -226,8 +212,8 @@ func (c Config) validate() error {
 
 func (c Config) validatePools() error {
 	var errs []error
-	if len(c.Pools) > maxPools {
-		errs = append(errs, errors.New("pools: more than 64"))
+	if len(c.Pools) > c.Limits.Pools {
+		errs = append(errs, errors.New("pools: more than limits.pools"))
 	}
 	ids := map[string]bool{}
 	for i, p := range c.Pools {
@@ -243,10 +229,8 @@ func (c Config) validatePools() error {
 }
 
 func (c Config) kind(name string) engine.Kind {
-	for _, k := range c.Engines {
-		if k.Name() == name {
-			return k
-		}
+	if i := slices.IndexFunc(c.Engines, func(k engine.Kind) bool { return k.Name() == name }); i >= 0 {
+		return c.Engines[i]
 	}
 	return nil
 }

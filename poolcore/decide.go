@@ -12,10 +12,11 @@ const (
 	missesToFail   = 3               // failed health probes in a row
 	busyIsNotDead  = 5 * time.Minute // how long a busy worker that makes progress may miss probes
 	portRetries    = 3
-	configTolerant = 1                // failures of class config_error that are retried
-	fastProbes     = 5 * time.Second  // how long a start is probed at the fast rate
-	adoptionProof  = 30 * time.Second // for an engine that was found alive
-	sickDrain      = 30 * time.Second // for what runs on a device that fails
+	configTolerant = 1                    // failures of class config_error that are retried
+	fastProbes     = 5 * time.Second      // how long a start is probed at the fast rate
+	adoptionProof  = 30 * time.Second     // for an engine that was found alive
+	sickDrain      = 30 * time.Second     // for what runs on a device that fails
+	longest        = 365 * 24 * time.Hour // that anything may take
 )
 
 // decide is the single-writer step: pure, without clock, randomness or I/O.
@@ -99,8 +100,9 @@ func (d *decision) news(e event) {
 		if p := d.place(e.gen); p != nil && p.status == starting && p.probeAt != never {
 			p.probeAt = d.now
 		}
-	case evActive:
-		d.s.work = workload{active: e.n, until: e.until}
+	case evReply:
+		d.s.work = workload{active: e.active, until: e.until, asOf: e.asOf, heard: e.until != never}
+		d.s.closed, d.s.closeBy = e.closed, e.closeBy
 	case evDevice:
 		d.device(e)
 	case evTrouble:
@@ -117,17 +119,17 @@ func (d *decision) news(e event) {
 func (d *decision) emit(e effect) { d.effects = append(d.effects, e) }
 
 // done answers a request; 0 is one that nobody made.
-func (d *decision) done(op uint64, fail *failure) {
+func (d *decision) done(op op, fail *failure) {
 	if op != 0 {
 		d.emit(effDone{op: op, fail: fail})
 	}
 }
 
-func (d *decision) refuse(op uint64, c Code) { d.emit(effDone{op: op, fail: &failure{code: c}}) }
+func (d *decision) refuse(op op, c Code) { d.emit(effDone{op: op, fail: &failure{code: c}}) }
 
 // place returns the place whose newest attempt is gen, or nil: answers about older
 // ones change nothing.
-func (d *decision) place(gen uint64) *place {
+func (d *decision) place(gen gen) *place {
 	for i := range d.s.places {
 		if p := &d.s.places[i]; p.gen == gen && gen != 0 {
 			return p
@@ -146,7 +148,7 @@ func (d *decision) move(p *place, why, to string) {
 		from = ready // the table's rows are about both
 	}
 	p.status = to
-	d.emit(effMoved{at: p.at, gen: p.gen, from: from, why: why, to: to, took: d.now - p.startedAt})
+	d.emit(effMoved{gen: p.gen, from: from, why: why, to: to, took: d.now - p.startedAt})
 	if p.announcing && to != ready {
 		p.announcing = false
 		d.emit(effAnnounce{gen: p.gen, edition: p.edition})
@@ -154,7 +156,7 @@ func (d *decision) move(p *place, why, to string) {
 	if p.serving() == served {
 		return
 	}
-	if d.s.rulesOf(p.edition).announce && (served || !p.announcing) {
+	if p.edition.announce && (served || !p.announcing) {
 		d.emit(effAnnounce{gen: p.gen, edition: p.edition, on: !served})
 	}
 	d.emit(effNudge{})
@@ -165,7 +167,7 @@ func (d *decision) launch(p *place, why string) {
 	d.s.nextGen++
 	p.gen, p.dueAt, p.probeAt, p.misses, p.detail = d.s.nextGen, never, never, 0, ""
 	p.startedAt, p.progressAt = d.now, d.now
-	p.slots, p.held, p.reported, p.pending = d.s.rulesOf(p.edition).slots, 0, -1, true
+	p.slots, p.held, p.reported, p.pending = p.edition.slots, 0, -1, true
 	p.adopted, p.announcing, p.again, p.asking, p.quiet = false, false, false, false, false
 	d.move(p, why, spawning)
 	d.emit(effSpawn{at: p.at, gen: p.gen, edition: p.edition})
@@ -188,7 +190,7 @@ func (d *decision) end(p *place, why string, grace time.Duration) {
 	}
 }
 
-func (d *decision) spawned(gen uint64) {
+func (d *decision) spawned(gen gen) {
 	p := d.place(gen)
 	if p == nil || !p.pending {
 		return
@@ -203,7 +205,7 @@ func (d *decision) spawned(gen uint64) {
 }
 
 // isStuck: SIGKILL was not enough. Its memory and port stay reserved.
-func (d *decision) isStuck(gen uint64) {
+func (d *decision) isStuck(gen gen) {
 	p := d.place(gen)
 	if p == nil || !p.alive {
 		return
@@ -217,9 +219,9 @@ func (d *decision) isStuck(gen uint64) {
 }
 
 func (d *decision) tick(jitter float64) {
-	t := d.s.rules.timing
-	if w := d.s.work; w.active > 0 && w.until != never && d.now >= w.until {
-		d.s.work.stale = true
+	t := d.s.edition.timing
+	if w := &d.s.work; w.heard && d.now >= w.until {
+		w.stale = true
 	}
 	for i := range d.s.places { // first: it can close the breaker for others
 		if p := &d.s.places[i]; p.serving() {
@@ -230,7 +232,7 @@ func (d *decision) tick(jitter float64) {
 		p := &d.s.places[i]
 		switch p.status {
 		case starting:
-			late := d.now >= p.progressAt+t.Stall || d.now >= p.startedAt+d.s.startLimit(p)
+			late := d.now >= p.progressAt+t.Stall || d.now >= p.startedAt+p.startLimit()
 			if late && !p.announcing {
 				d.fail(p, failure{class: engine.ClassStartTimeout, exitCode: -1, message: "not ready in time"}, jitter, "too late")
 				continue
@@ -248,7 +250,7 @@ func (d *decision) probeDue(p *place, t Timing) {
 	if p.probeAt == never || d.now < p.probeAt {
 		return
 	}
-	p.probeAt, p.asking = never, true
+	p.probeAt, p.asking, p.askedAt = never, true, d.now
 	timeout := t.HealthTimeout
 	if p.status == starting {
 		timeout = min(timeout, 2*time.Second)

@@ -28,7 +28,7 @@ func (d *decision) probed(e evProbed) {
 }
 
 func (d *decision) probedStarting(e evProbed, p *place) {
-	t := d.s.rules.timing
+	t := d.s.edition.timing
 	p.probeAt = d.now + t.ProbeSlow
 	if d.now-p.startedAt < fastProbes {
 		p.probeAt = d.now + t.ProbeFast
@@ -40,7 +40,7 @@ func (d *decision) probedStarting(e evProbed, p *place) {
 		return
 	}
 	p.heard(e.probe)
-	if !d.s.rulesOf(p.edition).announce {
+	if !p.edition.announce {
 		d.isReady(p)
 		return
 	}
@@ -51,7 +51,7 @@ func (d *decision) probedStarting(e evProbed, p *place) {
 // isReady: the worker proved itself, and whoever reads handoff files can know.
 func (d *decision) isReady(p *place) {
 	p.readyAt, p.portTries = d.now, 0
-	p.probeAt = d.now + d.s.rules.timing.Health
+	p.probeAt = d.now + d.s.edition.timing.Health
 	d.move(p, "ready", ready)
 	p.announcing, p.adopted = false, false
 }
@@ -59,7 +59,7 @@ func (d *decision) isReady(p *place) {
 // heard takes the engine's own numbers. Slots that are taken stay, G5.
 func (p *place) heard(a probe) {
 	if a.slots > 0 {
-		p.slots = max(a.slots, p.held)
+		p.slots = max(min(a.slots, maxSlots), p.held)
 	}
 	p.reported = -1
 	if a.busy != nil {
@@ -68,9 +68,13 @@ func (p *place) heard(a probe) {
 }
 
 func (d *decision) probedReady(e evProbed, p *place) {
-	t := d.s.rules.timing
+	t := d.s.edition.timing
 	p.probeAt = d.now + t.Health
-	if p.status == draining {
+	old := p.status == draining && p.askedAt < p.drainAt // what it says of its work is from before
+	switch {
+	case old:
+		p.probeAt = d.now
+	case p.status == draining && !d.s.drain.over:
 		p.probeAt = d.now + t.ProbeSlow
 	}
 	if e.probe.crowded { // overload is a sign of life
@@ -80,7 +84,7 @@ func (d *decision) probedReady(e evProbed, p *place) {
 	if !e.probe.failed && e.probe.ready {
 		p.misses = 0
 		p.heard(e.probe)
-		p.quiet = p.status == draining && p.reported <= 0
+		p.quiet = p.status == draining && p.reported <= 0 && !old
 		return
 	}
 	p.quiet = false
@@ -138,9 +142,12 @@ func (d *decision) fallSick(detail string) {
 	}
 	d.restarted(f)
 	d.reloadSick(f)
-	if !d.s.keep || d.s.purge.on && d.s.purge.engine {
+	if !d.s.keep || d.s.purge.on && d.s.purge.work.engine {
 		return
 	}
 	d.beginDrain(sickDrain)
 	d.s.drain.sick = true
+	if d.s.drain.ending { // it was drained already: a device is reset when nothing holds it
+		d.endAll("drained", d.s.edition.stopGrace)
+	}
 }

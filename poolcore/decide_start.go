@@ -7,22 +7,27 @@ import (
 
 func (d *decision) start(e evStart) {
 	refuse := func(c Code) { d.emit(effAccept{op: e.op, code: c}) }
+	same := !d.s.bound && e.edition.cfg.same(d.s.edition.cfg)
 	switch {
+	case d.s.last:
+		refuse(HostStopped)
 	case d.s.engaged():
 		refuse(PoolBusy)
 	case d.s.fresh() && d.survivor():
 		refuse(WorkerStuck) // its port and memory are not free
-	case d.s.fresh() && d.s.sick && !e.keep:
+	case d.s.fresh() && d.s.closed && !e.keep:
+		refuse(Draining)
+	case d.s.fresh() && e.sick && !e.keep:
 		refuse(GPUUnhealthy)
 	case d.s.fresh():
 		d.begin(e)
-	case d.s.drain.on && d.s.drain.asked:
-		refuse(Draining)
-	case d.s.drain.on:
+	case d.s.drain.on && !d.s.drain.asked && !d.s.drain.node:
 		refuse(GPUUnhealthy)
-	case e.same && d.s.serving() == 0 && d.s.breaker.state == breakerOpen:
+	case d.s.drain.on:
+		refuse(Draining)
+	case same && d.s.serving() == 0 && d.s.breaker.state == breakerOpen:
 		refuse(BreakerOpen)
-	case e.same:
+	case same:
 		d.emit(effAccept{op: e.op, done: true})
 	default:
 		refuse(PoolExists)
@@ -33,57 +38,52 @@ func (d *decision) start(e evStart) {
 // ever waits for nothing.
 func (d *decision) begin(e evStart) {
 	d.emit(effAccept{op: e.op, done: e.keep})
-	d.s = poolState{
-		rules: e.rules, edition: e.edition, phase: starting, keep: e.keep, breaker: breaker{state: breakerClosed},
-		work: d.s.work, nextGen: d.s.nextGen, restarts: d.s.restarts, sick: d.s.sick, lastErr: nil,
-		reload: reload{serial: d.s.reload.serial},
-	}
+	d.renew(e.edition)
+	d.s.keep, d.s.sick = e.keep, e.sick // the devices may be other ones than before
 	if !e.keep {
 		d.s.op, d.s.staging = e.op, true
 		d.emit(effStage{op: e.op, edition: e.edition})
 		return
 	}
-	for n, f := range e.found {
-		d.adopt(n, f)
+	for _, f := range e.found {
+		d.adopt(f)
 	}
-	if e.resume != "" {
-		d.resume(e)
+	if e.resume != nil {
+		d.resume(e.resume)
 	}
 	switch {
 	case d.s.sick: // started when the device is healthy
-		d.s.lastErr = unhealthy("")
-		d.reloadSick(d.s.lastErr)
-		d.beginDrain(sickDrain)
-		d.s.drain.sick = true
-	case e.resume == "":
+		d.fallSick("")
+	case d.s.closed: // started when the node is open
+	case e.resume == nil:
 		d.launchMissing(e.edition, "start")
 	}
 }
 
 // launchMissing starts a worker in every place that has none with the edition.
-func (d *decision) launchMissing(edition int, why string) {
-	for at := range d.s.rulesOf(edition).replicas {
+func (d *decision) launchMissing(edition *edition, why string) {
+	for at := range edition.replicas {
 		if !slices.ContainsFunc(d.s.places, func(p place) bool { return p.at == at && p.edition == edition && !p.gone }) {
 			d.add(at, edition, why)
 		}
 	}
 }
 
-func (d *decision) add(at, edition int, why string) {
+func (d *decision) add(at int, edition *edition, why string) {
 	d.s.places = append(d.s.places, place{at: at, edition: edition, reported: -1})
 	d.launch(&d.s.places[len(d.s.places)-1], why)
 }
 
 // adopt takes over an engine that an earlier run left alive. It has adoptionProof
 // to answer with its own identity.
-func (d *decision) adopt(n int, f found) {
+func (d *decision) adopt(f found) {
 	d.s.nextGen++
 	p := place{
-		at: f.at, edition: f.edition, gen: d.s.nextGen, alive: true, adopted: true, slots: d.s.rulesOf(f.edition).slots,
+		at: f.at, edition: f.edition, gen: d.s.nextGen, alive: true, adopted: true, slots: f.edition.slots,
 		reported: -1, startedAt: d.now, progressAt: d.now, probeAt: d.now, dueAt: never,
 	}
 	d.s.places = append(d.s.places, p)
-	d.emit(effAdopt{n: n, gen: p.gen, edition: f.edition})
+	d.emit(effAdopt{gen: p.gen, worker: f.worker})
 	d.move(&d.s.places[len(d.s.places)-1], "adopted", starting)
 }
 
@@ -110,7 +110,7 @@ func (d *decision) abandon(f failure) {
 		d.s.opFail = &f
 	}
 	d.s.staging = false
-	d.endAll("undo", d.s.rules.stopGrace)
+	d.endAll("undo", d.s.edition.stopGrace)
 }
 
 // endAll asks every process to go.
@@ -122,7 +122,7 @@ func (d *decision) endAll(why string, grace time.Duration) {
 }
 
 // cancel ends an accepted preload or reload early; of others nothing is known.
-func (d *decision) cancel(op uint64) {
+func (d *decision) cancel(op op) {
 	f := failure{code: Cancelled, message: "cancelled"}
 	switch {
 	case op == 0 || d.s.phase == stopping:
@@ -135,10 +135,11 @@ func (d *decision) cancel(op uint64) {
 
 func (d *decision) stop(e evStop) {
 	d.s.stops = append(d.s.stops, e.op)
+	d.s.last = d.s.last || e.last
 	if d.s.phase == stopped {
 		return
 	}
-	grace := d.s.rules.stopGrace
+	grace := d.s.edition.stopGrace
 	if e.grace > 0 {
 		grace = e.grace
 	}
@@ -164,18 +165,20 @@ func (d *decision) halt(grace time.Duration) {
 }
 
 // restartAsked replaces all workers by new ones and forgets what failed.
-func (d *decision) restartAsked(op uint64) {
+func (d *decision) restartAsked(op op) {
 	switch {
 	case d.s.engaged():
 		d.refuse(op, PoolBusy)
-		return
 	case d.s.drain.on:
 		d.refuse(op, Draining)
-		return
 	case !d.s.keep || d.s.phase == stopped:
 		d.refuse(op, PoolUnready)
-		return
+	default:
+		d.renewWorkers(op)
 	}
+}
+
+func (d *decision) renewWorkers(op op) {
 	d.s.restart = op
 	d.forget()
 	for i := range d.s.places {
@@ -185,7 +188,7 @@ func (d *decision) restartAsked(op uint64) {
 			d.restarted(&failure{code: WorkerStuck})
 			return
 		case p.alive && p.status != failed:
-			d.end(p, "restart", d.s.rulesOf(p.edition).stopGrace)
+			d.end(p, "restart", p.edition.stopGrace)
 			p.again = true
 		case p.alive: // its end is under way
 			p.again = true
@@ -223,32 +226,35 @@ func (d *decision) forget() {
 
 // bind puts an external server into its place; one that is there already gives way.
 func (d *decision) bind(e evBind) {
+	fresh := d.s.fresh()
 	switch {
+	case d.s.last:
+		d.refuse(e.op, HostStopped)
 	case d.s.engaged():
 		d.refuse(e.op, PoolBusy)
-		return
-	case d.s.fresh() && d.survivor():
+	case fresh && d.survivor():
 		d.refuse(e.op, WorkerStuck)
-		return
-	case d.s.sick && !d.s.drain.on:
-		d.refuse(e.op, GPUUnhealthy)
-		return
-	case d.s.fresh():
-		d.s = poolState{
-			phase: starting, keep: true, bound: true, breaker: breaker{state: breakerClosed}, work: d.s.work, stops: d.s.stops,
-			nextGen: d.s.nextGen, restarts: d.s.restarts, sick: d.s.sick, reload: reload{serial: d.s.reload.serial},
-		}
-	case !d.s.bound:
+	case !fresh && !d.s.bound:
 		d.refuse(e.op, PoolExists)
-		return
-	case d.s.drain.on:
+	case fresh && d.s.closed || d.s.drain.on:
 		d.refuse(e.op, Draining)
-		return
+	default:
+		if fresh {
+			d.renew(e.edition)
+			d.s.keep, d.s.bound, d.s.sick = true, true, false // it is on no device of ours
+		}
+		d.takeOut(e.at)
+		d.s.edition = e.edition
+		d.add(e.at, e.edition, "start")
+		d.done(e.op, nil)
 	}
-	d.takeOut(e.at)
-	d.s.rules, d.s.edition = e.rules, e.edition
-	d.add(e.at, e.edition, "start")
-	d.done(e.op, nil)
+}
+
+// renew forgets what the pool ran before.
+func (d *decision) renew(to *edition) {
+	restarts, around := d.s.restarts, d.s.around
+	d.s = emptyPool()
+	d.s.edition, d.s.phase, d.s.restarts, d.s.around = to, starting, restarts, around
 }
 
 func (d *decision) unbind(e evUnbind) {

@@ -9,9 +9,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-func testRules(replicas int) rules {
+func testEdition(replicas int) *edition {
 	t := Timing{}.withDefaults()
-	return rules{replicas: replicas, slots: 2, startAtMost: t.Start, stopGrace: t.StopGrace, timing: t}
+	return &edition{rules: rules{replicas: replicas, slots: 2, startAtMost: t.Start, stopGrace: t.StopGrace, timing: t}}
 }
 
 // script drives one pool of one replica by hand.
@@ -23,8 +23,8 @@ type script struct {
 }
 
 func begin(t *testing.T, keep bool) *script {
-	s := &script{t: t, s: poolState{phase: stopped, breaker: breaker{state: breakerClosed}}}
-	s.feed(evStart{op: 1, keep: keep, edition: 1, rules: testRules(1)})
+	s := &script{t: t, s: emptyPool()}
+	s.feed(evStart{op: 1, keep: keep, edition: testEdition(1)})
 	if !keep {
 		s.feed(evStaged{op: 1})
 	}
@@ -35,7 +35,7 @@ func (s *script) feed(e event) {
 	s.s, s.out = decide(s.s, e, s.now)
 }
 
-func (s *script) gen() uint64 { return s.s.places[0].gen }
+func (s *script) gen() gen { return s.s.places[0].gen }
 
 func (s *script) spawned() { s.feed(evSpawned{gen: s.gen()}) }
 
@@ -122,7 +122,7 @@ func TestRestartSchedule(t *testing.T) {
 
 // TestHalfOpenAdmitsOne: with three places down, one start is tried.
 func TestHalfOpenAdmitsOne(t *testing.T) {
-	s, _ := decide(poolState{phase: stopped, breaker: breaker{state: breakerClosed}}, evStart{keep: true, rules: testRules(3)}, 0)
+	s, _ := decide(emptyPool(), evStart{keep: true, edition: testEdition(3)}, 0)
 	now := time.Duration(0)
 	for range 2 {
 		for i := range 3 {
@@ -161,7 +161,7 @@ func TestConfigErrorTwiceStops(t *testing.T) {
 	if due := s.s.due(); due != never || s.s.phase != failed {
 		t.Fatalf("due = %v, phase = %s; want no restart of a failed pool", due, s.s.phase)
 	}
-	s.feed(evStart{op: 2, same: true, rules: testRules(1)})
+	s.feed(evStart{op: 2, edition: s.s.edition})
 	if s.s.phase != staging {
 		t.Errorf("phase = %s: a new preload must start it again", s.s.phase)
 	}
@@ -196,7 +196,7 @@ func TestBusyWorkerNotReaped(t *testing.T) {
 	s := begin(t, true)
 	s.spawned()
 	s.ready()
-	s.feed(evActive{n: 1, until: never})
+	s.feed(evReply{active: 1, until: never})
 	if s.s.places[0].status != busy {
 		t.Fatalf("status = %s, want busy", s.s.places[0].status)
 	}
@@ -232,7 +232,7 @@ func TestBusyWorkerNotReaped(t *testing.T) {
 // TestSlowBigModelIsNotKilled (PCO-30): progress, not patience, limits a start.
 func TestSlowBigModelIsNotKilled(t *testing.T) {
 	s := begin(t, true)
-	s.s.rules.startAtMost = 20 * time.Minute
+	s.s.edition.startAtMost = 20 * time.Minute
 	s.spawned()
 	for s.now < 10*time.Minute {
 		s.now = s.s.due()
@@ -263,7 +263,7 @@ func TestSlowBigModelIsNotKilled(t *testing.T) {
 // TestPreloadFailureLeavesNothing (PCO-6): one worker fails, all go, nobody is
 // started again, and the caller hears of it when the last one is gone.
 func TestPreloadFailureLeavesNothing(t *testing.T) {
-	s, _ := decide(poolState{phase: stopped, breaker: breaker{state: breakerClosed}}, evStart{op: 7, rules: testRules(2)}, 0)
+	s, _ := decide(emptyPool(), evStart{op: 7, edition: testEdition(2)}, 0)
 	s, _ = decide(s, evStaged{op: 7}, 0)
 	s, _ = decide(s, evSpawned{gen: s.places[0].gen}, 0)
 	s, effects := decide(s, evSpawnFailed{gen: s.places[1].gen, fail: failure{class: engine.ClassPreflight, faults: []Fault{{Code: ModelMissing}}}}, 0)

@@ -67,14 +67,14 @@
 // nothing is coming by itself:
 //
 //	from       to
-//	stopped    staging, starting, draining, reloading, failed
+//	stopped    staging, starting, draining, drained, reloading, failed
 //	staging    stopped, starting, failed
-//	starting   ready, degraded, draining, reloading, stopping, failed
+//	starting   ready, degraded, draining, drained, reloading, stopping, failed
 //	ready      starting, degraded, draining, reloading, stopping, failed
 //	degraded   starting, ready, draining, reloading, stopping, failed
 //	draining   stopped, starting, ready, degraded, drained, reloading, stopping, failed
 //	drained    stopped, starting, ready, degraded, stopping, failed
-//	reloading  starting, ready, degraded, draining, stopping, failed
+//	reloading  starting, ready, degraded, draining, drained, stopping, failed
 //	stopping   stopped, failed
 //	failed     stopped, staging, starting, draining, drained, reloading, stopping
 //

@@ -13,12 +13,13 @@ type DrainOutcome struct {
 type drain struct {
 	on        bool
 	asked     bool // by a caller: undrain lifts it
+	node      bool // by the scheduler, with all of the node: its next word lifts it
 	sick      bool // by an unhealthy device: its recovery lifts it
 	leave     bool // engines go when everything is idle
 	ending    bool // engines are going
 	over      bool
 	since, by time.Duration
-	ops       []uint64
+	ops       []op
 	outcome   DrainOutcome
 }
 
@@ -31,7 +32,6 @@ func (d *decision) drainAsked(e evDrain) {
 	default:
 		d.beginDrain(e.within)
 		d.s.drain.asked = true
-		d.s.drain.leave = d.s.drain.leave || d.s.rules.stopAfterDrain
 		d.s.drain.ops = append(d.s.drain.ops, e.op)
 		if d.s.drain.over {
 			d.answerDrain(nil)
@@ -42,11 +42,12 @@ func (d *decision) drainAsked(e evDrain) {
 // beginDrain makes the pool not placeable at once, or joins a drain that is under
 // way: the earlier deadline wins.
 func (d *decision) beginDrain(within time.Duration) {
+	by := d.now + min(within, longest)
 	if d.s.drain.on {
-		d.s.drain.by = min(d.s.drain.by, d.now+within)
+		d.s.drain.by = min(d.s.drain.by, by)
 		return
 	}
-	d.s.drain = drain{on: true, since: d.now, by: d.now + within, ops: d.s.drain.ops}
+	d.s.drain = drain{on: true, leave: d.s.edition.stopAfterDrain, since: d.now, by: by}
 	for i := range d.s.places {
 		d.drainPlace(&d.s.places[i])
 	}
@@ -56,7 +57,7 @@ func (d *decision) drainPlace(p *place) {
 	p.again = false
 	switch {
 	case p.serving():
-		p.quiet = false
+		p.quiet, p.drainAt = false, d.now
 		if !p.asking {
 			p.probeAt = d.now // an idle report of before says nothing
 		}
@@ -68,16 +69,17 @@ func (d *decision) drainPlace(p *place) {
 	}
 }
 
-// isIdle reports whether nothing runs in the pool any more: by the scheduler's
-// count, by the slots that were taken here, and by the engines themselves. Where
-// the scheduler has fallen silent, an engine that cannot tell is not believed.
+// isIdle reports whether nothing runs in the places any more, by the slots that were
+// taken here, by the engines themselves, and by a scheduler that knows that they
+// take no work. Where it has fallen silent, an engine that cannot tell is not
+// believed.
 func (d *decision) isIdle(which func(place) bool) bool {
 	for i := range d.s.places {
 		p := &d.s.places[i]
 		if !which(*p) || p.status != draining {
 			continue
 		}
-		if p.held > 0 || !p.quiet || d.s.work.stale && p.reported < 0 {
+		if p.held > 0 || !p.quiet || !d.s.work.knew(p.drainAt) || d.s.work.stale && p.reported < 0 {
 			return false
 		}
 	}
@@ -103,7 +105,7 @@ func (d *decision) stepDrain() {
 		}
 		r.ending = true
 		if !idle || r.leave || r.sick {
-			d.endAll("drained", d.s.rules.stopGrace)
+			d.endAll("drained", d.s.edition.stopGrace)
 		}
 	}
 	for i := range d.s.places {
@@ -130,7 +132,21 @@ func (d *decision) endDrain(fail *failure) {
 	d.s.drain = drain{}
 }
 
-func (d *decision) undrain(op uint64) {
+// obey drains a pool while its node is closed, as soon as no operation is under way.
+func (d *decision) obey() {
+	r := &d.s.drain
+	switch {
+	case d.s.closed == r.node:
+	case r.node:
+		r.node = false
+		d.liftDrain("undrain")
+	case d.s.keep && !d.s.engaged() && d.s.phase != stopped:
+		d.beginDrain(max(d.s.closeBy-d.now, 0))
+		r.node = true
+	}
+}
+
+func (d *decision) undrain(op op) {
 	if d.s.purge.on {
 		d.refuse(op, PoolBusy)
 		return
@@ -145,7 +161,7 @@ func (d *decision) undrain(op uint64) {
 // liftDrain restores what was taken out of service, once no reason is left:
 // engines that still run serve again, others are started anew.
 func (d *decision) liftDrain(why string) {
-	if d.s.drain.asked || d.s.drain.sick {
+	if r := d.s.drain; r.asked || r.sick || r.node {
 		return
 	}
 	d.endDrain(&failure{code: Cancelled, message: "the drain was undone"})
@@ -163,8 +179,8 @@ func (d *decision) restore(p *place, why string) {
 			p.probeAt = never
 		}
 		d.move(p, why, ready)
-		d.forgive(p, d.s.rules.timing) // what came due meanwhile
-	case p.status == stuck || p.gone:
+		d.forgive(p, d.s.edition.timing) // what came due meanwhile
+	case p.status == stuck || p.gone || p.coming():
 	case !p.over():
 		p.again = true // it is on its way out
 	default:

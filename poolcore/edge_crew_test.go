@@ -75,7 +75,7 @@ func asleep(t *testing.T, c *hostCrew) *worker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tail, err := openLogTail(root, "engine.log", maxLogBytes)
+	tail, err := openLogTail(root, "engine.log", maxLogBytes, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package poolcore
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,28 @@ func TestStrangerWithMembersPid(t *testing.T) {
 	gpus.tell(w.proc.PID(), "GPU-00000002-0000-0000-0000-000000000000", 1)
 	if _, ok := c.measure(w); w.fault.Load() == nil {
 		t.Errorf("a member on another device is not seen (%v)", ok)
+	}
+}
+
+// TestOneLookIsNoVerdict (PCO-29): a socket outlives the member that held it by a
+// moment, so one look at somebody else's socket is no answer; the second is a
+// verdict. No key is sent meanwhile.
+func TestOneLookIsNoVerdict(t *testing.T) {
+	c := edgeCrew(t, func(cfg *Config) { cfg.Devices = newTold() })
+	w := asleep(t, c)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	w.port = uint16(ln.Addr().(*net.TCPAddr).Port)
+	w.cfg.Port = int(w.port)
+	var first, second probe
+	if c.ownsPort(w, &first) || first.foreign || !first.failed {
+		t.Errorf("first look: %+v", first)
+	}
+	if c.ownsPort(w, &second) || !second.foreign {
+		t.Errorf("second look: %+v", second)
 	}
 }
 
@@ -218,7 +241,7 @@ func TestFloodedLogIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	const limit = 1 << 20
-	tail, err := openLogTail(root, "log", limit)
+	tail, err := openLogTail(root, "log", limit, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,6 +339,10 @@ func TestLyingHandoffFiles(t *testing.T) {
 		}
 	}
 	if err := syscall.Mkfifo(filepath.Join(c.cfg.HandoffDir, "d-r0.json"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	half, past := filepath.Join(c.cfg.HandoffDir, ".tmp-0000000000000000"), time.Now().Add(-2*tempAge)
+	if err := errors.Join(os.WriteFile(half, nil, 0o600), os.Chtimes(half, past, past)); err != nil {
 		t.Fatal(err)
 	}
 	// The tag shows once the process is past its exec.

@@ -8,72 +8,96 @@ import (
 	"github.com/llorch/llorch/poolcore/engine"
 )
 
-// An event is what happened; the closed set of events drives decide.
-type event interface{ isEvent() }
+// An op numbers a request, a gen an attempt to start a worker; 0 is none. Most events
+// and effects belong to one of them.
+type (
+	op  uint64
+	gen uint64
+)
 
-// Requests. Each has a number, and the answer bears it: evStart, evReload and
-// evPurge are answered by effAccept, and once more by effDone when accepted and
-// not finished yet; the others by one effDone.
+// An event is what happened; the closed set of events drives decide. An effect is
+// what is to be done; the loop carries effects out in order.
+type (
+	event  interface{ isEvent() }
+	effect interface{ isEffect() }
+)
+
+func (op) isEvent()           {}
+func (op) isEffect()          {}
+func (gen) isEvent()          {}
+func (gen) isEffect()         {}
+func (evReply) isEvent()      {}
+func (evDevice) isEvent()     {}
+func (evTrouble) isEvent()    {}
+func (evJournaled) isEvent()  {}
+func (evTick) isEvent()       {}
+func (effJournal) isEffect()  {}
+func (effDrained) isEffect()  {}
+func (effReloaded) isEffect() {}
+func (effNudge) isEffect()    {}
+
+// number and attempt are how the loop finds out what an event or effect is about.
+func (n op) number() op    { return n }
+func (g gen) attempt() gen { return g }
+
+// Requests. The answer bears the request's number: evStart, evReload and evPurge are
+// answered by effAccept, and once more by effDone when accepted and not finished
+// yet; the others by one effDone.
 type (
 	// evStart asks for the pool to run.
 	evStart struct {
-		op      uint64
-		keep    bool // retry failures, also the first; op is over when accepted
-		same    bool // the configuration is the one the pool has
-		edition int
-		rules   rules
-		// found are engines that an earlier run left alive; resume is the phase of
-		// the reload that it left, "" for none, and to what it reloads to.
-		found   []found
-		resume  string
-		to      int
-		toRules rules
+		op
+		edition *edition
+		keep    bool // retry failures, also the first; it is over when accepted
+		sick    bool // one of its devices is unhealthy
+		// found are engines that an earlier run left alive, resume what the reload
+		// that it left leads to; nil: none.
+		found  []found
+		resume *edition
 	}
 	// evReload asks for another configuration in the same places.
 	evReload struct {
-		op       uint64
-		same     bool
-		edition  int
-		rules    rules
+		op
+		edition  *edition
 		strategy string // auto, alongside or in_place
 		force    bool   // what still runs at the drain's deadline is ended
 		within   time.Duration
 	}
-	// evPurge asks for what crew.purge does, once the engines are gone if engine.
+	// evPurge asks for the work, once the engines are gone if it is about them.
 	evPurge struct {
-		op     uint64
-		engine bool
+		op
+		work   purgeWork
 		within time.Duration // of the drain; 0: none
 	}
 	// evCancel asks for the end of an accepted request.
-	evCancel struct{ op uint64 }
+	evCancel struct{ op }
 	// evStop asks for the end of all workers.
 	evStop struct {
-		op    uint64
+		op
 		grace time.Duration // 0: the pool's own
 		most  time.Duration // bounds the grace; 0: no bound
+		last  bool          // and nothing may be started any more
 	}
 	evDrain struct {
-		op     uint64
+		op
 		within time.Duration
 	}
-	evUndrain struct{ op uint64 }
+	evUndrain struct{ op }
 	// evRestart asks for new workers in all places.
-	evRestart struct{ op uint64 }
+	evRestart struct{ op }
 	// evReset closes the breaker and forgets failures.
-	evReset struct{ op uint64 }
-	// evAcquire asks for a slot; the answer names the worker's gen.
-	evAcquire struct{ op uint64 }
-	evRelease struct{ gen uint64 }
+	evReset struct{ op }
+	// evAcquire asks for a slot; the answer names the worker.
+	evAcquire struct{ op }
+	evRelease struct{ gen }
 	// evBind puts an external server into a place; evUnbind takes it out.
 	evBind struct {
-		op      uint64
+		op
 		at      int
-		edition int
-		rules   rules
+		edition *edition
 	}
 	evUnbind struct {
-		op uint64
+		op
 		at int
 	}
 )
@@ -81,47 +105,53 @@ type (
 // found is one engine that an earlier run left alive.
 type found struct {
 	at      int
-	edition int
+	edition *edition
+	worker  *worker
 }
 
 // News.
 type (
 	// evStaged is the answer to effStage.
 	evStaged struct {
-		op   uint64
+		op
 		fail *failure
 	}
-	// evSpawned: the process of attempt gen runs.
-	evSpawned struct{ gen uint64 }
-	// evSpawnFailed: attempt gen left nothing behind.
+	// evSpawned: the process of the attempt runs.
+	evSpawned struct {
+		gen
+		worker *worker
+	}
+	// evSpawnFailed: the attempt left nothing behind.
 	evSpawnFailed struct {
-		gen    uint64
+		gen
 		fail   failure
 		jitter float64 // −1…1
 	}
 	// evProbed is the answer to effProbe.
 	evProbed struct {
-		gen    uint64
+		gen
 		probe  probe
 		jitter float64
 	}
 	// evAnnounced: the handoff file of effAnnounce is written.
-	evAnnounced struct{ gen uint64 }
+	evAnnounced struct{ gen }
 	// evExited: the process ended, its group is gone and reaped.
 	evExited struct {
-		gen    uint64
+		gen
 		fail   failure
 		jitter float64
 	}
 	// evStuck: the process is still there 10 s after SIGKILL.
-	evStuck struct{ gen uint64 }
+	evStuck struct{ gen }
 	// evPoke: an engine says that it is ready; it is asked at once.
-	evPoke struct{ gen uint64 }
-	// evActive brings the scheduler's count of active requests, valid until an
-	// instant (never: for good).
-	evActive struct {
-		n     int
-		until time.Duration
+	evPoke struct{ gen }
+	// evReply is the scheduler's word on the pool.
+	evReply struct {
+		active  int           // requests that it has running there
+		until   time.Duration // of the count; never: for good
+		asOf    time.Duration // how the pool was when it was asked
+		closed  bool          // the node is to be drained, by closeBy
+		closeBy time.Duration
 	}
 	// evDevice says how the pool's devices are.
 	evDevice struct {
@@ -139,106 +169,75 @@ type (
 	}
 	// evPurged is the answer to effPurge.
 	evPurged struct {
-		op   uint64
+		op
 		fail *failure
 	}
 	// evTick: an instant of due has come.
 	evTick struct{ jitter float64 }
 )
 
-func (evStart) isEvent()       {}
-func (evReload) isEvent()      {}
-func (evPurge) isEvent()       {}
-func (evCancel) isEvent()      {}
-func (evStop) isEvent()        {}
-func (evDrain) isEvent()       {}
-func (evUndrain) isEvent()     {}
-func (evRestart) isEvent()     {}
-func (evReset) isEvent()       {}
-func (evAcquire) isEvent()     {}
-func (evRelease) isEvent()     {}
-func (evBind) isEvent()        {}
-func (evUnbind) isEvent()      {}
-func (evStaged) isEvent()      {}
-func (evSpawned) isEvent()     {}
-func (evSpawnFailed) isEvent() {}
-func (evProbed) isEvent()      {}
-func (evAnnounced) isEvent()   {}
-func (evExited) isEvent()      {}
-func (evStuck) isEvent()       {}
-func (evPoke) isEvent()        {}
-func (evActive) isEvent()      {}
-func (evDevice) isEvent()      {}
-func (evTrouble) isEvent()     {}
-func (evJournaled) isEvent()   {}
-func (evPurged) isEvent()      {}
-func (evTick) isEvent()        {}
-
-// An effect is what is to be done; the loop carries effects out in order.
-type effect interface{ isEffect() }
-
 type (
 	// effStage proves a configuration without disturbing anything.
 	effStage struct {
-		op      uint64
-		edition int
+		op
+		edition *edition
 		inPlace bool
 	}
 	effSpawn struct {
+		gen
 		at      int
-		gen     uint64
-		edition int
+		edition *edition
 	}
-	// effAdopt takes over engine n of evStart.found as attempt gen.
+	// effAdopt takes over an engine that was found.
 	effAdopt struct {
-		n       int
-		gen     uint64
-		edition int
+		gen
+		worker *worker
 	}
 	effProbe struct {
-		gen     uint64
+		gen
 		timeout time.Duration
 	}
 	effAnnounce struct {
-		gen     uint64
-		edition int
+		gen
+		edition *edition
 		on      bool
 	}
 	// effKill ends a process: SIGTERM, SIGKILL after grace (0: at once).
 	effKill struct {
-		gen   uint64
+		gen
 		grace time.Duration
 	}
 	// effJournal makes the phase of a reload durable; "" removes the journal.
 	effJournal struct {
 		serial   int
-		from, to int // editions
+		from, to *edition
 		phase    string
 	}
-	effPurge  struct{ op uint64 }
+	effPurge struct {
+		op
+		work purgeWork
+	}
 	effAccept struct {
-		op   uint64
+		op
 		code Code // "": accepted
 		done bool // nothing is left to be done
 	}
 	effDone struct {
-		op      uint64
+		op
 		fail    *failure // nil: success
-		gen     uint64   // of the worker, after evAcquire
+		worker  gen      // after evAcquire
 		drained DrainOutcome
 	}
 	// effFailed tells the world about a worker that failed.
 	effFailed struct {
-		at     int
-		gen    uint64
+		gen
 		fail   failure
 		uptime time.Duration
 		delay  time.Duration // until the restart; negative: none
 	}
 	// effMoved tells the world about a transition of a worker.
 	effMoved struct {
-		at            int
-		gen           uint64
+		gen
 		from, why, to string
 		took          time.Duration
 	}
@@ -251,22 +250,6 @@ type (
 	}
 	effNudge struct{}
 )
-
-func (effStage) isEffect()    {}
-func (effSpawn) isEffect()    {}
-func (effAdopt) isEffect()    {}
-func (effProbe) isEffect()    {}
-func (effAnnounce) isEffect() {}
-func (effKill) isEffect()     {}
-func (effJournal) isEffect()  {}
-func (effPurge) isEffect()    {}
-func (effAccept) isEffect()   {}
-func (effDone) isEffect()     {}
-func (effFailed) isEffect()   {}
-func (effMoved) isEffect()    {}
-func (effDrained) isEffect()  {}
-func (effReloaded) isEffect() {}
-func (effNudge) isEffect()    {}
 
 // failure says why a worker is not running, or why a request was not fulfilled.
 type failure struct {

@@ -19,11 +19,8 @@ func (c *hostCrew) wait(w *worker) failure {
 	if !c.follow(w) {
 		return failure{class: engine.ClassGraceful, exitCode: -1, message: "left to the next run"}
 	}
-	for last := int64(-1); last != w.tail.bytes(); {
-		last = w.tail.bytes()
-		if w.tail.look() != nil {
-			break
-		}
+	if err := w.tail.look(); err != nil { // to the end: nobody writes any more
+		c.cfg.Logger.Debug("engine log", "worker", string(w.id), "error", err)
 	}
 	f := judge(w)
 	close(w.ended)

@@ -56,6 +56,7 @@ type worker struct {
 	served   atomic.Bool   // it was ready
 	answered atomic.Bool   // its health route answered
 	owns     atomic.Bool   // its port was seen to be its own
+	doubted  atomic.Bool   // at the last look somebody else listened there
 	robbed   atomic.Bool   // another program took its port first
 	signs    atomic.Uint64 // a sum that grows with everything that it does
 	looked   atomic.Int64  // when its memory was looked at as a sign, in Unix nanoseconds
@@ -212,7 +213,7 @@ func (c *hostCrew) start(w *worker) error {
 		return fmt.Errorf("create engine log: %w", err)
 	}
 	defer log.Close()
-	if w.tail, err = openLogTail(root, "engine.log", maxLogBytes); err != nil {
+	if w.tail, err = openLogTail(root, "engine.log", maxLogBytes, w.token); err != nil {
 		return err
 	}
 	c.addresses(w)

@@ -2,6 +2,7 @@ package poolcore
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"testing"
@@ -21,11 +22,17 @@ type fakeCrew struct {
 	left    []reloadJournal
 	devices gpuinfo.Provider
 	observe func(Event)
+	log     *slog.Logger
+	edit    func(*Config)
+	before  func(*Host)   // Run
+	after   func()        // Run
+	leaves  chan struct{} // closed when the engines are left alone; nil: they never are
 
 	mu      sync.Mutex
 	broken  map[string]bool // models whose engines never become ready but exit
 	unfit   map[string]bool // models that fail to be staged alongside
 	absent  map[string]bool // models that fail to be staged at all
+	slow    time.Duration   // of a spawn
 	busy    *int            // what engines report
 	crowded bool
 	spawns  []time.Time
@@ -60,6 +67,10 @@ func (c *fakeCrew) stage(_ context.Context, pc PoolConfig, _ engine.Kind, inPlac
 
 func (c *fakeCrew) spawn(_ context.Context, pc PoolConfig, k engine.Kind, at int, gen uint64) (*worker, *failure) {
 	c.mu.Lock()
+	slow := c.slow
+	c.mu.Unlock()
+	time.Sleep(slow)
+	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.spawns = append(c.spawns, time.Now())
 	if c.refuse {
@@ -84,7 +95,10 @@ func (c *fakeCrew) wait(w *worker) failure {
 	ch := c.live[w]
 	c.mu.Unlock()
 	if ch != nil {
-		<-ch
+		select {
+		case <-ch:
+		case <-c.leaves:
+		}
 	}
 	return failure{class: engine.ClassKilled, signal: "SIGKILL"}
 }
@@ -186,18 +200,34 @@ func (c *fakeCrew) got(list *[]string) []string {
 	return slices.Clone(*list)
 }
 
+// leaving is a crew that can part from its engines.
+type leaving struct{ *fakeCrew }
+
+func (c leaving) leave() { close(c.leaves) }
+
 // hosted runs body beside a host with a fake crew, in virtual time.
 func hosted(t *testing.T, c *fakeCrew, body func(t *testing.T, h *Host)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c.live, c.begun, c.models = map[*worker]chan struct{}{}, map[*worker]time.Time{}, map[*worker]string{}
-		h, err := New(Config{
+		cfg := Config{
 			NodeID: "n", StateDir: "/state", Binaries: map[string]string{"simulator": "/bin/true"}, Devices: c.devices, Observe: c.observe,
-		})
+			Logger: c.log,
+		}
+		if c.edit != nil {
+			c.edit(&cfg)
+		}
+		h, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.crew = c
+		if c.leaves != nil {
+			h.crew = leaving{c}
+		}
+		if c.before != nil {
+			c.before(h)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- h.Run(ctx) }()
@@ -207,9 +237,12 @@ func hosted(t *testing.T, c *fakeCrew, body func(t *testing.T, h *Host)) {
 		if err := <-done; err != nil {
 			t.Errorf("Run = %v", err)
 		}
+		if c.after != nil {
+			c.after()
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if len(c.live) > 0 {
+		if len(c.live) > 0 && c.leaves == nil {
 			t.Errorf("%d workers are left", len(c.live))
 		}
 	})

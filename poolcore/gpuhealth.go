@@ -2,26 +2,25 @@ package poolcore
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/llorch/llorch/gpuinfo"
 	"github.com/llorch/llorch/poolcore/catalog"
 	"github.com/llorch/llorch/poolcore/engine"
-	"github.com/llorch/llorch/poolregistry"
 )
 
-// deviceHealth remembers what happened to the devices, and what the pools on them
-// were told.
+// deviceHealth remembers what happened to the devices.
 type deviceHealth struct {
 	mu      sync.Mutex
 	tracker gpuinfo.Tracker
-	asked   map[string]bool // devices whose wish for a restart was passed on
-	told    map[poolregistry.PoolID]bool
+	asked   map[string]bool // devices whose wish for a restart is known
 }
 
-// attend looks after the devices, the schedule and retired models until ctx ends.
+// attend looks after the devices and retired models until ctx ends.
 func (h *Host) attend(ctx context.Context) {
 	every := time.NewTicker(h.cfg.Timing.Health)
 	defer every.Stop()
@@ -29,29 +28,34 @@ func (h *Host) attend(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-h.schedule.wake:
 		case <-every.C:
 			_ = h.look(ctx) // only the end of ctx is an error
 			h.retire(ctx)
 		}
-		h.keepSchedule(ctx)
 	}
 }
 
-// hear passes on the faults that a driver reports as they happen.
+// hear passes on the faults that a driver reports as they happen. A source that
+// fails is asked again, slowly.
 func (h *Host) hear(ctx context.Context) {
 	source, ok := h.cfg.Devices.(gpuinfo.EventSource)
-	for ok && ctx.Err() == nil {
+	again := time.NewTicker(h.cfg.Timing.Health)
+	defer again.Stop()
+	for level := slog.LevelWarn; ok && ctx.Err() == nil; level = slog.LevelDebug { // once is enough
 		for e, err := range source.Events(ctx) {
-			if err != nil {
-				h.cfg.Logger.InfoContext(ctx, "no news from the devices", slog.Any("error", err))
-				return // what snapshots say still counts
+			switch {
+			case errors.Is(err, gpuinfo.ErrUnsupported):
+				h.cfg.Logger.DebugContext(ctx, "no news from the devices", slog.Any("error", err))
+				return // what snapshots say counts
+			case err != nil:
+				h.cfg.Logger.Log(ctx, level, "no news from the devices", slog.Any("error", err))
+			default:
+				h.happened(ctx, e)
 			}
-			h.happened(ctx, e)
 		}
-		select { // a source that ended without an error is asked again, slowly
+		select {
 		case <-ctx.Done():
-		case <-time.After(h.cfg.Timing.Health):
+		case <-again.C:
 		}
 	}
 }
@@ -68,69 +72,63 @@ func (h *Host) happened(ctx context.Context, e gpuinfo.Event) {
 	}
 	h.cfg.Logger.WarnContext(ctx, "device event", slog.String("device", e.UUID), slog.Int("xid", e.XID), slog.String("name", name), slog.String("action", string(action)))
 	h.health.mu.Lock()
+	defer h.health.mu.Unlock()
 	h.health.tracker.Event(e, time.Now())
-	h.health.mu.Unlock()
-	if action == gpuinfo.RestartApp {
-		h.eachOn(func(u gpuinfo.Unit) bool {
-			return u.UUID == e.UUID || u.Device.UUID == e.UUID || e.BusID != "" && u.Device.BusID == e.BusID
-		},
-			func(p *Pool) { h.noteDevice(p, true) })
+	s := h.gpus.Load()
+	if s == nil {
+		return
 	}
-	if s := h.gpus.Load(); s != nil {
-		h.see(*s)
-	}
+	h.seeLocked(*s, func(u gpuinfo.Unit) bool {
+		return action == gpuinfo.RestartApp && (u.UUID == e.UUID || u.Device.UUID == e.UUID || e.BusID != "" && u.Device.BusID == e.BusID)
+	})
 }
 
-// see completes a snapshot by what is remembered, shows it, and tells the
-// pools what it means for them.
+// see takes a snapshot, unless a newer one was taken meanwhile.
 func (h *Host) see(s gpuinfo.Snapshot) {
 	h.health.mu.Lock()
-	s = h.health.tracker.Observe(s, time.Now())
-	h.health.mu.Unlock()
-	h.gpus.Store(&s)
-	h.judge(s)
+	defer h.health.mu.Unlock()
+	if last := h.gpus.Load(); last == nil || !s.At.Before(last.At) {
+		h.seeLocked(s, func(u gpuinfo.Unit) bool { return asks(u.Device) && !h.health.asked[u.Device.UUID] })
+	}
 }
 
-// judge tells each pool when one of its devices fell ill or recovered. Where the
-// provider has no events, the wish for a restart is read from the snapshot.
-func (h *Host) judge(s gpuinfo.Snapshot) {
-	_, events := h.cfg.Devices.(gpuinfo.EventSource)
-	restart := map[string]bool{}
-	h.health.mu.Lock()
-	if h.health.asked == nil {
-		h.health.asked, h.health.told = map[string]bool{}, map[poolregistry.PoolID]bool{}
-	}
-	for _, d := range s.Devices {
-		asks := d.Health.Recovery == gpuinfo.RestartApp
-		restart[d.UUID] = asks && !h.health.asked[d.UUID] && !events
-		h.health.asked[d.UUID] = asks
-	}
-	h.health.mu.Unlock()
+// seeLocked completes a snapshot by what is remembered, shows it, and tells each pool
+// when one of its devices fell ill, recovered, or has to be left by what runs on it.
+func (h *Host) seeLocked(s gpuinfo.Snapshot, restart func(gpuinfo.Unit) bool) {
+	s = h.health.tracker.Observe(s, time.Now())
+	h.gpus.Store(&s)
 	for p := range h.Pools() {
-		units, ok := p.units(s)
+		v := p.view.Load()
+		units, ok := unitsOf(v.edition, s)
 		if !ok {
 			continue // not on any device, or the mask cannot be read now: as before
 		}
-		sick, again := false, false
+		e := evDevice{jitter: jitter()}
 		for _, u := range units {
-			sick = sick || ill(u.Device.Health)
-			again = again || restart[u.Device.UUID]
+			e.sick = e.sick || ill(u.Device.Health)
+			e.restart = e.restart || restart(u)
 		}
-		h.health.mu.Lock()
-		changed := h.health.told[p.id] != sick
-		h.health.told[p.id] = sick
-		h.health.mu.Unlock()
-		if changed || again {
-			h.noteDevice(p, again)
+		if e.sick != v.sick || e.restart {
+			p.note(e)
 		}
+	}
+	h.health.asked = map[string]bool{}
+	for _, d := range s.Devices {
+		h.health.asked[d.UUID] = asks(d)
 	}
 }
 
-func (h *Host) noteDevice(p *Pool, restart bool) {
-	h.health.mu.Lock()
-	sick := h.health.told[p.id]
-	h.health.mu.Unlock()
-	p.note(func(m *mailbox) { m.noteDevice(evDevice{sick: sick, restart: restart}) })
+// asks reports whether a device wants its programs to be started again.
+func asks(d gpuinfo.Device) bool { return d.Health.Recovery == gpuinfo.RestartApp }
+
+// sick reports whether a device of a configuration is known to be ill.
+func (h *Host) sick(ed *edition) bool {
+	s := h.gpus.Load()
+	if s == nil {
+		return false
+	}
+	units, _ := unitsOf(ed, *s)
+	return slices.ContainsFunc(units, func(u gpuinfo.Unit) bool { return ill(u.Device.Health) })
 }
 
 // ill reports whether nothing can run on a device until somebody brings it back.
@@ -142,36 +140,16 @@ func ill(d gpuinfo.Health) bool {
 	return d.State == gpuinfo.Broken || d.State == gpuinfo.Lost
 }
 
-// eachOn does something for the pools on the units that match.
-func (h *Host) eachOn(match func(gpuinfo.Unit) bool, do func(*Pool)) {
-	s := h.gpus.Load()
-	if s == nil {
-		return
-	}
-	for p := range h.Pools() {
-		units, _ := p.units(*s)
-		for _, u := range units {
-			if match(u) {
-				do(p)
-				break
-			}
-		}
-	}
-}
-
-// units are what the pool's engines may use; false: it has no process, it uses no
-// device, or that cannot be told now.
-func (p *Pool) units(s gpuinfo.Snapshot) ([]gpuinfo.Unit, bool) {
-	v := p.view.Load()
-	if v.cfg.ID == "" || v.kind == nil {
+// unitsOf are what the engines of a configuration may use; false: it has no process,
+// it uses no device, or that cannot be told now.
+func unitsOf(ed *edition, s gpuinfo.Snapshot) ([]gpuinfo.Unit, bool) {
+	if ed.kind == nil || engine.ProfileOf(ed.kind).External {
 		return nil, false
 	}
-	profile := engine.ProfileOf(v.kind)
-	_, simulated := v.kind.(engine.Simulator)
-	if profile.External || simulated && v.cfg.Devices == "" {
+	if _, simulated := ed.kind.(engine.Simulator); simulated && ed.cfg.Devices == "" {
 		return nil, false
 	}
-	mask, err := gpuinfo.ParseMask(v.cfg.Devices)
+	mask, err := gpuinfo.ParseMask(ed.cfg.Devices)
 	if err != nil || mask.CPUOnly() {
 		return nil, false
 	}
@@ -194,79 +172,6 @@ func (h *Host) retire(ctx context.Context) {
 			continue
 		}
 		h.cfg.Logger.InfoContext(ctx, "model is retired", slog.String("pool", string(p.id)))
-		p.beginDrain(ctx, max(time.Until(m.RetireAt), 0))
-	}
-}
-
-// beginDrain asks for a drain and does not wait for it.
-func (p *Pool) beginDrain(ctx context.Context, within time.Duration) {
-	m := message{ev: evDrain{op: p.host.nextOp(), within: within}, wait: waiter{done: func(reply) bool { return true }}}
-	_ = p.send(ctx, m) // the end of ctx or of the loop: nothing is left to be drained
-}
-
-// schedule is what an operator wants of this node, by the registry's replies.
-type schedule struct {
-	wake chan struct{} // capacity 1
-
-	mu     sync.Mutex
-	now    poolregistry.Schedule
-	by     time.Time                    // while draining: its deadline
-	byNode map[poolregistry.PoolID]bool // pools that were drained for it
-}
-
-func newSchedule() schedule {
-	return schedule{wake: make(chan struct{}, 1), byNode: map[poolregistry.PoolID]bool{}}
-}
-
-// set takes the schedule of a reply.
-func (s *schedule) set(to poolregistry.Schedule, within time.Duration) {
-	s.mu.Lock()
-	if to != s.now {
-		s.by = time.Now().Add(within)
-	}
-	s.now = to
-	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (s *schedule) get() poolregistry.Schedule {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.now
-}
-
-// closed reports whether nothing new is started on this node.
-func (s *schedule) closed() bool {
-	now := s.get()
-	return now == poolregistry.Draining || now == poolregistry.Drained
-}
-
-// keepSchedule drains what the schedule wants drained, pools that were busy with
-// something else until now among them, and undoes it when it is over.
-func (h *Host) keepSchedule(ctx context.Context) {
-	s := &h.schedule
-	closed := s.closed()
-	for p := range h.Pools() {
-		v := p.view.Load()
-		s.mu.Lock()
-		byNode, left := s.byNode[p.id], max(time.Until(s.by), 0)
-		s.mu.Unlock()
-		switch {
-		case closed && !v.status.Draining && v.phase != stopped && v.phase != stopping:
-			p.beginDrain(ctx, left)
-			byNode = true
-		case !closed && byNode:
-			m := message{ev: evUndrain{op: h.nextOp()}, wait: waiter{done: func(reply) bool { return true }}}
-			_ = p.send(ctx, m)
-			byNode = false
-		default:
-			continue
-		}
-		s.mu.Lock()
-		s.byNode[p.id] = byNode
-		s.mu.Unlock()
+		p.note(evDrain{within: max(time.Until(m.RetireAt), 0)})
 	}
 }

@@ -23,7 +23,6 @@ type Host struct {
 	devices    gpuinfo.Provider
 	gpus       atomic.Pointer[gpuinfo.Snapshot] // the newest that was taken
 	health     deviceHealth
-	schedule   schedule
 	ops        atomic.Uint64
 	operations operations
 	atWork     chan struct{} // bounds what Operate runs
@@ -36,14 +35,17 @@ type Host struct {
 	started chan struct{} // closed when Run accepts pools
 	stopped chan struct{} // closed when Run no longer does
 
-	mu     sync.Mutex
-	ran    bool
-	ended  bool
-	pools  map[poolregistry.PoolID]*Pool
-	wg     *sync.WaitGroup // loops
-	loops  context.Context // of the loops; ends after every worker is gone
-	events []poolregistry.Event
-	lastID uint64
+	mu       sync.Mutex
+	ran      bool
+	ended    bool
+	schedule poolregistry.Schedule                 // what the scheduler wants of this node
+	closeBy  time.Time                             // while it is to be drained
+	shown    map[poolregistry.PoolID]time.Duration // by the clock of its loop: how the last beat showed the pool
+	pools    map[poolregistry.PoolID]*Pool
+	wg       *sync.WaitGroup // loops
+	loops    context.Context // of the loops; ends after every worker is gone
+	events   []poolregistry.Event
+	lastID   uint64
 }
 
 // New validates the whole configuration and reports every fault; it starts nothing
@@ -55,7 +57,7 @@ func New(cfg Config) (*Host, error) {
 	}
 	h := &Host{
 		cfg: cfg, stats: newCounters(), observe: make(chan Event, 256), pools: map[poolregistry.PoolID]*Pool{},
-		started: make(chan struct{}), stopped: make(chan struct{}), atWork: make(chan struct{}, atOnce), schedule: newSchedule(),
+		started: make(chan struct{}), stopped: make(chan struct{}), atWork: make(chan struct{}, atOnce),
 	}
 	if cfg.Devices != nil {
 		h.devices = gpuinfo.NewCache(cfg.Devices, time.Second)
@@ -91,10 +93,10 @@ func (h *Host) Run(ctx context.Context) error {
 	observed := make(chan struct{})
 	go h.tell(loops, observed)
 	h.takeOver(ctx, c)
-	close(h.started)
 	for _, pc := range h.cfg.Pools {
 		h.startConfigured(ctx, pc)
 	}
+	close(h.started)
 	wg.Go(func() { h.attend(ctx) })
 	wg.Go(func() { h.hear(ctx) })
 	<-ctx.Done()
@@ -125,7 +127,10 @@ func (h *Host) endEngines(c crew) error {
 func (h *Host) stopAll() error {
 	ctx, cancel := context.WithTimeout(context.Background(), h.cfg.Timing.StopBudget)
 	defer cancel()
-	return h.all(func(p *Pool) error { return p.stop(ctx, evStop{most: h.cfg.Timing.StopBudget / 2}) })
+	return h.all(func(p *Pool) error {
+		_, err := p.ask(ctx, "stop pool", evStop{op: h.nextOp(), most: h.cfg.Timing.StopBudget / 2, last: true})
+		return err
+	})
 }
 
 // all does work for each pool at once.
@@ -173,31 +178,25 @@ func (h *Host) Preload(ctx context.Context, pc PoolConfig) (*Operation, error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("preload pool: %w", ctx.Err())
 	}
-	if h.schedule.closed() {
-		return nil, fmt.Errorf("preload pool: %w", Draining)
-	}
-	op, err := h.startPool(ctx, pc, message{ev: evStart{}})
+	ed, err := h.edition(pc)
 	if err != nil {
 		return nil, fmt.Errorf("preload pool: %w", err)
 	}
-	return op, nil
+	o, err := h.startEdition(ctx, ed, evStart{})
+	if err != nil {
+		return nil, fmt.Errorf("preload pool: %w", err)
+	}
+	return o, nil
 }
 
-// startPool starts pc; m holds what an earlier run left of it.
-func (h *Host) startPool(ctx context.Context, pc PoolConfig, m message) (*Operation, error) {
-	pc, kind, err := h.cfg.checkPool(pc)
+// startEdition starts a pool; e holds what an earlier run left of it.
+func (h *Host) startEdition(ctx context.Context, ed *edition, e evStart) (*Operation, error) {
+	p, err := h.pool(poolregistry.PoolID(ed.cfg.ID))
 	if err != nil {
 		return nil, err
 	}
-	p, err := h.pool(poolregistry.PoolID(pc.ID))
-	if err != nil {
-		return nil, err
-	}
-	n := h.nextOp()
-	e := m.ev.(evStart)
-	e.op, e.rules = n, h.rules(pc, kind)
-	m.ev, m.ed = e, edition{pc, kind}
-	return p.operation(ctx, n, "preload", m, h.stats.preloaded)
+	e.op, e.edition, e.sick = h.nextOp(), ed, h.sick(ed)
+	return p.operation(ctx, "preload", e.op, e, h.stats.preloaded)
 }
 
 // pool returns the pool with that id and makes it if there is none.
@@ -210,14 +209,30 @@ func (h *Host) pool(id poolregistry.PoolID) (*Pool, error) {
 	if p := h.pools[id]; p != nil {
 		return p, nil
 	}
-	if len(h.pools) >= h.cfg.Limits.Pools {
+	if len(h.pools) >= h.cfg.Limits.Pools && !h.makeRoomLocked() {
 		return nil, fmt.Errorf("more than %d pools: %w", h.cfg.Limits.Pools, InvalidParams)
 	}
 	p := newPool(h, h.crew, id)
-	p.start = time.Now()
+	p.state.closed, p.state.closeBy = shut(h.schedule), p.clock(h.closeBy)
 	h.pools[id] = p
-	h.wg.Go(func() { p.run(h.loops) })
+	loop, end := context.WithCancel(h.loops)
+	p.end = end
+	h.wg.Go(func() { p.run(loop) })
 	return p, nil
+}
+
+// makeRoomLocked forgets one pool that has ended and that nobody has configured.
+func (h *Host) makeRoomLocked() bool {
+	for _, id := range slices.Sorted(maps.Keys(h.pools)) {
+		p := h.pools[id]
+		configured := slices.ContainsFunc(h.cfg.Pools, func(pc PoolConfig) bool { return pc.ID == string(id) })
+		if !configured && p.Phase() == stopped {
+			delete(h.pools, id)
+			p.end()
+			return true
+		}
+	}
+	return false
 }
 
 // Config returns the configuration with its defaults filled in. What it refers to
@@ -251,14 +266,7 @@ func (h *Host) Worker(id poolregistry.WorkerID) (Worker, *Pool, bool) {
 	return Worker{}, nil, false
 }
 
-// isEnding reports whether Run's context has ended: nothing is started any more.
-func (h *Host) isEnding() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.ended
-}
-
-func (h *Host) nextOp() uint64 { return h.ops.Add(1) }
+func (h *Host) nextOp() op { return op(h.ops.Add(1)) }
 
 // modelBytes is the size of the model on disk, 0 where it is not known.
 func (h *Host) modelBytes(pc PoolConfig) int64 {

@@ -240,7 +240,7 @@ func TestTwentyCycles(t *testing.T) {
 	}
 	cycle()
 	before, routines := openFiles(t), runtime.NumGoroutine()
-	n := 5
+	n := 20
 	if os.Getenv("LLORCH_NIGHTLY") != "" {
 		n = 1000
 	}

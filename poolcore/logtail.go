@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/llorch/llorch/inputvalidation"
@@ -27,6 +28,7 @@ type logTail struct {
 	dir   *os.Root
 	name  string
 	limit int64
+	hide  string // the engine's key: whoever reads lines must not learn it from an engine that prints it
 
 	mu    sync.Mutex
 	file  *os.File
@@ -36,13 +38,13 @@ type logTail struct {
 	total int64 // bytes ever read
 }
 
-// openLogTail opens a log that exists.
-func openLogTail(dir *os.Root, name string, limit int64) (*logTail, error) {
+// openLogTail opens a log that exists; hide is what none of its readers may see.
+func openLogTail(dir *os.Root, name string, limit int64, hide string) (*logTail, error) {
 	f, err := dir.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("open engine log: %w", err)
 	}
-	return &logTail{dir: dir, name: name, limit: limit, file: f}, nil
+	return &logTail{dir: dir, name: name, limit: limit, hide: hide, file: f}, nil
 }
 
 // look reads what is new and rotates a log that is too large. Of a flood it reads
@@ -115,11 +117,20 @@ func (t *logTail) takeLocked(b []byte) {
 		}
 		line := append(t.part, b[:min(i, maxLine)]...)
 		line, t.part, b = line[:min(len(line), maxLine)], nil, b[i+1:]
-		t.lines = append(t.lines, inputvalidation.EscapeMax(string(bytes.TrimRight(line, "\r")), maxLine))
+		t.lines = append(t.lines, t.show(bytes.TrimRight(line, "\r")))
 		if over := len(t.lines) - keptLines; over > 0 {
 			t.lines = slices.Delete(t.lines, 0, over)
 		}
 	}
+}
+
+// show is a line as it may be read.
+func (t *logTail) show(line []byte) string {
+	text := string(line)
+	if t.hide != "" {
+		text = strings.ReplaceAll(text, t.hide, "[key]")
+	}
+	return inputvalidation.EscapeMax(text, maxLine)
 }
 
 // tail returns the last n lines, escaped, with an unfinished one at the end.
@@ -128,7 +139,7 @@ func (t *logTail) tail(n int) []string {
 	defer t.mu.Unlock()
 	lines := slices.Clone(t.lines)
 	if len(t.part) > 0 {
-		lines = append(lines, inputvalidation.EscapeMax(string(t.part), maxLine))
+		lines = append(lines, t.show(t.part))
 	}
 	return lines[max(0, len(lines)-n):]
 }

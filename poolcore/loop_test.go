@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/llorch/llorch/gpuinfo"
 	"github.com/llorch/llorch/poolregistry"
 )
 
@@ -108,11 +109,21 @@ func TestManyFailuresAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := newPool(h, nil, "p")
+	w := &worker{id: "p-r0-abcdef", plan: plan{units: []gpuinfo.Unit{{UUID: "GPU-7"}}}}
+	w.took.Store(5 << 30)
+	p.workers[1] = w
 	for range maxEvents + 10 {
-		h.queue(poolregistry.Event{})
+		h.queue(p, effFailed{gen: 1, fail: failure{class: "killed", signal: "SIGKILL", exitCode: -1}, uptime: time.Second})
 	}
 	b, err := h.Snapshot(t.Context())
 	if err != nil || len(b.Events) != maxEvents || b.Events[0].ID != 11 || h.Stats().DroppedEvents != 10 {
 		t.Errorf("%d events from %d, %d dropped, %v", len(b.Events), b.Events[0].ID, h.Stats().DroppedEvents, err)
+	}
+	want := poolregistry.Event{
+		ID: 11, WorkerID: "p-r0-abcdef", PoolID: "p", GPU: "GPU-7", Signal: "SIGKILL", Class: "killed", VRAMReleasedBytes: 5 << 30, UptimeMS: 1000,
+	}
+	if b.Events[0] != want {
+		t.Errorf("event = %+v, want %+v", b.Events[0], want)
 	}
 }

@@ -95,7 +95,7 @@ func tailed(t *testing.T, limit int64) (*os.Root, *os.File, *logTail) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tail, err := openLogTail(root, "engine.log", limit)
+	tail, err := openLogTail(root, "engine.log", limit, "the-key-of-this-engine")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,19 +103,20 @@ func tailed(t *testing.T, limit int64) (*os.Root, *os.File, *logTail) {
 	return root, w, tail
 }
 
-// TestLogTail (PCO-21): the last lines, cut, escaped, whatever the writes looked like.
+// TestLogTail (PCO-21): the last lines, cut, escaped, without the engine's own key,
+// whatever the writes looked like.
 func TestLogTail(t *testing.T) {
 	_, w, tail := tailed(t, 1<<30)
 	fmt.Fprint(w, "first\nsec")
 	if err := tail.look(); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(w, "ond\r\n\x1b[31mred\n"+strings.Repeat("x", 3*maxLine)+"\n")
+	fmt.Fprint(w, "ond the-key-of-this-engine\r\n\x1b[31mred\n"+strings.Repeat("x", 3*maxLine)+"\n")
 	if err := tail.look(); err != nil {
 		t.Fatal(err)
 	}
 	lines := tail.tail(10)
-	if len(lines) != 4 || lines[0] != "first" || lines[1] != "second" || strings.Contains(lines[2], "\x1b") || len(lines[3]) > maxLine {
+	if len(lines) != 4 || lines[0] != "first" || lines[1] != "second [key]" || strings.Contains(lines[2], "\x1b") || len(lines[3]) > maxLine {
 		t.Fatalf("lines = %.80q", lines)
 	}
 	for i := range 1000 {

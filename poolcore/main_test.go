@@ -197,7 +197,11 @@ func stub(args []string) int {
 			f.act(name, ln)
 		}
 	}()
-	return f.serve(ln, has)
+	code := f.serve(ln, has)
+	if f.now.portless.Load() {
+		select {}
+	}
+	return code
 }
 
 func (f stubFlags) serve(ln net.Listener, has func(string) bool) int {

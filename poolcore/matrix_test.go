@@ -133,10 +133,6 @@ func strike(t *testing.T, fault, class, state string) {
 		m.until("the fault is seen", func() bool { return slices.Contains(m.crashes(), class) })
 	}
 	m.Reply(poolregistry.BeatReply{})
-	leaks, _ := filepath.Glob(filepath.Join(gpus.dir, "*-leak"))
-	for _, f := range leaks {
-		_ = os.Remove(f)
-	}
 	if err := m.Pool("p").Stop(t.Context(), 100*time.Millisecond); err != nil {
 		t.Errorf("Stop = %v", err)
 	}
@@ -150,7 +146,14 @@ func (m *matrixRun) after(files, routines int) {
 		end()
 	}
 	m.nothingLeft()
-	m.until("no promise is left", func() bool { workers, _ := poolcore.Ledger(m.Host, uuid(0)); return len(workers) == 0 })
+	m.until("no promise is left", func() bool {
+		leaks, _ := filepath.Glob(filepath.Join(m.gpus.dir, "*-leak"))
+		for _, f := range leaks {
+			_ = os.Remove(f)
+		}
+		workers, _ := poolcore.Ledger(m.Host, uuid(0))
+		return len(workers) == 0
+	})
 	if n := poolcore.TakenPorts(m.Host); n != 0 {
 		m.t.Errorf("%d ports are taken", n)
 	}

@@ -2,8 +2,8 @@ package poolcore
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"maps"
 	"runtime"
 	"slices"
 	"time"
@@ -30,22 +30,16 @@ type Event struct {
 const devicePatience = 200 * time.Millisecond
 
 // Describe says what this node is: its id, hardware and pools. The program adds
-// address, region, labels and version. Before Run has taken over the engines of an
-// earlier run it waits for that: an engine that is not mentioned counts as lost with
-// all that runs there.
+// address, region, labels and version.
 func (h *Host) Describe(ctx context.Context) (poolregistry.Registration, error) {
-	select {
-	case <-h.started:
-	case <-h.stopped:
-		return poolregistry.Registration{}, fmt.Errorf("describe node: %w", HostStopped)
-	case <-ctx.Done():
-		return poolregistry.Registration{}, fmt.Errorf("describe node: %w", ctx.Err())
-	}
 	if err := h.look(ctx); err != nil {
 		return poolregistry.Registration{}, err
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pools, _ := h.statusesLocked()
 	return poolregistry.Registration{
-		NodeID: h.cfg.NodeID, Pools: h.statuses(), Schedule: h.schedule.get(),
+		NodeID: h.cfg.NodeID, Pools: pools, Schedule: h.schedule,
 		Capabilities: poolregistry.Capabilities{GPUs: h.contractGPUs(), CPUCores: runtime.NumCPU(), RAMTotalBytes: ramTotal()},
 	}, nil
 }
@@ -60,35 +54,55 @@ func (h *Host) Snapshot(ctx context.Context) (poolregistry.Beat, error) {
 	if err := h.look(hurry); err != nil && ctx.Err() != nil {
 		return poolregistry.Beat{}, err
 	}
-	b := poolregistry.Beat{NodeID: h.cfg.NodeID, Pools: h.statuses(), GPUs: h.contractGPUs(), Schedule: h.schedule.get()}
 	h.mu.Lock()
-	b.Events, h.events = h.events, nil
-	h.mu.Unlock()
+	defer h.mu.Unlock()
+	pools, at := h.statusesLocked()
+	b := poolregistry.Beat{NodeID: h.cfg.NodeID, Pools: pools, GPUs: h.contractGPUs(), Schedule: h.schedule, Events: h.events}
+	h.events, h.shown = nil, at
 	return b, nil
 }
 
-// Reply takes the scheduler's answer to a beat: how many requests it has running
-// in each pool, for as long as the granted timeout, and what an operator wants of
-// the node: draining and drained drain all pools, anything else undoes that. It
-// does not block.
+// Reply takes the scheduler's answer to the last [Host.Snapshot]: how many requests it
+// has running in each pool, for as long as the granted timeout, and what an operator
+// wants of the node: draining and drained drain all pools, those that are busy with
+// something else as soon as they are not; anything else undoes that. It does not
+// block.
 func (h *Host) Reply(r poolregistry.BeatReply) {
-	var until time.Time
-	if r.TimeoutMS > 0 {
-		until = time.Now().Add(time.Duration(r.TimeoutMS) * time.Millisecond)
+	const longestMS = int64(longest / time.Millisecond)
+	now := time.Now()
+	h.mu.Lock()
+	if shut(r.Schedule) && !shut(h.schedule) {
+		h.closeBy = now.Add(time.Duration(min(max(r.DrainMS, 0), longestMS)) * time.Millisecond)
 	}
+	h.schedule = r.Schedule
+	closeBy, shown := h.closeBy, h.shown
+	h.mu.Unlock()
 	for p := range h.Pools() {
-		n := min(max(r.Active[p.id], 0), maxReplicas*maxSlots)
-		p.note(func(m *mailbox) { m.active = &activeNews{n: n, until: until} })
+		e := evReply{
+			active: min(max(r.Active[p.id], 0), maxReplicas*maxSlots), until: never, asOf: shown[p.id],
+			closed: shut(r.Schedule), closeBy: p.clock(closeBy),
+		}
+		if r.TimeoutMS > 0 {
+			e.until = p.clock(now.Add(time.Duration(min(r.TimeoutMS, longestMS)) * time.Millisecond))
+		}
+		p.note(e)
 	}
-	h.schedule.set(r.Schedule, time.Duration(max(r.DrainMS, 0))*time.Millisecond)
 }
 
-func (h *Host) statuses() []poolregistry.Pool {
-	out := []poolregistry.Pool{}
-	for p := range h.Pools() {
+// shut reports whether a node with that schedule takes no work.
+func shut(s poolregistry.Schedule) bool {
+	return s == poolregistry.Draining || s == poolregistry.Drained
+}
+
+// statusesLocked shows all pools, and says as of when by the clock of each.
+func (h *Host) statusesLocked() (out []poolregistry.Pool, at map[poolregistry.PoolID]time.Duration) {
+	out, at = []poolregistry.Pool{}, map[poolregistry.PoolID]time.Duration{}
+	for _, id := range slices.Sorted(maps.Keys(h.pools)) {
+		p := h.pools[id]
+		at[id] = p.view.Load().at // what Status shows is as new, or newer
 		out = append(out, p.Status())
 	}
-	return out
+	return out, at
 }
 
 // look takes a snapshot of the devices; only the end of ctx is an error.
@@ -147,87 +161,91 @@ func contractGPU(d gpuinfo.Device) poolregistry.GPU {
 	return g
 }
 
-// failed tells log, observers, metrics and the next beat about a worker.
-func (h *Host) failed(ctx context.Context, p *Pool, w *worker, f effFailed) {
-	var id poolregistry.WorkerID
-	if w != nil {
-		id = w.id
-		h.queue(poolregistry.Event{
-			WorkerID: id, PoolID: p.id, ExitCode: exitCode(f.fail), Signal: f.fail.signal, Class: f.fail.class,
-			Message: f.fail.message, UptimeMS: f.uptime.Milliseconds(),
+// note tells log, metrics, observers and the next beat what happened in a pool.
+func (h *Host) note(ctx context.Context, p *Pool, f effect) {
+	e := Event{Pool: p.id}
+	level, last := slog.LevelInfo, failure{}
+	log := []slog.Attr{slog.String("pool", string(p.id)), slog.Int("restart_count", p.state.restarts), slog.String("devices", p.state.edition.cfg.Devices)}
+	switch f := f.(type) {
+	case effFailed:
+		e.Kind, e.Class, e.Detail, e.Took = "crash", f.fail.class, f.fail.message, f.uptime
+		level, last = slog.LevelWarn, f.fail
+		log = append(log, slog.Int("exit_code", f.fail.exitCode), slog.String("signal", f.fail.signal), slog.Int64("backoff_ms", f.delay.Milliseconds()))
+		h.queue(p, f)
+	case effMoved:
+		e.Kind, e.From, e.To, e.Detail, e.Took = "transition", f.from, f.to, f.why, f.took
+		if f.to == ready && f.why == "ready" {
+			h.stats.startTook(p.state.edition.cfg.Engine, f.took)
+		}
+	case effDrained:
+		e.Kind, e.Took = "drain", f.outcome.Duration
+		if f.outcome.Forced {
+			e.Detail = "forced"
+		}
+		log = append(log, slog.Int("active_left", f.outcome.ActiveLeft))
+		h.stats.count(func(s *Stats) {
+			s.Drains++
+			s.DrainSeconds = s.DrainSeconds.add(e.Took)
+		})
+	case effReloaded:
+		e.Kind, e.Took = "reload", f.took
+		if f.fail != nil {
+			e.Detail, e.Class, last = string(f.fail.errorCode()), f.fail.class, *f.fail
+		}
+		h.stats.count(func(s *Stats) {
+			if f.fail == nil {
+				s.Reloads++
+			} else {
+				s.ReloadFailures[e.Detail]++
+			}
 		})
 	}
-	h.cfg.Logger.WarnContext(ctx, "worker failed",
-		slog.String("pool", string(p.id)), slog.String("worker", string(id)), slog.String("class", f.fail.class),
-		slog.String("last_error", f.fail.message), slog.Int("exit_code", f.fail.exitCode), slog.String("signal", f.fail.signal),
-		slog.Int("restart_count", p.state.restarts), slog.Int64("backoff_ms", f.delay.Milliseconds()))
-	for _, line := range f.fail.tail {
-		h.cfg.Logger.DebugContext(ctx, "engine", slog.String("worker", string(id)), slog.String("line", line))
+	if g, ok := f.(interface{ attempt() gen }); ok && p.workers[g.attempt()] != nil {
+		w := p.workers[g.attempt()]
+		e.Worker = w.id
+		log = append(log, slog.String("worker", string(w.id)), slog.Int("pid", w.pid()))
 	}
-	h.report(Event{Kind: "crash", Pool: p.id, Worker: id, Class: f.fail.class, Detail: f.fail.message, Took: f.uptime})
-	h.nudge()
+	h.cfg.Logger.LogAttrs(ctx, level, e.Kind, append(log, slog.String("from", e.From), slog.String("to", e.To), slog.String("class", e.Class),
+		slog.String("detail", e.Detail), slog.String("last_error", last.message), slog.Int64("took_ms", e.Took.Milliseconds()))...)
+	for _, line := range last.tail {
+		h.cfg.Logger.DebugContext(ctx, "engine", slog.String("worker", string(e.Worker)), slog.String("line", line))
+	}
+	h.report(e)
 }
 
-// exitCode is absent where the process did not end by itself.
-func exitCode(f failure) *int {
-	if f.exitCode < 0 {
-		return nil
+// pid is that of the worker's process; 0: it has none here.
+func (w *worker) pid() int {
+	if w.proc == nil {
+		return 0
 	}
-	return new(f.exitCode)
+	return w.proc.PID()
 }
 
-// queue keeps the newest maxEvents failures for the next beat.
-func (h *Host) queue(e poolregistry.Event) {
+// queue keeps the newest maxEvents failures of workers for the next beat.
+func (h *Host) queue(p *Pool, f effFailed) {
+	w := p.workers[f.gen]
+	if w == nil {
+		return // nothing ran
+	}
+	e := poolregistry.Event{
+		WorkerID: w.id, PoolID: p.id, Signal: f.fail.signal, Class: f.fail.class, Message: f.fail.message, UptimeMS: f.uptime.Milliseconds(),
+		VRAMReleasedBytes: w.took.Load(),
+	}
+	if f.fail.exitCode >= 0 { // it ended by itself
+		e.ExitCode = new(f.fail.exitCode)
+	}
+	if len(w.plan.units) > 0 {
+		e.GPU = w.plan.units[0].UUID
+	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.lastID++
 	e.ID = h.lastID
 	h.events = append(h.events, e)
-	if over := len(h.events) - maxEvents; over > 0 {
-		h.events = slices.Delete(h.events, 0, over)
-		h.stats.dropped(over)
-	}
-}
-
-func (h *Host) moved(ctx context.Context, p *Pool, w *worker, f effMoved) {
-	e := Event{Kind: "transition", Pool: p.id, From: f.from, To: f.to, Detail: f.why, Took: f.took}
-	pid := 0
-	if w != nil {
-		e.Worker = w.id
-		if w.proc != nil {
-			pid = w.proc.PID()
-		}
-	}
-	if f.to == ready && f.why == "ready" {
-		h.stats.startTook(p.config().Engine, f.took)
-	}
-	h.cfg.Logger.InfoContext(ctx, "worker",
-		slog.String("pool", string(p.id)), slog.String("worker", string(e.Worker)), slog.Int("pid", pid),
-		slog.String("from", f.from), slog.String("why", f.why), slog.String("to", f.to), slog.Int64("took_ms", f.took.Milliseconds()),
-		slog.String("devices", p.config().Devices))
-	h.report(e)
-}
-
-func (h *Host) drained(ctx context.Context, p *Pool, f effDrained) {
-	o := f.outcome
-	h.stats.drained(o)
-	h.cfg.Logger.InfoContext(ctx, "drain", slog.String("pool", string(p.id)), slog.Bool("forced", o.Forced),
-		slog.Int("active_left", o.ActiveLeft), slog.Int64("took_ms", o.Duration.Milliseconds()))
-	e := Event{Kind: "drain", Pool: p.id, Took: o.Duration}
-	if o.Forced {
-		e.Detail = "forced"
-	}
-	h.report(e)
-}
-
-func (h *Host) reloaded(ctx context.Context, p *Pool, f effReloaded) {
-	e := Event{Kind: "reload", Pool: p.id, Took: f.took}
-	if f.fail != nil {
-		e.Detail, e.Class = string(f.fail.errorCode()), f.fail.class
-	}
-	h.stats.reloaded(e.Detail)
-	h.cfg.Logger.InfoContext(ctx, "reload", slog.String("pool", string(p.id)), slog.String("error", e.Detail), slog.Int64("took_ms", f.took.Milliseconds()))
-	h.report(e)
+	over := max(len(h.events)-maxEvents, 0)
+	h.events = slices.Delete(h.events, 0, over)
+	h.mu.Unlock()
+	h.stats.dropped(over)
+	h.nudge()
 }
 
 func (h *Host) nudge() {

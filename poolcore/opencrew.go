@@ -25,7 +25,7 @@ func (h *Host) prepare() (crew, func(), error) {
 	c.mark = h.mark
 	c.trouble = func(pool poolregistry.PoolID, f failure) {
 		if p := h.Pool(pool); p != nil {
-			p.note(func(m *mailbox) { m.trouble = &f })
+			p.note(evTrouble{fail: f})
 		}
 	}
 	return c, release, nil
@@ -67,6 +67,7 @@ func openCrew(cfg Config) (*hostCrew, func(), error) {
 		}
 		if _, err := files.root.Stat(workersDir); errors.Is(err, fs.ErrNotExist) {
 			_ = files.remove(instanceFile) // nobody carries it
+			_ = files.remove(configuredFile)
 		}
 		unlock()
 		_ = files.close()

@@ -35,7 +35,12 @@ type Operation struct {
 	began   time.Time
 	fetched *atomic.Uint64 // the host's sum of Progress.Received
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	standing
+}
+
+// standing is how an operation stands.
+type standing struct {
 	queued   bool
 	phase    string
 	progress Progress
@@ -64,48 +69,36 @@ func (o *Operation) Wait(ctx context.Context) error {
 }
 
 // Err returns the error of an operation that ended, else nil.
-func (o *Operation) Err() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
-}
+func (o *Operation) Err() error { return o.now().err }
 
 // State returns queued, running, done, failed or cancelled.
 func (o *Operation) State() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	switch {
-	case o.ended.IsZero() && o.queued:
+	switch s := o.now(); {
+	case s.ended.IsZero() && s.queued:
 		return "queued"
-	case o.ended.IsZero():
+	case s.ended.IsZero():
 		return "running"
-	case errors.Is(o.err, Cancelled):
+	case errors.Is(s.err, Cancelled):
 		return "cancelled"
-	case o.err != nil:
+	case s.err != nil:
 		return "failed"
 	}
 	return "done"
 }
 
 // Phase returns a word for what is being done now, or was done last; "" is none.
-func (o *Operation) Phase() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.phase
-}
+func (o *Operation) Phase() string { return o.now().phase }
 
 // Progress returns how far the operation has come.
-func (o *Operation) Progress() Progress {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.progress
-}
+func (o *Operation) Progress() Progress { return o.now().progress }
 
 // Result returns what the work of [Host.Operate] returned; nil before its end.
-func (o *Operation) Result() any {
+func (o *Operation) Result() any { return o.now().result }
+
+func (o *Operation) now() standing {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.result
+	return o.standing
 }
 
 // Report is for the work of [Host.Operate]: it says what is being done.
@@ -139,9 +132,8 @@ func (o *Operation) finish(result any, err error) {
 }
 
 func (o *Operation) endedBefore(t time.Time) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return !o.ended.IsZero() && o.ended.Before(t)
+	ended := o.now().ended
+	return !ended.IsZero() && ended.Before(t)
 }
 
 // operations are those that a host remembers. They are safe for concurrent use.
@@ -185,17 +177,16 @@ func (s *operations) all() []*Operation {
 
 // Operation returns a remembered operation.
 func (h *Host) Operation(id string) (*Operation, bool) {
-	for _, o := range h.operations.all() {
-		if o.ID == id {
-			return o, true
-		}
+	list := h.operations.all()
+	if i := slices.IndexFunc(list, func(o *Operation) bool { return o.ID == id }); i >= 0 {
+		return list[i], true
 	}
 	return nil, false
 }
 
 // newOperation makes operation number n and remembers it.
-func (h *Host) newOperation(n uint64, kind string, pool poolregistry.PoolID) (*Operation, error) {
-	o := &Operation{ID: "op-" + strconv.FormatUint(n, 10), Kind: kind, Pool: pool, done: make(chan struct{}), began: time.Now(), fetched: &h.stats.fetched}
+func (h *Host) newOperation(n op, kind string, pool poolregistry.PoolID) (*Operation, error) {
+	o := &Operation{ID: "op-" + strconv.FormatUint(uint64(n), 10), Kind: kind, Pool: pool, done: make(chan struct{}), began: time.Now(), fetched: &h.stats.fetched}
 	return o, h.operations.add(o)
 }
 
@@ -249,19 +240,15 @@ func (h *Host) operate(ctx context.Context, o *Operation, work func(context.Cont
 	}
 	o.finish(result, err)
 	if o.Kind == "fetch" {
-		h.report(Event{Kind: "fetch", Pool: o.Pool, Detail: outcomeOf(err), Took: time.Since(o.began)})
+		e := Event{Kind: "fetch", Pool: o.Pool, Took: time.Since(o.began)}
+		if err != nil {
+			e.Detail = reason(err)
+		}
+		h.report(e)
 	}
 }
 
 func asCode(err error) Code {
 	c, _ := errors.AsType[Code](err)
 	return c
-}
-
-// outcomeOf is a code for people and audit: "" is success.
-func outcomeOf(err error) string {
-	if err == nil {
-		return ""
-	}
-	return reason(err)
 }

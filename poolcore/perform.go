@@ -6,72 +6,46 @@ import (
 	"time"
 )
 
-// adopt makes the workers of effAdopt known before anything is shown.
-func (p *Pool) adopt(effects []effect) {
-	for _, f := range effects {
-		if f, ok := f.(effAdopt); ok {
-			w := p.found[f.n].w
-			w.gen = f.gen
-			p.workers[f.gen] = w
-		}
-	}
-}
-
 // perform carries one effect out; what takes time runs beside the loop and comes
 // back as a message.
 func (p *Pool) perform(ctx context.Context, f effect) {
 	switch f := f.(type) {
 	case effStage:
-		ed := p.editions[f.edition]
 		p.help(func() {
-			fail := p.crew.stage(ctx, ed.cfg, ed.kind, f.inPlace)
-			p.post(message{ev: evStaged{op: f.op, fail: fail}})
+			p.post(evStaged{op: f.op, fail: p.crew.stage(ctx, f.edition.cfg, f.edition.kind, f.inPlace)})
 		})
 	case effSpawn:
-		go p.spawn(ctx, p.editions[f.edition], f)
+		p.help(func() { p.spawn(ctx, f) })
 	case effAdopt:
-		go p.await(p.workers[f.gen], f.gen)
+		go p.await(f.worker, f.gen)
 	case effProbe:
-		go p.probe(ctx, p.workers[f.gen], f)
+		w := p.workers[f.gen]
+		p.help(func() { p.probe(ctx, w, f) })
 	case effKill:
-		go p.kill(p.workers[f.gen], f)
+		w := p.workers[f.gen]
+		p.helpers.Go(func() {
+			if !p.crew.stop(w, f.grace) {
+				p.post(evStuck{f.gen})
+			}
+		})
 	case effAnnounce:
 		p.announce(f)
 	case effJournal:
 		p.journal(f)
 	case effPurge:
-		work := p.purges[f.op]
-		delete(p.purges, f.op)
-		p.help(func() {
-			err := p.crew.purge(ctx, p.id, work)
-			p.post(message{ev: evPurged{op: f.op, fail: errorOf(err, purgeFailed)}})
-		})
+		p.help(func() { p.post(evPurged{op: f.op, fail: errorOf(p.crew.purge(ctx, p.id, f.work), purgeFailed)}) })
 	case effAccept:
 		p.accept(f)
 	case effDone:
 		p.answer(f)
-	default:
-		p.tell(ctx, f)
-	}
-}
-
-// tell is for the effects that only tell the world.
-func (p *Pool) tell(ctx context.Context, f effect) {
-	switch f := f.(type) {
-	case effFailed:
-		p.host.failed(ctx, p, p.workers[f.gen], f)
-	case effMoved:
-		p.host.moved(ctx, p, p.workers[f.gen], f)
-	case effDrained:
-		p.host.drained(ctx, p, f)
-	case effReloaded:
-		p.host.reloaded(ctx, p, f)
 	case effNudge:
 		p.host.nudge()
+	default:
+		p.host.note(ctx, p, f)
 	}
 }
 
-// help runs one of at most executors helpers, which the end of the loop waits for.
+// help runs one of at most executors helpers.
 func (p *Pool) help(work func()) {
 	p.helpers.Go(func() {
 		p.slots <- struct{}{}
@@ -94,14 +68,14 @@ func (p *Pool) file(work func()) {
 }
 
 func (p *Pool) announce(f effAnnounce) {
-	w, cfg := p.workers[f.gen], p.editions[f.edition].cfg
+	w := p.workers[f.gen]
 	if w == nil {
 		return
 	}
 	p.file(func() {
-		p.crew.announce(w, cfg, f.on)
+		p.crew.announce(w, f.edition.cfg, f.on)
 		if f.on {
-			p.post(message{ev: evAnnounced{gen: f.gen}})
+			p.post(evAnnounced{f.gen})
 		}
 	})
 }
@@ -109,41 +83,37 @@ func (p *Pool) announce(f effAnnounce) {
 func (p *Pool) journal(f effJournal) {
 	var j *reloadJournal
 	if f.phase != "" {
-		j = &reloadJournal{Pool: string(p.id), From: p.editions[f.from].cfg, To: p.editions[f.to].cfg, Phase: f.phase}
+		j = &reloadJournal{Pool: string(p.id), From: f.from.cfg, To: f.to.cfg, Phase: f.phase}
 	}
 	p.file(func() {
 		err := p.crew.journal(p.id, j)
 		if err != nil {
 			p.host.cfg.Logger.Error("reload journal", slog.String("pool", string(p.id)), slog.Any("error", err))
 		}
-		p.post(message{ev: evJournaled{serial: f.serial, fail: errorOf(err, DirNotWritable)}})
+		p.post(evJournaled{serial: f.serial, fail: errorOf(err, DirNotWritable)})
 	})
 }
 
-func (p *Pool) spawn(ctx context.Context, ed edition, f effSpawn) {
-	p.slots <- struct{}{}
-	w, fail := p.crew.spawn(ctx, ed.cfg, ed.kind, f.at, f.gen)
-	<-p.slots
-	if fail != nil {
-		p.post(message{ev: evSpawnFailed{gen: f.gen, fail: *fail, jitter: jitter()}})
-		return
-	}
-	if !p.post(message{ev: evSpawned{gen: f.gen}, worker: w}) {
-		p.crew.stop(w, 0) // the loop gave up waiting for us
+// spawn makes sure that no process starts which nobody knows.
+func (p *Pool) spawn(ctx context.Context, f effSpawn) {
+	w, fail := p.crew.spawn(ctx, f.edition.cfg, f.edition.kind, f.at, uint64(f.gen))
+	switch {
+	case fail != nil:
+		p.post(evSpawnFailed{gen: f.gen, fail: *fail, jitter: jitter()})
+	case p.post(evSpawned{gen: f.gen, worker: w}):
+		go p.await(w, f.gen)
+	case p.crew.stop(w, 0): // the loop gave up waiting for us
 		p.crew.wait(w)
-		return
 	}
-	p.await(w, f.gen)
 }
 
-func (p *Pool) await(w *worker, gen uint64) {
+// await is not waited for: a process that survives SIGKILL keeps it for ever.
+func (p *Pool) await(w *worker, g gen) {
 	why := p.crew.wait(w)
-	p.post(message{ev: evExited{gen: gen, fail: why, jitter: jitter()}})
+	p.post(evExited{gen: g, fail: why, jitter: jitter()})
 }
 
 func (p *Pool) probe(ctx context.Context, w *worker, f effProbe) {
-	p.slots <- struct{}{}
-	defer func() { <-p.slots }()
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	began := time.Now()
@@ -153,13 +123,7 @@ func (p *Pool) probe(ctx context.Context, w *worker, f effProbe) {
 		w.served.Store(true)
 	}
 	p.host.stats.probed(served, answer, time.Since(began))
-	p.post(message{ev: evProbed{gen: f.gen, probe: answer, jitter: jitter()}})
-}
-
-func (p *Pool) kill(w *worker, f effKill) {
-	if !p.crew.stop(w, f.grace) {
-		p.post(message{ev: evStuck{gen: f.gen}})
-	}
+	p.post(evProbed{gen: f.gen, probe: answer, jitter: jitter()})
 }
 
 // accept answers an operation's request for the first time.
@@ -167,7 +131,6 @@ func (p *Pool) accept(f effAccept) {
 	w := p.waiting[f.op]
 	if f.code != "" || f.done {
 		delete(p.waiting, f.op)
-		delete(p.purges, f.op)
 	}
 	if w.accepted != nil {
 		w.accepted <- acceptance{code: f.code, finished: f.done}
@@ -182,19 +145,16 @@ func (p *Pool) answer(f effDone) {
 	if w.done == nil {
 		return
 	}
-	r := reply{drained: f.drained, gen: f.gen}
+	r := reply{drained: f.drained, gen: f.worker}
 	if f.fail != nil {
 		r.err = f.fail.asError()
 	}
-	if f.gen != 0 {
-		r.worker = p.workers[f.gen]
-		for i := range p.state.places {
-			if pl := &p.state.places[i]; pl.gen == f.gen && r.worker != nil {
-				r.shown = p.show(r.worker, pl)
-			}
+	for i := range p.state.places {
+		if pl := &p.state.places[i]; pl.gen == f.worker && f.worker != 0 {
+			r.shown = p.show(p.workers[f.worker], pl)
 		}
 	}
-	if !w.done(r) && f.gen != 0 {
-		p.after = append(p.after, evRelease{gen: f.gen})
+	if !w.done(r) && f.worker != 0 {
+		p.after = append(p.after, evRelease{f.worker})
 	}
 }

@@ -100,7 +100,7 @@ func plantedBugs() map[string]struct {
 			for i, f := range *effects {
 				if d, ok := f.(effDone); ok && d.fail != nil && d.fail.code == NoSlots {
 					s.places[0].held++
-					(*effects)[i] = effDone{op: a.op, gen: s.places[0].gen}
+					(*effects)[i] = effDone{op: a.op, worker: s.places[0].gen}
 				}
 			}
 		})},
@@ -127,7 +127,7 @@ func plantedBugs() map[string]struct {
 			}
 		})},
 		"a drain does not wait for slots": {"PCO-44", func(s poolState, e event, now time.Duration) (poolState, []effect) {
-			held := map[uint64]int{}
+			held := map[gen]int{}
 			bare := s.clone()
 			for i, p := range s.places {
 				if s.drain.on {
@@ -160,14 +160,14 @@ func plantedBugs() map[string]struct {
 			}
 		})},
 		"engines are purged alive": {"PCO-48", after(func(before poolState, e event, s *poolState, effects *[]effect) {
-			if x, ok := e.(evPurge); ok && !before.engaged() && x.engine && !s.purge.running {
+			if x, ok := e.(evPurge); ok && !before.engaged() && x.work.engine && !s.purge.running {
 				*effects = append(*effects, effPurge{op: x.op})
 			}
 		})},
 		"a reload keeps both workers": {"G6", after(func(_ poolState, _ event, s *poolState, effects *[]effect) {
 			for _, f := range *effects {
 				if _, ok := f.(effJournal); ok && s.reload.phase == phaseClosing {
-					s.edition = -1
+					s.edition = &edition{}
 				}
 			}
 		})},

@@ -5,61 +5,47 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/llorch/llorch/poolcore/engine"
 	"github.com/llorch/llorch/poolregistry"
 )
 
 // Pool is one pool of a host. Its methods are safe for concurrent use; those of a
 // nil pool answer PoolUnknown or nothing.
 type Pool struct {
-	id   poolregistry.PoolID
-	host *Host
-	crew crew
+	id    poolregistry.PoolID
+	host  *Host
+	crew  crew
+	began time.Time // zero of the loop's clock
 
 	inbox   chan message
 	wake    chan struct{} // there is news
 	done    chan struct{} // the loop ended
+	end     func()        // ends the loop of a pool that the host forgets
 	mailbox mailbox
 	view    atomic.Pointer[view]
 
 	// The rest belongs to the loop's goroutine.
-	state    poolState
-	start    time.Time
-	editions map[int]edition
-	edition  int // the newest
-	workers  map[uint64]*worker
-	found    []adopted     // of the evStart under way
-	slots    chan struct{} // bounds spawns, probes and proofs under way
-	waiting  map[uint64]waiter
-	purges   map[uint64]purgeWork
-	after    []event         // to be stepped once the present effects are carried out
-	inOrder  chan struct{}   // closed when the newest file effect is done; nil: none
-	helpers  *sync.WaitGroup // of file effects, proofs and purges
+	state   poolState
+	workers map[gen]*worker
+	slots   chan struct{} // bounds what is under way beside the loop
+	waiting map[op]waiter
+	after   []event         // to be stepped once the present effects are carried out
+	inOrder chan struct{}   // closed when the newest file effect is done; nil: none
+	helpers *sync.WaitGroup // of all that the end of the loop waits for
 }
 
 // executors is how many effects of one pool run at once.
 const executors = 8
 
-// edition is a configuration that decide knows by its number.
-type edition struct {
-	cfg  PoolConfig
-	kind engine.Kind
-}
-
-// message is what reaches a pool's loop.
+// message is what reaches a pool's loop; wait is for requests.
 type message struct {
-	ev     event
-	worker *worker // evSpawned
-	ed     edition // evStart, evReload, evBind
-	to     edition // evStart with a reload to resume
-	found  []adopted
-	purge  purgeWork
-	wait   waiter
+	ev   event
+	wait waiter
 }
 
 // waiter is told how a request ended. accepted, of capacity 1, is for operations
@@ -77,8 +63,7 @@ type acceptance struct {
 // reply is the answer to a request.
 type reply struct {
 	err     error
-	worker  *worker // evAcquire
-	gen     uint64
+	gen     gen // evAcquire
 	shown   Worker
 	drained DrainOutcome
 }
@@ -86,32 +71,36 @@ type reply struct {
 // mailbox holds the newest news of each kind, so that a loop which is behind reads
 // what is true now; what was replaced before it was read is counted.
 type mailbox struct {
-	mu      sync.Mutex
-	active  *activeNews
-	device  *evDevice
-	trouble *failure
-	dropped uint64
-}
-
-type activeNews struct {
-	n     int
-	until time.Time // zero: for good
+	mu   sync.Mutex
+	news []event // one of a type
 }
 
 func newPool(h *Host, c crew, id poolregistry.PoolID) *Pool {
 	p := &Pool{
-		id: id, host: h, crew: c, inbox: make(chan message), wake: make(chan struct{}, 1), done: make(chan struct{}),
-		state: poolState{phase: stopped, breaker: breaker{state: breakerClosed}}, workers: map[uint64]*worker{}, editions: map[int]edition{},
-		slots: make(chan struct{}, executors), waiting: map[uint64]waiter{}, purges: map[uint64]purgeWork{}, helpers: &sync.WaitGroup{},
+		id: id, host: h, crew: c, began: time.Now(), inbox: make(chan message), wake: make(chan struct{}, 1), done: make(chan struct{}),
+		state: emptyPool(), workers: map[gen]*worker{}, slots: make(chan struct{}, executors), waiting: map[op]waiter{}, helpers: &sync.WaitGroup{},
 	}
-	p.publish()
+	p.publish(0)
 	return p
 }
 
+// clock is t on the loop's clock.
+func (p *Pool) clock(t time.Time) time.Duration { return t.Sub(p.began) }
+
 // note puts news into the mailbox and wakes the loop.
-func (p *Pool) note(put func(*mailbox)) {
+func (p *Pool) note(e event) {
 	p.mailbox.mu.Lock()
-	put(&p.mailbox)
+	kind := func(old event) bool { return reflect.TypeOf(old) == reflect.TypeOf(e) }
+	if i := slices.IndexFunc(p.mailbox.news, kind); i >= 0 {
+		if d, ok := e.(evDevice); ok { // a restart that was not read yet is kept
+			d.restart = d.restart || p.mailbox.news[i].(evDevice).restart
+			e = d
+		}
+		p.mailbox.news[i] = e
+		p.host.stats.dropped(1)
+	} else {
+		p.mailbox.news = append(p.mailbox.news, e)
+	}
 	p.mailbox.mu.Unlock()
 	select {
 	case p.wake <- struct{}{}:
@@ -119,37 +108,13 @@ func (p *Pool) note(put func(*mailbox)) {
 	}
 }
 
-// noteDevice keeps a restart that was not read yet.
-func (m *mailbox) noteDevice(e evDevice) {
-	if m.device != nil {
-		e.restart = e.restart || m.device.restart
-		m.dropped++
-	}
-	m.device = &e
-}
-
 func (p *Pool) readNews(ctx context.Context) {
 	p.mailbox.mu.Lock()
-	active, device, trouble := p.mailbox.active, p.mailbox.device, p.mailbox.trouble
-	dropped := p.mailbox.dropped
-	p.mailbox.active, p.mailbox.device, p.mailbox.trouble, p.mailbox.dropped = nil, nil, nil, 0
+	news := p.mailbox.news
+	p.mailbox.news = nil
 	p.mailbox.mu.Unlock()
-	if dropped > 0 {
-		p.host.stats.dropped(int(dropped))
-	}
-	if active != nil {
-		e := evActive{n: active.n, until: never}
-		if !active.until.IsZero() {
-			e.until = max(active.until.Sub(p.start), 0)
-		}
+	for _, e := range news {
 		p.step(ctx, e)
-	}
-	if device != nil {
-		device.jitter = jitter()
-		p.step(ctx, *device)
-	}
-	if trouble != nil {
-		p.step(ctx, evTrouble{fail: *trouble})
 	}
 }
 
@@ -165,20 +130,8 @@ func (p *Pool) send(ctx context.Context, m message) error {
 	}
 }
 
-// post is send for the loop's own helpers; false: the loop has ended.
-func (p *Pool) post(m message) bool {
-	select {
-	case <-p.done:
-		return false
-	default:
-	}
-	select {
-	case p.inbox <- m:
-		return true
-	case <-p.done:
-		return false
-	}
-}
+// post is send for what the loop waits for; false: the loop has ended.
+func (p *Pool) post(e event) bool { return p.send(context.Background(), message{ev: e}) == nil }
 
 // run is the single writer. It ends with ctx; unless the engines are left running
 // that must not be before every worker is gone or given up.
@@ -206,9 +159,7 @@ func (p *Pool) run(ctx context.Context) {
 // dismiss tells everybody who still waits that nothing will come any more.
 func (p *Pool) dismiss() {
 	for _, w := range p.waiting {
-		if w.done != nil {
-			w.done(reply{err: HostStopped})
-		}
+		w.done(reply{err: HostStopped})
 	}
 }
 
@@ -217,88 +168,28 @@ func (p *Pool) untilDue() time.Duration {
 	if due == never {
 		return time.Hour
 	}
-	return max(due-time.Since(p.start), 0)
+	return max(due-time.Since(p.began), 0)
 }
 
 func jitter() float64 { return 2*rand.Float64() - 1 }
 
-// receive notes what decide does not see, then steps.
+// receive remembers who waits, then steps.
 func (p *Pool) receive(ctx context.Context, m message) {
-	switch e := m.ev.(type) {
-	case evSpawned:
-		p.workers[e.gen] = m.worker
-	case evStart:
-		if p.host.isEnding() {
-			m.wait.accepted <- acceptance{code: HostStopped}
-			return
-		}
-		p.waiting[e.op] = m.wait
-		e.same = !p.state.bound && p.editions[p.state.edition].cfg.same(m.ed.cfg)
-		e.edition = p.remember(m.ed)
-		if e.resume != "" {
-			e.to = p.remember(m.to)
-		}
-		p.found = m.found
-		for _, a := range m.found {
-			n := e.edition
-			if e.resume != "" && a.cfg.same(m.to.cfg) {
-				n = e.to
-			}
-			e.found = append(e.found, found{at: a.at, edition: n})
-		}
-		m.ev = e
-	case evReload:
-		p.waiting[e.op] = m.wait
-		e.same = p.editions[p.state.edition].cfg.same(m.ed.cfg)
-		e.edition = p.remember(m.ed)
-		m.ev = e
-	case evBind:
-		p.waiting[e.op] = m.wait
-		e.edition = p.remember(m.ed)
-		m.ev = e
-	case evPurge:
-		p.waiting[e.op], p.purges[e.op] = m.wait, m.purge
-	default:
-		if op := opOf(e); op != 0 {
-			p.waiting[op] = m.wait
-		}
+	if r, ok := m.ev.(interface{ number() op }); ok && m.wait.done != nil {
+		p.waiting[r.number()] = m.wait
 	}
 	p.step(ctx, m.ev)
 }
 
-// opOf is the number of the requests that carry nothing beside it.
-func opOf(e event) uint64 {
-	switch e := e.(type) {
-	case evStop:
-		return e.op
-	case evDrain:
-		return e.op
-	case evUndrain:
-		return e.op
-	case evRestart:
-		return e.op
-	case evReset:
-		return e.op
-	case evAcquire:
-		return e.op
-	case evUnbind:
-		return e.op
-	}
-	return 0
-}
-
-func (p *Pool) remember(ed edition) int {
-	p.edition++
-	p.editions[p.edition] = ed
-	return p.edition
-}
-
 func (p *Pool) step(ctx context.Context, e event) {
-	before := p.state.phase
-	next, effects := decide(p.state, e, time.Since(p.start))
+	if e, ok := e.(evSpawned); ok {
+		p.workers[e.gen] = e.worker
+	}
+	before, now := p.state.phase, time.Since(p.began)
+	next, effects := decide(p.state, e, now)
 	p.state = next
 	p.adopt(effects)
-	p.publish()
+	p.publish(now)
 	for _, f := range effects {
 		p.perform(ctx, f)
 	}
@@ -313,23 +204,24 @@ func (p *Pool) step(ctx context.Context, e event) {
 	}
 }
 
-// forget drops editions and workers that the state does not name any more.
-func (p *Pool) forget() {
-	s := &p.state
-	for n := range p.editions {
-		if n != s.edition && !(s.reload.on && n == s.reload.to) && !slices.ContainsFunc(s.places, func(pl place) bool { return pl.edition == n }) {
-			delete(p.editions, n)
-		}
-	}
-	for gen := range p.workers {
-		if !slices.ContainsFunc(s.places, func(pl place) bool { return pl.gen == gen }) {
-			delete(p.workers, gen)
+// adopt makes the workers of effAdopt known before anything is shown.
+func (p *Pool) adopt(effects []effect) {
+	for _, f := range effects {
+		if f, ok := f.(effAdopt); ok {
+			f.worker.gen = uint64(f.gen)
+			p.workers[f.gen] = f.worker
 		}
 	}
 }
 
-// config is what the pool runs, outside a reload.
-func (p *Pool) config() PoolConfig { return p.editions[p.state.edition].cfg }
+// forget drops the workers that the state does not name any more.
+func (p *Pool) forget() {
+	for g := range p.workers {
+		if !slices.ContainsFunc(p.state.places, func(pl place) bool { return pl.gen == g }) {
+			delete(p.workers, g)
+		}
+	}
+}
 
 // errorOf is the failure that stands for an error of a helper.
 func errorOf(err error, c Code) *failure {

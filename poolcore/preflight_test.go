@@ -45,7 +45,7 @@ func (keyless) Profile() engine.Profile {
 	return engine.Profile{Keyless: true, NeedsGPU: true, MinCompute: "9.0", Indices: true}
 }
 
-// TestPreflightCodes (PCO-8, PCO-9, PCO-11, PCO-14, PCO-18, PCO-32, PCO-54): each
+// TestPreflightCodes (PCO-8, PCO-9, PCO-11, PCO-13, PCO-14, PCO-18, PCO-32, PCO-54): each
 // fault has its code, and nothing is started.
 func TestPreflightCodes(t *testing.T) {
 	t.Parallel()

@@ -86,8 +86,9 @@ func (c *hostCrew) ownsPort(w *worker, p *probe) bool {
 	switch {
 	case !known || owned:
 		w.owns.Store(true)
+		w.doubted.Store(false)
 		return true
-	case !anybody:
+	case !anybody, w.doubted.CompareAndSwap(false, true): // a socket outlives a member that ends by a moment
 		p.failed = true
 	case w.cfg.Port == 0 && !w.owns.Load():
 		p.failed = true // a race that the worker lost, or is about to lose: the next port may do

@@ -24,9 +24,8 @@ const (
 // pool's edition is the old one, so that supervision restarts what ran before.
 type reload struct {
 	on      bool
-	op      uint64 // 0: the program was restarted meanwhile, nobody waits
-	to      int
-	rules   rules // of to
+	op      op // 0: the program was restarted meanwhile, nobody waits
+	to      *edition
 	auto    bool
 	inPlace bool
 	force   bool
@@ -36,7 +35,6 @@ type reload struct {
 	phase   string
 	next    string // the phase that begins once its journal is written
 	waiting bool   // for the journal, or for the answer to effStage
-	serial  int    // of the newest effJournal
 	at      int    // alongside: the place that is being replaced
 	fail    *failure
 }
@@ -52,13 +50,13 @@ func (d *decision) reloadAsked(e evReload) {
 		refuse(PoolUnready)
 	case slices.ContainsFunc(d.s.places, func(p place) bool { return p.status == stuck }):
 		refuse(WorkerStuck)
-	case e.same:
+	case e.edition.cfg.same(d.s.edition.cfg):
 		d.emit(effAccept{op: e.op, done: true})
 	default:
 		d.emit(effAccept{op: e.op})
 		d.s.reload = reload{
-			on: true, op: e.op, to: e.edition, rules: e.rules, auto: e.strategy == strategyAuto, inPlace: e.strategy == strategyInPlace,
-			force: e.force, within: e.within, began: d.now, phase: phaseStaging, waiting: true, serial: d.s.reload.serial,
+			on: true, op: e.op, to: e.edition, auto: e.strategy == strategyAuto, inPlace: e.strategy == strategyInPlace,
+			force: e.force, within: min(e.within, longest), began: d.now, phase: phaseStaging, waiting: true,
 		}
 		d.emit(effStage{op: e.op, edition: e.edition, inPlace: d.s.reload.inPlace})
 	}
@@ -97,30 +95,27 @@ func because(c Code, cause *failure) *failure {
 }
 
 func reloadText(c Code) string {
-	switch c {
-	case ReloadStageFailed:
-		return "the new configuration can not run; nothing was changed"
-	case ReloadDrainTimeout:
-		return "requests were still running; the old engines serve again"
-	case ReloadRolledBack:
-		return "the new engines did not start; the old ones serve again"
-	}
-	return "neither the new nor the old engines started"
+	return map[Code]string{
+		ReloadStageFailed:  "the new configuration can not run; nothing was changed",
+		ReloadDrainTimeout: "requests were still running; the old engines serve again",
+		ReloadRolledBack:   "the new engines did not start; the old ones serve again",
+		RollbackFailed:     "neither the new nor the old engines started",
+	}[c]
 }
 
 // enter begins a phase once its journal is durable.
 func (d *decision) enter(phase string) {
 	r := &d.s.reload
-	r.serial++
+	d.s.serial++
 	r.next, r.waiting = phase, true
-	d.emit(effJournal{serial: r.serial, from: d.s.edition, to: r.to, phase: phase})
+	d.emit(effJournal{serial: d.s.serial, from: d.s.edition, to: r.to, phase: phase})
 }
 
 // journaled: the phase may begin. One whose journal can not be written is not
 // begun; a rollback is, since the journal that stands leads to it as well.
 func (d *decision) journaled(e evJournaled) {
 	r := &d.s.reload
-	if !r.on || !r.waiting || e.serial != r.serial {
+	if !r.on || !r.waiting || e.serial != d.s.serial {
 		return
 	}
 	r.waiting = false
@@ -146,7 +141,7 @@ func (d *decision) journaled(e evJournaled) {
 		for i := range d.s.places {
 			if p := &d.s.places[i]; p.edition != r.to {
 				p.gone, p.again = true, false
-				d.end(p, "reload", d.s.rules.stopGrace)
+				d.end(p, "reload", d.s.edition.stopGrace)
 			}
 		}
 	case phaseRollback:
@@ -186,7 +181,7 @@ func (d *decision) stepReload() {
 // stepAlongside starts the new worker of the next place and waits until it serves.
 func (d *decision) stepAlongside() {
 	r := &d.s.reload
-	if r.at >= r.rules.replicas {
+	if r.at >= r.to.replicas {
 		d.succeed()
 		return
 	}
@@ -235,7 +230,7 @@ func (d *decision) stepHandover() {
 	switch {
 	case idle || late && r.force:
 		old.gone = true
-		d.end(old, "reload", d.s.rules.stopGrace)
+		d.end(old, "reload", d.s.edition.stopGrace)
 	case late:
 		d.rollBack(because(ReloadDrainTimeout, nil))
 	}
@@ -267,7 +262,7 @@ func (d *decision) stepSwitching() {
 		}
 	}
 	d.launchMissing(r.to, "reload")
-	if d.allServe(r.to, r.rules.replicas) {
+	if d.allServe(r.to) {
 		d.succeed()
 	}
 }
@@ -289,11 +284,8 @@ func (d *decision) stepProving() {
 }
 
 // resume takes up the reload that an earlier run of the program left.
-func (d *decision) resume(e evStart) {
-	d.s.reload = reload{
-		on: true, to: e.to, rules: e.toRules, force: true, within: sickDrain, began: d.now, phase: phaseProving,
-		serial: d.s.reload.serial,
-	}
+func (d *decision) resume(to *edition) {
+	d.s.reload = reload{on: true, to: to, force: true, within: sickDrain, began: d.now, phase: phaseProving}
 }
 
 // find returns the place with that number and the new, or an old, edition.
@@ -306,12 +298,12 @@ func (d *decision) find(at int, isNew bool) *place {
 	return nil
 }
 
-func (d *decision) allServe(edition, replicas int) bool {
+func (d *decision) allServe(edition *edition) bool {
 	n := 0
 	for i := range d.s.places {
 		if p := &d.s.places[i]; p.edition == edition && p.serving() {
 			n++
 		}
 	}
-	return n >= replicas
+	return n >= edition.replicas
 }

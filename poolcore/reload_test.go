@@ -36,7 +36,7 @@ func TestReloadAlongside(t *testing.T) {
 	c := &fakeCrew{startIn: 3 * time.Second}
 	hosted(t, c, func(t *testing.T, h *Host) {
 		pc := demo("p")
-		pc.Replicas = 2
+		pc.Replicas, pc.Quant, pc.VRAMDeclared = 2, "q4_0", 1<<30
 		p := serve(t, h, pc)
 		var gap time.Duration
 		done := make(chan struct{})
@@ -63,7 +63,7 @@ func TestReloadAlongside(t *testing.T) {
 		if got := models(p); !slices.Equal(got, []string{"n", "n"}) {
 			t.Errorf("models = %v", got)
 		}
-		if s := p.Status(); s.State != "ready" || s.EngineVersion != "2" || s.LastError != nil || s.ModelsLoaded[0] != "n" || p.Config().Replicas != 2 {
+		if s := p.Status(); s.State != "ready" || s.EngineVersion != "2" || s.LastError != nil || s.ModelsLoaded[0] != "n" || p.Config().Replicas != 2 || p.Config().Quant != "" || p.Config().VRAMDeclared != 0 {
 			t.Errorf("status = %+v", s)
 		}
 		if got := c.got(&c.phases); !slices.Equal(got, []string{phaseAlongside, ""}) {

@@ -11,9 +11,17 @@ import (
 	"github.com/llorch/llorch/poolcore/engine"
 )
 
-// ask sends a request to the loop and waits for its answer. When ctx ends first the
-// request goes on and is answered into the void.
-func (p *Pool) ask(ctx context.Context, e event) (reply, error) {
+// ask sends a request to the loop and waits for its answer; what names it in errors.
+// When ctx ends first the request goes on and is answered into the void.
+func (p *Pool) ask(ctx context.Context, what string, e event) (reply, error) {
+	r, err := p.answered(ctx, e)
+	if err != nil {
+		return reply{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return r, nil
+}
+
+func (p *Pool) answered(ctx context.Context, e event) (reply, error) {
 	if p == nil {
 		return reply{}, PoolUnknown
 	}
@@ -48,38 +56,37 @@ func (p *Pool) ask(ctx context.Context, e event) (reply, error) {
 	}
 }
 
-// operation sends the request for an operation and waits until it is accepted.
-func (p *Pool) operation(ctx context.Context, n uint64, kind string, m message, ended func(error)) (*Operation, error) {
-	op, err := p.host.newOperation(n, kind, p.id)
+// operation sends the request for operation n and waits until it is accepted.
+func (p *Pool) operation(ctx context.Context, kind string, n op, e event, ended func(error)) (*Operation, error) {
+	o, err := p.host.newOperation(n, kind, p.id)
 	if err != nil {
 		return nil, err
 	}
-	op.cancel = func() { p.post(message{ev: evCancel{op: n}}) }
-	m.wait = waiter{accepted: make(chan acceptance, 1), done: func(r reply) bool {
+	o.cancel = func() { p.post(evCancel{n}) }
+	wait := waiter{accepted: make(chan acceptance, 1), done: func(r reply) bool {
 		if ended != nil {
 			ended(r.err)
 		}
-		op.finish(nil, r.err)
+		o.finish(nil, r.err)
 		return true
 	}}
-	if err := p.send(ctx, m); err != nil {
-		p.host.operations.remove(op)
-		return nil, err
-	}
-	select {
-	case a := <-m.wait.accepted:
-		if a.code != "" {
-			p.host.operations.remove(op)
-			return nil, a.code
+	err = p.send(ctx, message{ev: e, wait: wait})
+	if err == nil {
+		select {
+		case a := <-wait.accepted:
+			if a.code == "" {
+				if a.finished {
+					o.finish(nil, nil)
+				}
+				return o, nil
+			}
+			err = a.code
+		case <-p.done:
+			err = HostStopped
 		}
-		if a.finished {
-			op.finish(nil, nil)
-		}
-		return op, nil
-	case <-p.done:
-		p.host.operations.remove(op)
-		return nil, HostStopped
 	}
+	p.host.operations.remove(o)
+	return nil, err
 }
 
 // Stop ends all workers of the pool: SIGTERM, after grace (0: the pool's own)
@@ -87,18 +94,11 @@ func (p *Pool) operation(ctx context.Context, n uint64, kind string, m message, 
 // stopped pool may be preloaded again. A process that survives SIGKILL is
 // WorkerStuck.
 func (p *Pool) Stop(ctx context.Context, grace time.Duration) error {
-	return p.stop(ctx, evStop{grace: grace})
+	_, err := p.ask(ctx, "stop pool", evStop{op: p.nextOp(), grace: grace})
+	return err
 }
 
-func (p *Pool) stop(ctx context.Context, e evStop) error {
-	e.op = p.nextOp()
-	if _, err := p.ask(ctx, e); err != nil {
-		return fmt.Errorf("stop pool: %w", err)
-	}
-	return nil
-}
-
-func (p *Pool) nextOp() uint64 {
+func (p *Pool) nextOp() op {
 	if p == nil {
 		return 0
 	}
@@ -106,45 +106,44 @@ func (p *Pool) nextOp() uint64 {
 }
 
 // Drain takes the pool out of service at once and waits until nothing runs there
-// any more: by the scheduler's count, by the slots taken with Acquire and by the
-// engines themselves. After within (0: now) the engines are stopped. It joins a
-// drain that is under way; the earlier deadline wins. The engines run on after an
-// unforced drain unless PoolConfig.StopAfterDrain. When ctx ends first the drain
-// goes on. PoolUnready: the pool is stopped; PoolBusy: an operation is under way;
-// Cancelled: the drain was undone.
+// any more: by the slots taken with Acquire, by the engines themselves, and by a count
+// of the scheduler that it made knowing of the drain. After within (0: now) the
+// engines are stopped. It joins a drain that is under way; the earlier deadline wins.
+// The engines run on after an unforced drain unless PoolConfig.StopAfterDrain. When
+// ctx ends first the drain goes on. PoolUnready: the pool is stopped; PoolBusy: an
+// operation is under way; Cancelled: the drain was undone.
 func (p *Pool) Drain(ctx context.Context, within time.Duration) (DrainOutcome, error) {
-	r, err := p.ask(ctx, evDrain{op: p.nextOp(), within: max(within, 0)})
-	if err != nil {
-		return DrainOutcome{}, fmt.Errorf("drain pool: %w", err)
-	}
-	return r.drained, nil
+	r, err := p.ask(ctx, "drain pool", evDrain{op: p.nextOp(), within: max(within, 0)})
+	return r.drained, err
 }
 
 // Undrain puts a pool that is draining or drained into service again; engines that
-// were stopped are started. A pool that is not drained stays as it is.
+// were stopped are started. A pool that is not drained stays as it is, and so does one
+// that the scheduler or a failing device keeps out of service.
 func (p *Pool) Undrain() error {
-	if _, err := p.ask(context.Background(), evUndrain{op: p.nextOp()}); err != nil {
-		return fmt.Errorf("undrain pool: %w", err)
-	}
-	return nil
+	_, err := p.ask(context.Background(), "undrain pool", evUndrain{p.nextOp()})
+	return err
 }
 
 // Restart replaces all workers by new ones, closes the breaker, and waits until
-// all are ready or one failed; supervision then goes on. PoolUnready: the pool is
-// stopped.
+// all are ready or one failed; supervision then goes on. What the preflight would
+// refuse is refused before a worker is touched. PoolUnready: the pool is stopped.
 func (p *Pool) Restart(ctx context.Context) error {
-	if _, err := p.ask(ctx, evRestart{op: p.nextOp()}); err != nil {
-		return fmt.Errorf("restart pool: %w", err)
+	if p != nil && p.Status().Ready {
+		if ed := p.view.Load().edition; ed != nil {
+			if f := p.crew.stage(ctx, ed.cfg, ed.kind, true); f != nil {
+				return fmt.Errorf("restart pool: %w", f.asError())
+			}
+		}
 	}
-	return nil
+	_, err := p.ask(ctx, "restart pool", evRestart{p.nextOp()})
+	return err
 }
 
 // ResetBreaker closes the breaker, forgets failures and starts at once what waits.
 func (p *Pool) ResetBreaker() error {
-	if _, err := p.ask(context.Background(), evReset{op: p.nextOp()}); err != nil {
-		return fmt.Errorf("reset breaker: %w", err)
-	}
-	return nil
+	_, err := p.ask(context.Background(), "reset breaker", evReset{p.nextOp()})
+	return err
 }
 
 // Acquire takes a slot of the ready worker with the most free ones. It is for
@@ -152,12 +151,11 @@ func (p *Pool) ResetBreaker() error {
 // any number of times and counts once. Draining, PoolUnready and NoSlots say why
 // there is none; it does not wait for one.
 func (p *Pool) Acquire(ctx context.Context) (w Worker, release func(), err error) {
-	r, err := p.ask(ctx, evAcquire{op: p.nextOp()})
+	r, err := p.ask(ctx, "acquire slot", evAcquire{p.nextOp()})
 	if err != nil {
-		return Worker{}, nil, fmt.Errorf("acquire slot: %w", err)
+		return Worker{}, nil, err
 	}
-	var once sync.Once
-	return r.shown, func() { once.Do(func() { p.post(message{ev: evRelease{gen: r.gen}}) }) }, nil
+	return r.shown, sync.OnceFunc(func() { p.post(evRelease{r.gen}) }), nil
 }
 
 // ReloadRequest asks for another configuration in the places of a pool. A zero
@@ -181,33 +179,43 @@ type ReloadRequest struct {
 // RollbackFailed (neither serves; supervision goes on trying the old ones).
 // PoolBusy: an operation is under way; PoolUnready: there is nothing to replace.
 func (p *Pool) Reload(ctx context.Context, r ReloadRequest) (*Operation, error) {
-	if p == nil {
-		return nil, fmt.Errorf("reload pool: %w", PoolUnknown)
+	o, err := p.reload(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("reload pool: %w", err)
 	}
-	v := p.view.Load()
-	cfg, kind, err := p.host.cfg.checkPool(r.apply(v.cfg))
-	if v.cfg.ID == "" {
-		err = PoolUnready
+	return o, nil
+}
+
+func (p *Pool) reload(ctx context.Context, r ReloadRequest) (*Operation, error) {
+	if p == nil {
+		return nil, PoolUnknown
+	}
+	now := p.view.Load().cfg
+	if now.ID == "" {
+		return nil, PoolUnready
 	}
 	strategy := cmp.Or(r.Strategy, strategyAuto)
-	if err == nil && (!slices.Contains([]string{strategyAuto, strategyAlongside, strategyInPlace}, strategy) || r.Within < 0) {
-		err = fmt.Errorf("strategy or drain time: %w", InvalidParams)
+	if !slices.Contains([]string{strategyAuto, strategyAlongside, strategyInPlace}, strategy) || r.Within < 0 {
+		return nil, fmt.Errorf("strategy or drain time: %w", InvalidParams)
 	}
+	ed, err := p.host.edition(r.apply(now))
 	if err != nil {
-		return nil, fmt.Errorf("reload pool: %w", err)
+		return nil, err
 	}
+	return p.reloadTo(ctx, ed, strategy, cmp.Or(r.Within, sickDrain), r.Force)
+}
+
+func (p *Pool) reloadTo(ctx context.Context, ed *edition, strategy string, within time.Duration, force bool) (*Operation, error) {
 	n := p.host.nextOp()
-	e := evReload{op: n, rules: p.host.rules(cfg, kind), strategy: strategy, force: r.Force, within: cmp.Or(r.Within, sickDrain)}
-	op, err := p.operation(ctx, n, "reload", message{ev: e, ed: edition{cfg, kind}}, nil)
-	if err != nil {
-		return nil, fmt.Errorf("reload pool: %w", err)
-	}
-	return op, nil
+	return p.operation(ctx, "reload", n, evReload{op: n, edition: ed, strategy: strategy, force: force, within: within}, nil)
 }
 
 func (r ReloadRequest) apply(c PoolConfig) PoolConfig {
 	if r.Model != "" && r.ModelPath == "" {
 		c.ModelPath = "" // another model is not in the old file
+	}
+	if r.Model != "" && r.Model != c.Model {
+		c.Quant, c.VRAMDeclared = "", 0 // nor is what was said of the old one true of it
 	}
 	c.Model, c.ModelPath = cmp.Or(r.Model, c.Model), cmp.Or(r.ModelPath, c.ModelPath)
 	c.EngineVersion, c.Binary = cmp.Or(r.EngineVersion, c.EngineVersion), cmp.Or(r.Binary, c.Binary)
@@ -235,37 +243,29 @@ func (p *Pool) Purge(ctx context.Context, r PurgeRequest) (*Operation, error) {
 		return nil, fmt.Errorf("purge pool: %w", PoolUnknown)
 	}
 	n := p.host.nextOp()
-	e := evPurge{op: n, engine: r.Engine}
+	e := evPurge{op: n, work: purgeWork{engine: r.Engine, models: slices.Clone(r.Models), caches: r.Caches, force: r.Force}}
 	if !r.NoDrain {
 		e.within = sickDrain
 	}
-	work := purgeWork{engine: r.Engine, models: slices.Clone(r.Models), caches: r.Caches, force: r.Force}
-	op, err := p.operation(ctx, n, "purge", message{ev: e, purge: work}, nil)
+	o, err := p.operation(ctx, "purge", n, e, nil)
 	if err != nil {
 		return nil, fmt.Errorf("purge pool: %w", err)
 	}
-	return op, nil
+	return o, nil
 }
 
-// rules are what a configuration means for decisions.
-func (h *Host) rules(pc PoolConfig, k engine.Kind) rules {
-	t := h.cfg.Timing
-	profile := engine.ProfileOf(k)
-	r := rules{
-		replicas: pc.Replicas, slots: pc.Slots, startAtMost: t.Start, stopGrace: t.StopGrace, timing: t,
-		announce: !profile.External, stopAfterDrain: pc.StopAfterDrain,
+// edition checks a configuration and works out what it means for decisions.
+func (h *Host) edition(pc PoolConfig) (*edition, error) {
+	pc, kind, err := h.cfg.checkPool(pc)
+	if err != nil {
+		return nil, err
 	}
-	if pc.StartTimeoutMS > 0 {
-		r.startAtMost = time.Duration(pc.StartTimeoutMS) * time.Millisecond
-	}
-	// 50 MB/s: a network disk on a bad day.
-	r.startAtMost = max(r.startAtMost, time.Duration(h.modelBytes(pc)/50_000_000)*time.Second)
-	r.startAtMost = min(r.startAtMost, t.StartMax)
-	if profile.StopGrace > 0 {
-		r.stopGrace = profile.StopGrace
-	}
-	if pc.StopGraceMS > 0 {
-		r.stopGrace = time.Duration(pc.StopGraceMS) * time.Millisecond
-	}
-	return r
+	t, profile := h.cfg.Timing, engine.ProfileOf(kind)
+	start := cmp.Or(time.Duration(pc.StartTimeoutMS)*time.Millisecond, t.Start)
+	start = max(start, time.Duration(h.modelBytes(pc)/50_000_000)*time.Second) // a network disk on a bad day
+	return &edition{cfg: pc, kind: kind, rules: rules{
+		replicas: pc.Replicas, slots: pc.Slots, timing: t, announce: !profile.External, stopAfterDrain: pc.StopAfterDrain,
+		startAtMost: min(start, t.StartMax),
+		stopGrace:   cmp.Or(time.Duration(pc.StopGraceMS)*time.Millisecond, profile.StopGrace, t.StopGrace),
+	}}, nil
 }

@@ -23,7 +23,7 @@ func (d *decision) dropNew() {
 	for i := range d.s.places {
 		if p := &d.s.places[i]; p.edition == d.s.reload.to {
 			p.gone, p.again = true, false
-			d.end(p, "rollback", d.s.reload.rules.stopGrace)
+			d.end(p, "rollback", d.s.reload.to.stopGrace)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func (d *decision) backOut(fail *failure) {
 // succeed makes the new configuration the pool's own.
 func (d *decision) succeed() {
 	r := &d.s.reload
-	d.s.edition, d.s.rules = r.to, r.rules
+	d.s.edition = r.to
 	d.s.lastErr = nil
 	d.forget()
 	d.closeReload(nil)
@@ -141,14 +141,14 @@ func (d *decision) closeReload(fail *failure) {
 
 func (d *decision) dropJournal() {
 	r := &d.s.reload
-	r.serial++
+	d.s.serial++
 	r.waiting = true
-	d.emit(effJournal{serial: r.serial, from: d.s.edition, to: r.to})
+	d.emit(effJournal{serial: d.s.serial, from: d.s.edition, to: r.to})
 }
 
 func (d *decision) finishReload() {
 	r := d.s.reload
-	d.s.reload = reload{serial: r.serial}
+	d.s.reload = reload{}
 	d.done(r.op, r.fail)
 	d.emit(effReloaded{fail: r.fail, took: d.now - r.began})
 }

@@ -5,14 +5,19 @@ import "slices"
 // settle brings forward what several events together make possible, derives the
 // pool's phase from its places and answers who waits for it.
 func (d *decision) settle() {
-	d.sweep()
-	d.stepDrain()
-	d.stepReload()
-	d.sweep()
-	d.setBusy()
-	d.stepPurge()
-	d.setPhase()
-	d.stepPurge()
+	for range 2 { // the end of an operation lets a drain or a purge begin
+		d.sweep()
+		d.obey()
+		d.stepDrain()
+		d.stepReload()
+		d.sweep()
+		d.setBusy()
+		d.stepPurge()
+		d.setPhase()
+	}
+	if !slices.ContainsFunc(d.s.places, func(p place) bool { return p.alive || p.pending }) {
+		d.s.breaker = d.s.breaker.untried(d.now)
+	}
 }
 
 // setBusy tells which workers have work: by the slots taken here, by the engine's
@@ -120,7 +125,7 @@ func (d *decision) finishStart(serving, left int) {
 		if left > 0 {
 			return
 		}
-	case serving < d.s.rules.replicas:
+	case serving < d.s.edition.replicas:
 		return
 	default:
 		d.s.keep = true
@@ -132,8 +137,8 @@ func (d *decision) finishStart(serving, left int) {
 // purge removes what a pool leaves on disk, once its engines are gone.
 type purge struct {
 	on      bool
-	op      uint64
-	engine  bool
+	op      op
+	work    purgeWork
 	running bool
 }
 
@@ -143,8 +148,8 @@ func (d *decision) purgeAsked(e evPurge) {
 		return
 	}
 	d.emit(effAccept{op: e.op})
-	d.s.purge = purge{on: true, op: e.op, engine: e.engine}
-	if e.engine && e.within > 0 && d.s.phase != stopped {
+	d.s.purge = purge{on: true, op: e.op, work: e.work}
+	if e.work.engine && e.within > 0 && d.s.phase != stopped {
 		d.beginDrain(e.within)
 		d.s.drain.asked = true
 	}
@@ -152,19 +157,19 @@ func (d *decision) purgeAsked(e evPurge) {
 
 func (d *decision) stepPurge() {
 	r := &d.s.purge
-	if !r.on || r.running || r.engine && d.s.drain.on && !d.s.drain.over {
+	if !r.on || r.running || r.work.engine && d.s.drain.on && !d.s.drain.over {
 		return
 	}
 	switch {
-	case !r.engine || d.s.phase == stopped:
+	case !r.work.engine || d.s.phase == stopped:
 		r.running = true
-		d.emit(effPurge{op: r.op})
+		d.emit(effPurge{op: r.op, work: r.work})
 	case d.s.phase == stopping:
 	case !d.s.keep && d.s.phase == failed && d.survivor():
 		d.done(r.op, &failure{code: WorkerStuck})
 		d.s.purge = purge{}
 	default:
-		d.halt(d.s.rules.stopGrace)
+		d.halt(d.s.edition.stopGrace)
 	}
 }
 

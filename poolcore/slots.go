@@ -4,7 +4,7 @@ import "strconv"
 
 // acquire takes a slot of the worker with the most free ones; of equals, of the one
 // whose id comes first.
-func (d *decision) acquire(op uint64) {
+func (d *decision) acquire(op op) {
 	s := &d.s
 	var best *place
 	total := 0
@@ -27,7 +27,7 @@ func (d *decision) acquire(op uint64) {
 		d.refuse(op, NoSlots)
 	default:
 		best.held++
-		d.emit(effDone{op: op, gen: best.gen})
+		d.emit(effDone{op: op, worker: best.gen})
 	}
 }
 
@@ -40,7 +40,7 @@ func before(a, b *place) bool {
 }
 
 // release gives a slot back. The slots of a worker that is gone went with it.
-func (d *decision) release(gen uint64) {
+func (d *decision) release(gen gen) {
 	if p := d.place(gen); p != nil && p.held > 0 {
 		p.held--
 	}

@@ -3,6 +3,8 @@ package poolcore
 import (
 	"slices"
 	"time"
+
+	"github.com/llorch/llorch/poolcore/engine"
 )
 
 // States of a worker. A place without one is idle.
@@ -30,7 +32,15 @@ const (
 // never is a due time that does not come.
 const never = time.Duration(-1)
 
-// rules are what a pool's configuration means for decisions.
+// edition is one configuration and what it means for decisions. It never changes, and
+// is the same as another only if it is the same value.
+type edition struct {
+	cfg  PoolConfig
+	kind engine.Kind
+	rules
+}
+
+// rules are what a configuration means for decisions.
 type rules struct {
 	replicas       int
 	slots          int // per worker
@@ -42,35 +52,50 @@ type rules struct {
 }
 
 // poolState is all that decide knows. Instants are durations on the loop's
-// monotonic clock. Configurations are editions: numbers whose meaning the loop
-// keeps.
+// monotonic clock.
 type poolState struct {
-	rules    rules
-	edition  int // what places are started with, outside a reload
+	edition  *edition // what places are started with, outside a reload; never nil
 	phase    string
-	keep     bool   // failures are retried
-	bound    bool   // places come and go by handoff files
-	op       uint64 // preload that waits for its end; 0: none
+	keep     bool // failures are retried
+	bound    bool // places come and go by handoff files
+	op       op   // preload that waits for its end; 0: none
 	opFail   *failure
-	staging  bool     // the preload's configuration is being proved
-	stops    []uint64 // stop requests that wait for the last process
+	staging  bool // the preload's configuration is being proved
+	stops    []op // stop requests that wait for the last process
+	last     bool // the host ends: nothing is started any more
 	places   []place
 	breaker  breaker
-	work     workload
 	drain    drain
 	reload   reload
-	restart  uint64 // restart that waits for its end; 0: none
+	restart  op // restart that waits for its end; 0: none
 	purge    purge
-	sick     bool // a device of the pool is unhealthy
 	restarts int
 	lastErr  *failure
-	nextGen  uint64
+	around
 }
 
-// workload is the scheduler's count of requests that run in the pool.
+// around is what holds for the pool whatever it runs.
+type around struct {
+	work    workload
+	closed  bool          // the node takes no work
+	closeBy time.Duration // when what runs on a closed node is ended
+	sick    bool          // a device of the pool is unhealthy
+	nextGen gen
+	serial  int // of the newest effJournal
+}
+
+// emptyPool is the state of a pool that runs nothing.
+func emptyPool() poolState {
+	return poolState{edition: &edition{}, phase: stopped, breaker: breaker{state: breakerClosed}}
+}
+
+// workload is the scheduler's count of requests that run in the pool. The zero value
+// is that of a pool without a scheduler.
 type workload struct {
 	active int
-	until  time.Duration // the count is unknown from then on; never: for good
+	until  time.Duration // of a count that was heard: it is unknown from then on
+	asOf   time.Duration // the scheduler knew the pool as it was then
+	heard  bool          // by a scheduler whose counts have an end
 	stale  bool          // it is unknown
 }
 
@@ -82,12 +107,16 @@ func (w workload) known() int {
 	return w.active
 }
 
+// knew reports whether the scheduler has counted since it could know what happened
+// at t. One that has fallen silent will not.
+func (w workload) knew(t time.Duration) bool { return !w.heard || w.stale || w.asOf >= t }
+
 // place is one of the pool's places r0, r1, … While a reload starts a new worker
 // beside an old one, both are places with the same number.
 type place struct {
-	at      int    // the number in r0, r1, …
-	edition int    // of the configuration that it runs or is to run
-	gen     uint64 // of the newest attempt
+	at      int      // the number in r0, r1, …
+	edition *edition // that it runs or is to run
+	gen     gen      // of the newest attempt
 	status  string
 	// pending: effSpawn of gen has no answer yet. alive: a process of gen exists
 	// (or, external, is bound). Never both.
@@ -99,6 +128,7 @@ type place struct {
 
 	startedAt  time.Duration
 	readyAt    time.Duration
+	drainAt    time.Duration // when it became draining
 	progressAt time.Duration
 	detail     string // the engine's last word for its state
 	slots      int
@@ -108,6 +138,7 @@ type place struct {
 
 	probeAt     time.Duration // never while one is under way
 	asking      bool          // a probe is under way
+	askedAt     time.Duration // since when
 	misses      int           // failed probes in a row, when ready
 	missedSince time.Duration
 
@@ -163,14 +194,6 @@ func (s poolState) held() (n int) {
 	return n
 }
 
-// rulesOf returns the rules of an edition.
-func (s poolState) rulesOf(edition int) rules {
-	if s.reload.on && edition == s.reload.to {
-		return s.reload.rules
-	}
-	return s.rules
-}
-
 // clone returns a state whose slices are not shared with s.
 func (s poolState) clone() poolState {
 	s.places = slices.Clone(s.places)
@@ -190,7 +213,7 @@ func (s poolState) due() time.Duration {
 	for i := range s.places {
 		s.placeDue(&s.places[i], add)
 	}
-	if !s.work.stale && s.work.active > 0 {
+	if s.work.heard && !s.work.stale {
 		add(s.work.until)
 	}
 	if s.drain.on && !s.drain.over && !s.drain.ending {
@@ -203,13 +226,13 @@ func (s poolState) due() time.Duration {
 }
 
 func (s poolState) placeDue(p *place, add func(time.Duration)) {
-	t := s.rules.timing
+	t := s.edition.timing
 	switch p.status {
 	case starting:
 		add(p.probeAt)
 		if !p.announcing {
 			add(p.progressAt + t.Stall)
-			add(p.startedAt + s.startLimit(p))
+			add(p.startedAt + p.startLimit())
 		}
 	case ready, busy:
 		add(p.probeAt)
@@ -229,11 +252,11 @@ func (s poolState) placeDue(p *place, add func(time.Duration)) {
 }
 
 // startLimit is how long a start may take in all.
-func (s poolState) startLimit(p *place) time.Duration {
+func (p place) startLimit() time.Duration {
 	if p.adopted {
 		return adoptionProof
 	}
-	return s.rulesOf(p.edition).startAtMost
+	return p.edition.startAtMost
 }
 
 // restartable reports whether supervision may start workers now.

@@ -122,18 +122,24 @@ func (h Histogram) clone() Histogram {
 	return h
 }
 
-func (c *counters) copy() Stats {
+// count changes the numbers.
+func (c *counters) count(change func(*Stats)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.s
+	change(&c.s)
+}
+
+func (c *counters) copy() (s Stats) {
+	c.count(func(own *Stats) {
+		s = *own
+		s.PreloadFailures, s.HealthChecks, s.ReloadFailures = maps.Clone(s.PreloadFailures), maps.Clone(s.HealthChecks), maps.Clone(s.ReloadFailures)
+		s.HealthSeconds, s.DrainSeconds = s.HealthSeconds.clone(), s.DrainSeconds.clone()
+		s.StartSeconds = maps.Clone(s.StartSeconds)
+		for k, v := range s.StartSeconds {
+			s.StartSeconds[k] = v.clone()
+		}
+	})
 	s.FetchedBytes = c.fetched.Load()
-	s.PreloadFailures, s.HealthChecks = maps.Clone(s.PreloadFailures), maps.Clone(s.HealthChecks)
-	s.ReloadFailures = maps.Clone(s.ReloadFailures)
-	s.HealthSeconds, s.DrainSeconds = s.HealthSeconds.clone(), s.DrainSeconds.clone()
-	s.StartSeconds = map[string]Histogram{}
-	for k, v := range c.s.StartSeconds {
-		s.StartSeconds[k] = v.clone()
-	}
 	return s
 }
 
@@ -150,48 +156,34 @@ func (c *counters) probed(served bool, p probe, took time.Duration) {
 	case p.failed || !p.ready:
 		outcome = "failed"
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.s.HealthChecks[outcome]++
-	c.s.HealthSeconds = c.s.HealthSeconds.add(took)
+	c.count(func(s *Stats) {
+		s.HealthChecks[outcome]++
+		s.HealthSeconds = s.HealthSeconds.add(took)
+	})
 }
 
 func (c *counters) startTook(engine string, d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h, ok := c.s.StartSeconds[engine]
-	if !ok {
-		h = newHistogram()
-	}
-	c.s.StartSeconds[engine] = h.add(d)
-}
-
-func (c *counters) drained(o DrainOutcome) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.s.Drains++
-	c.s.DrainSeconds = c.s.DrainSeconds.add(o.Duration)
-}
-
-// reloaded counts the end of a reload; "" is success.
-func (c *counters) reloaded(code string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if code == "" {
-		c.s.Reloads++
-		return
-	}
-	c.s.ReloadFailures[code]++
+	c.count(func(s *Stats) {
+		h, ok := s.StartSeconds[engine]
+		if !ok {
+			h = newHistogram()
+		}
+		s.StartSeconds[engine] = h.add(d)
+	})
 }
 
 func (c *counters) preloaded(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err == nil {
-		c.s.Preloads++
-		return
-	}
-	c.s.PreloadFailures[reason(err)]++
+	c.count(func(s *Stats) {
+		if err == nil {
+			s.Preloads++
+			return
+		}
+		s.PreloadFailures[reason(err)]++
+	})
+}
+
+func (c *counters) dropped(n int) {
+	c.count(func(s *Stats) { s.DroppedEvents += uint64(n) })
 }
 
 // reason is the code of a failed operation; the set of codes is closed.
@@ -206,10 +198,4 @@ func reason(err error) string {
 		return string(c)
 	}
 	return string(WorkerStartFailed)
-}
-
-func (c *counters) dropped(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.s.DroppedEvents += uint64(n)
 }

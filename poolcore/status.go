@@ -2,6 +2,7 @@ package poolcore
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"fmt"
@@ -9,8 +10,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/llorch/llorch/poolcore/engine"
 	"github.com/llorch/llorch/poolregistry"
 )
 
@@ -36,27 +37,33 @@ func (w Worker) MarshalJSON() ([]byte, error) { return json.Marshal(w.Worker) }
 
 // view is what a pool shows; it is replaced as a whole and never changed.
 type view struct {
+	*edition
+	at       time.Duration     // by the loop's clock: what was decided until then is in it
 	status   poolregistry.Pool // without workers and device memory
-	workers  []Worker
-	sources  []*worker // of workers, in the same order
-	gens     []uint64
-	cfg      PoolConfig
-	kind     engine.Kind
+	workers  []shown           // sorted by id
 	phase    string
 	restarts int
 	breaker  string
 	active   int
+	sick     bool
+}
+
+// shown is one worker of a view.
+type shown struct {
+	Worker
+	source *worker
+	gen    gen
 }
 
 // publish shows the loop's state to readers.
-func (p *Pool) publish() {
+func (p *Pool) publish(at time.Duration) {
 	s := &p.state
-	ed := p.editions[s.edition]
+	cfg := s.edition.cfg
 	active := s.work.known() + s.held()
-	v := &view{phase: s.phase, restarts: s.restarts, breaker: s.breaker.state, active: active, cfg: ed.cfg, kind: ed.kind}
+	v := &view{edition: s.edition, at: at, phase: s.phase, restarts: s.restarts, breaker: s.breaker.state, active: active, sick: s.sick}
 	st := poolregistry.Pool{
-		ID: p.id, State: contractState(s), Engine: ed.cfg.Engine, EngineVersion: ed.cfg.EngineVersion, ActiveLeases: active,
-		Idle: active == 0, Batching: ed.cfg.Slots > 1, Breaker: s.breaker.state, Restarts: s.restarts, DeviceMask: maskList(ed.cfg.Devices),
+		ID: p.id, State: contractState(s), Engine: cfg.Engine, EngineVersion: cfg.EngineVersion, ActiveLeases: active,
+		Idle: active == 0, Batching: cfg.Slots > 1, Breaker: s.breaker.state, Restarts: s.restarts, DeviceMask: maskList(cfg.Devices),
 		Draining: s.drain.on || s.reload.on && s.reload.phase == phaseDraining,
 	}
 	used := s.work.known()
@@ -66,7 +73,7 @@ func (p *Pool) publish() {
 		if w == nil || pl.status == stopped {
 			continue
 		}
-		v.workers, v.sources, v.gens = append(v.workers, p.show(w, pl)), append(v.sources, w), append(v.gens, pl.gen)
+		v.workers = append(v.workers, shown{p.show(w, pl), w, pl.gen})
 		st.Live = st.Live || pl.alive
 		st.Idle = st.Idle && pl.reported <= 0
 		if pl.serving() {
@@ -76,13 +83,11 @@ func (p *Pool) publish() {
 			used += pl.held
 		}
 	}
-	v.sort()
+	slices.SortFunc(v.workers, func(a, b shown) int { return cmp.Compare(a.ID, b.ID) })
 	st.SlotsFree = max(0, min(st.SlotsFree, st.SlotsTotal-used))
-	if ed.cfg.Model != "" {
-		st.ModelsAvailable = []poolregistry.Model{{Ref: ed.cfg.Model}}
-		if st.Ready {
-			st.ModelsLoaded = p.loaded()
-		}
+	if cfg.Model != "" {
+		st.ModelsAvailable = []poolregistry.Model{{Ref: cfg.Model}}
+		st.ModelsLoaded = p.loaded()
 	}
 	if f := s.lastErr; f != nil {
 		st.LastError = &poolregistry.PoolError{Code: string(f.errorCode()), Message: lastMessage(*f)}
@@ -91,25 +96,11 @@ func (p *Pool) publish() {
 	p.view.Store(v)
 }
 
-// sort orders the workers by id.
-func (v *view) sort() {
-	order := make([]int, len(v.workers))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(v.workers[a].ID, v.workers[b].ID) })
-	workers, sources, gens := make([]Worker, len(order)), make([]*worker, len(order)), make([]uint64, len(order))
-	for i, from := range order {
-		workers[i], sources[i], gens[i] = v.workers[from], v.sources[from], v.gens[from]
-	}
-	v.workers, v.sources, v.gens = workers, sources, gens
-}
-
 // loaded are the models of the workers that serve; during a reload there are two.
 func (p *Pool) loaded() (models []string) {
 	for i := range p.state.places {
 		pl := &p.state.places[i]
-		if m := p.editions[pl.edition].cfg.Model; pl.serving() && m != "" && !slices.Contains(models, m) {
+		if m := pl.edition.cfg.Model; pl.serving() && m != "" && !slices.Contains(models, m) {
 			models = append(models, m)
 		}
 	}
@@ -129,36 +120,31 @@ func maskList(mask string) []string {
 // workers serve.
 func contractState(s *poolState) poolregistry.PoolState {
 	switch s.phase {
-	case starting, staging:
-		return "initializing"
 	case ready, degraded:
 		return "ready"
 	case draining, drained:
 		return "draining"
 	case failed:
 		return "failed"
-	case reloading:
-		switch {
-		case s.serving() > 0:
-			return "ready"
-		case s.reload.phase == phaseDraining:
-			return "draining"
-		}
-		return "initializing"
+	case stopped, stopping:
+		return "offline"
 	}
-	return "offline"
+	switch {
+	case s.phase == reloading && s.serving() > 0:
+		return "ready"
+	case s.phase == reloading && s.reload.phase == phaseDraining:
+		return "draining"
+	}
+	return "initializing"
 }
 
 func (p *Pool) show(w *worker, pl *place) Worker {
-	c := p.editions[pl.edition].cfg
-	out := Worker{Token: w.token, Replica: fmt.Sprintf("r%d", w.at), Worker: poolregistry.Worker{
+	c := pl.edition.cfg
+	out := Worker{Token: w.token, Replica: fmt.Sprintf("r%d", w.at), PID: w.pid(), Worker: poolregistry.Worker{
 		ID: w.id, Status: poolregistry.WorkerStatus(pl.status), URL: w.url, ModelRef: c.Model, Quant: c.Quant,
 		Engine: c.Engine, EngineVersion: c.EngineVersion, Protocol: "openai", CtxMax: c.Ctx,
 		SlotsTotal: pl.slots, RestartCount: p.state.restarts, StartedAt: w.began,
 	}}
-	if w.proc != nil {
-		out.PID = w.proc.PID()
-	}
 	if pl.serving() {
 		used := pl.used()
 		if p.state.serving() == 1 { // the pool's count is its own
@@ -213,11 +199,11 @@ func (p *Pool) Status() poolregistry.Pool {
 	status := v.status
 	status.Workers = make([]poolregistry.Worker, len(v.workers))
 	for i := range v.workers {
-		status.Workers[i] = v.workers[i].Worker
+		status.Workers[i] = v.workers[i].Worker.Worker
 	}
 	status.ModelsAvailable, status.ModelsLoaded = slices.Clone(v.status.ModelsAvailable), slices.Clone(v.status.ModelsLoaded)
 	for i := range status.ModelsAvailable {
-		status.ModelsAvailable[i].NeedBytes = loadTook(v.sources)
+		status.ModelsAvailable[i].NeedBytes = loadTook(v.sources())
 	}
 	status.DeviceMask = slices.Clone(v.status.DeviceMask)
 	if status.LastError != nil {
@@ -234,7 +220,7 @@ func (p *Pool) Workers() iter.Seq[Worker] {
 			return
 		}
 		for _, w := range p.view.Load().workers {
-			if !yield(w) {
+			if !yield(w.Worker) {
 				return
 			}
 		}
@@ -249,12 +235,11 @@ func (p *Pool) Logs(worker string, n int) iter.Seq[string] {
 		if p == nil || n <= 0 {
 			return
 		}
-		v := p.view.Load()
-		for i, w := range v.workers {
-			if string(w.ID) != worker || v.sources[i].tail == nil {
+		for _, w := range p.view.Load().workers {
+			if string(w.ID) != worker || w.source.tail == nil {
 				continue
 			}
-			for _, line := range v.sources[i].tail.tail(n) {
+			for _, line := range w.source.tail.tail(n) {
 				if !yield(line) {
 					return
 				}
@@ -268,17 +253,25 @@ func (p *Pool) Logs(worker string, n int) iter.Seq[string] {
 // makes the next probe come at once. WorkerUnknown is the answer to everything else.
 func (h *Host) Called(id poolregistry.WorkerID, token, model, url string) error {
 	for p := range h.Pools() {
-		v := p.view.Load()
-		for i, w := range v.workers {
+		for _, w := range p.view.Load().workers {
 			if w.ID != id {
 				continue
 			}
-			if w.Token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(w.Token)) != 1 || model != w.ModelRef || url != w.URL {
+			given, right := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(w.Token))
+			if w.Token == "" || subtle.ConstantTimeCompare(given[:], right[:]) != 1 || model != w.ModelRef || url != w.URL {
 				return WorkerUnknown
 			}
-			p.post(message{ev: evPoke{gen: v.gens[i]}})
+			p.post(evPoke{w.gen})
 			return nil
 		}
 	}
 	return WorkerUnknown
+}
+
+func (v *view) sources() []*worker {
+	out := make([]*worker, len(v.workers))
+	for i := range v.workers {
+		out[i] = v.workers[i].source
+	}
+	return out
 }

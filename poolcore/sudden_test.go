@@ -13,7 +13,7 @@ import (
 )
 
 // sudden are the faults that a stub shows from a signal on.
-type sudden struct{ hang, alias atomic.Bool }
+type sudden struct{ hang, alias, portless atomic.Bool }
 
 // listen returns the name of the fault in "later:NAME" at every SIGUSR1.
 func (f stubFlags) listen() <-chan string {
@@ -49,6 +49,7 @@ func (f stubFlags) act(name string, ln net.Listener) {
 	case "deaf":
 		signal.Ignore(syscall.SIGTERM)
 	case "port": // it gives its port up and goes on
+		f.now.portless.Store(true)
 		_ = ln.Close()
 	case "fork", "setsid":
 		cmd := exec.Command(os.Args[0], "sleeper")

@@ -52,7 +52,7 @@ func (d *decision) fail(p *place, f failure, jitter float64, why string) {
 			delay = p.dueAt - d.now
 		}
 	}
-	d.emit(effFailed{at: p.at, gen: p.gen, fail: f, uptime: uptime, delay: delay})
+	d.emit(effFailed{gen: p.gen, fail: f, uptime: uptime, delay: delay})
 	if delay == 0 {
 		d.launch(p, "port taken")
 		return
@@ -78,7 +78,7 @@ func (d *decision) lostRace(p *place, f failure) bool {
 func (d *decision) retryAt(p *place, f failure, jitter float64) time.Duration {
 	p.failures++
 	p.portTries = 0
-	t := d.s.rules.timing
+	t := d.s.edition.timing
 	if d.s.breaker.state != breakerClosed || !short(f) {
 		d.s.breaker = d.s.breaker.fail(d.now, t)
 	}

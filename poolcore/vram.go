@@ -304,7 +304,7 @@ func (c *hostCrew) returned(w *worker) (holders string, back bool) {
 	}
 	for _, u := range w.plan.units {
 		d := fitDevice(u)
-		others := c.memory.ledger.Reserved(d.ID) - c.memory.ledger.ReservedBy(string(w.id), d.ID)
+		others := c.memory.ledger.Promised()[d.ID] - c.memory.ledger.ReservedBy(string(w.id), d.ID)
 		if now[d.ID] > w.plan.before[d.ID]+max(returnSlack, d.Total/20)+others {
 			var names []string
 			for _, p := range list {

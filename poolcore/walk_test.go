@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/llorch/llorch/poolcore/engine"
@@ -34,72 +35,76 @@ func (w *world) steps() []func() {
 	return append(append(calls, news...), news...)
 }
 
-func (w *world) rules(replicas int) rules {
-	r := testRules(replicas)
-	r.announce, r.stopAfterDrain = w.yes("announce", 2), w.yes("stop after drain", 4)
-	return r
+// edition makes a configuration that is like no other.
+func (w *world) edition(replicas int) *edition {
+	w.editions++
+	e := testEdition(replicas)
+	e.cfg.ID = strconv.Itoa(w.editions)
+	e.announce, e.stopAfterDrain = w.yes("announce", 2), w.yes("stop after drain", 4)
+	return e
 }
 
 func (w *world) start() {
-	e := evStart{keep: w.yes("keep", 2), same: w.yes("same", 2), edition: w.newEdition(), rules: w.rules(1 + w.choose("replicas", 2))}
+	e := evStart{keep: w.yes("keep", 2), edition: w.edition(1 + w.choose("replicas", 2)), sick: w.yes("sick", 12)}
+	if w.yes("same", 2) && w.s.edition.replicas > 0 {
+		e.edition = w.s.edition
+	}
 	if e.keep && w.s.fresh() && len(w.live) == 0 && w.yes("found", 2) {
 		if w.yes("resume", 2) {
-			e.resume, e.to, e.toRules = phaseAlongside, w.newEdition(), e.rules
+			e.resume = w.edition(e.edition.replicas)
 		}
-		for at := range e.rules.replicas {
-			for _, n := range []int{e.edition, e.to} {
-				if n != 0 && w.yes("alive", 2) {
+		for at := range e.edition.replicas {
+			for _, n := range []*edition{e.edition, e.resume} {
+				if n != nil && w.yes("alive", 2) {
 					e.found = append(e.found, found{at: at, edition: n})
 				}
 			}
 		}
 	}
-	w.ask(func(op uint64) event { e.op = op; return e }, true)
+	w.ask(func(op op) event { e.op = op; return e }, true)
 }
 
-func (w *world) newEdition() int { w.editions++; return w.editions }
-
 func (w *world) bind() {
-	e := evBind{at: w.choose("at", 2), edition: w.newEdition(), rules: testRules(1)}
-	w.ask(func(op uint64) event { e.op = op; return e }, false)
+	e := evBind{at: w.choose("at", 2), edition: w.edition(1)}
+	w.ask(func(op op) event { e.op = op; return e }, false)
 }
 
 func (w *world) unbind() {
 	at := w.choose("at", 2)
-	w.ask(func(op uint64) event { return evUnbind{op: op, at: at} }, false)
+	w.ask(func(op op) event { return evUnbind{op: op, at: at} }, false)
 }
 
 func (w *world) stop() {
 	if !w.yes("really", 3) {
 		return
 	}
-	w.ask(func(op uint64) event { return evStop{op: op} }, false)
+	w.ask(func(op op) event { return evStop{op: op} }, false)
 }
 
 func (w *world) drainSome() {
 	within := time.Duration(w.choose("within", 3)) * 20 * time.Second
-	w.ask(func(op uint64) event { return evDrain{op: op, within: within} }, false)
+	w.ask(func(op op) event { return evDrain{op: op, within: within} }, false)
 }
 
-func (w *world) undrain() { w.ask(func(op uint64) event { return evUndrain{op: op} }, false) }
+func (w *world) undrain() { w.ask(func(op op) event { return evUndrain{op: op} }, false) }
 
-func (w *world) restart() { w.ask(func(op uint64) event { return evRestart{op: op} }, false) }
+func (w *world) restart() { w.ask(func(op op) event { return evRestart{op: op} }, false) }
 
-func (w *world) reset() { w.ask(func(op uint64) event { return evReset{op: op} }, false) }
+func (w *world) reset() { w.ask(func(op op) event { return evReset{op: op} }, false) }
 
 func (w *world) acquire() {
 	w.acquires[w.nextOp+1] = true
-	w.ask(func(op uint64) event { return evAcquire{op: op} }, false)
+	w.ask(func(op op) event { return evAcquire{op: op} }, false)
 }
 
 func (w *world) release() {
-	given := map[uint64]bool{}
+	given := map[gen]bool{}
 	for gen, n := range w.slots {
 		if n > 0 {
 			given[gen] = true
 		}
 	}
-	if gen, ok := w.pick("slot", given); ok {
+	if gen, ok := pick(w, "slot", given); ok {
 		w.slots[gen]--
 		w.feed(evRelease{gen: gen})
 	}
@@ -107,24 +112,28 @@ func (w *world) release() {
 
 func (w *world) reload() {
 	strategies := []string{strategyAuto, strategyAlongside, strategyInPlace}
+	to := w.edition(max(w.s.edition.replicas, 1))
+	if w.yes("same", 8) {
+		to = w.s.edition
+	}
 	e := evReload{
-		same: w.yes("same", 8), edition: w.newEdition(), rules: w.s.rules, strategy: strategies[w.choose("strategy", 3)],
+		edition: to, strategy: strategies[w.choose("strategy", 3)],
 		force: w.yes("force", 2), within: time.Duration(w.choose("within", 3)) * 20 * time.Second,
 	}
-	w.ask(func(op uint64) event { e.op = op; return e }, true)
+	w.ask(func(op op) event { e.op = op; return e }, true)
 }
 
 func (w *world) purge() {
 	if !w.yes("really", 4) {
 		return
 	}
-	e := evPurge{engine: w.yes("engine", 2), within: time.Duration(w.choose("within", 2)) * 30 * time.Second}
-	w.ask(func(op uint64) event { e.op = op; return e }, true)
+	e := evPurge{work: purgeWork{engine: w.yes("engine", 2)}, within: time.Duration(w.choose("within", 2)) * 30 * time.Second}
+	w.ask(func(op op) event { e.op = op; return e }, true)
 }
 
 func (w *world) cancel() {
-	if op, ok := w.pick("op", w.waiting); ok {
-		w.feed(evCancel{op: op})
+	if op, ok := pick(w, "op", w.waiting); ok {
+		w.feed(evCancel{op})
 	}
 }
 
@@ -133,21 +142,24 @@ func (w *world) device() {
 }
 
 func (w *world) active() {
-	e := evActive{n: max(0, w.choose("n", 5)-2), until: never}
+	e := evReply{active: max(0, w.choose("n", 5)-2), until: never, asOf: w.now, closed: w.yes("closed", 6), closeBy: w.now + time.Minute}
 	if w.yes("until", 2) {
 		e.until = w.now + 30*time.Second
+	}
+	if w.yes("old", 2) {
+		e.asOf -= time.Minute
 	}
 	w.feed(e)
 }
 
 func (w *world) poke() {
-	if gen, ok := w.pick("gen", w.live); ok {
+	if gen, ok := pick(w, "gen", w.live); ok {
 		w.feed(evPoke{gen: gen})
 	}
 }
 
 func (w *world) staged() {
-	if op, ok := w.pick("op", w.stages); ok {
+	if op, ok := pick(w, "op", w.stages); ok {
 		delete(w.stages, op)
 		e := evStaged{op: op}
 		if w.yes("fails", 4) {
@@ -158,7 +170,7 @@ func (w *world) staged() {
 }
 
 func (w *world) spawned() {
-	gen, ok := w.pick("gen", w.spawns)
+	gen, ok := pick(w, "gen", w.spawns)
 	if !ok {
 		return
 	}
@@ -174,7 +186,7 @@ func (w *world) spawned() {
 }
 
 func (w *world) probed() {
-	if gen, ok := w.pick("gen", w.probes); ok {
+	if gen, ok := pick(w, "gen", w.probes); ok {
 		delete(w.probes, gen)
 		p := w.probe()
 		if at := slices.IndexFunc(w.s.places, func(p place) bool { return p.gen == gen }); w.deaf && at >= 0 && w.s.places[at].status != starting {
@@ -204,13 +216,13 @@ func (w *world) probe() probe {
 	return p
 }
 
-func (w *world) answer(gen uint64, p probe) {
+func (w *world) answer(gen gen, p probe) {
 	w.proved[gen] = w.proved[gen] || p.ready && !p.foreign && p.fault == nil
 	w.feed(evProbed{gen: gen, probe: p, jitter: w.jitter()})
 }
 
 func (w *world) announced() {
-	if gen, ok := w.pick("gen", w.writes); ok {
+	if gen, ok := pick(w, "gen", w.writes); ok {
 		delete(w.writes, gen)
 		w.feed(evAnnounced{gen: gen})
 	}
@@ -229,7 +241,7 @@ func (w *world) journaled() {
 }
 
 func (w *world) purged() {
-	if op, ok := w.pick("op", w.purges); ok {
+	if op, ok := pick(w, "op", w.purges); ok {
 		delete(w.purges, op)
 		w.feed(evPurged{op: op})
 	}
@@ -239,12 +251,12 @@ func (w *world) exit() {
 	if !w.yes("really", 2) {
 		return
 	}
-	if gen, ok := w.pick("gen", w.live); ok {
+	if gen, ok := pick(w, "gen", w.live); ok {
 		w.gone(gen, w.failure())
 	}
 }
 
-func (w *world) gone(gen uint64, f failure) {
+func (w *world) gone(gen gen, f failure) {
 	delete(w.live, gen)
 	delete(w.probes, gen)
 	w.reaped++
@@ -252,7 +264,7 @@ func (w *world) gone(gen uint64, f failure) {
 }
 
 func (w *world) stuck() {
-	if gen, ok := w.pick("gen", w.dying); ok && w.live[gen] && w.yes("really", 3) {
+	if gen, ok := pick(w, "gen", w.dying); ok && w.live[gen] && w.yes("really", 3) {
 		w.feed(evStuck{gen: gen})
 	}
 }
@@ -263,7 +275,7 @@ func (w *world) stale() {
 	w.feed(evExited{gen: w.s.nextGen + 1, fail: w.failure()})
 	w.feed(evSpawned{gen: w.s.nextGen + 1})
 	w.feed(evRelease{gen: w.s.nextGen + 1})
-	w.feed(evJournaled{serial: w.s.reload.serial + 1})
+	w.feed(evJournaled{serial: w.s.serial + 1})
 	if !reflect.DeepEqual(before, w.s) {
 		w.broken("an event of a foreign attempt changed the state")
 	}
@@ -298,7 +310,7 @@ func (w *world) cooperate() {
 	if w.s.sick {
 		w.feed(evDevice{})
 	}
-	w.feed(evActive{until: never})
+	w.feed(evReply{until: never})
 	for _, gen := range slices.Sorted(maps.Keys(w.slots)) {
 		for w.slots[gen] > 0 {
 			w.slots[gen]--
@@ -359,7 +371,7 @@ func (w *world) settleAll() {
 
 // end: whatever happened, a stop ends everything and answers everybody.
 func (w *world) end() {
-	w.ask(func(op uint64) event { return evStop{op: op} }, false)
+	w.ask(func(op op) event { return evStop{op: op, last: true} }, false)
 	for range 100 {
 		w.settleAll()
 	}
@@ -371,5 +383,11 @@ func (w *world) end() {
 	}
 	if w.journal != "" {
 		w.broken("PCO-47: a journal stands after a stop")
+	}
+	clear(w.stages)
+	w.start()
+	w.bind()
+	if len(w.live)+len(w.spawns)+len(w.stages) > 0 {
+		w.broken("G2: something is started after the end")
 	}
 }

@@ -1,6 +1,7 @@
 package poolcore
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -24,25 +25,25 @@ type world struct {
 	s      poolState
 	now    time.Duration
 
-	spawns    map[uint64]bool // attempts without an answer
-	live      map[uint64]bool // processes
-	proved    map[uint64]bool // answered with their own identity
-	probes    map[uint64]bool
-	writes    map[uint64]bool // handoff files under way
-	dying     map[uint64]bool
+	spawns    map[gen]bool // attempts without an answer
+	live      map[gen]bool // processes
+	proved    map[gen]bool // answered with their own identity
+	probes    map[gen]bool
+	writes    map[gen]bool // handoff files under way
+	dying     map[gen]bool
 	born      int // processes and failed attempts
 	reaped    int
-	stages    map[uint64]bool
-	purges    map[uint64]bool
+	stages    map[op]bool
+	purges    map[op]bool
 	journals  []int
-	journal   string             // the phase that stands on disk
-	waiting   map[uint64]bool    // requests without a final answer
-	undecided map[uint64]bool    // operations that were neither accepted nor refused
-	acquires  map[uint64]bool    // requests for slots
-	slots     map[uint64]int     // by worker: slots that were given out
-	ours      map[uint64]event   // every request, by number
-	ended     map[uint64]failure // answers that were failures
-	nextOp    uint64
+	journal   string         // the phase that stands on disk
+	waiting   map[op]bool    // requests without a final answer
+	undecided map[op]bool    // operations that were neither accepted nor refused
+	acquires  map[op]bool    // requests for slots
+	slots     map[gen]int    // by worker: slots that were given out
+	ours      map[op]event   // every request, by number
+	ended     map[op]failure // answers that were failures
+	nextOp    op
 	editions  int
 	bound     bool // places are bound and unbound instead of started
 	harsh     bool // no attempt succeeds
@@ -57,10 +58,10 @@ type world struct {
 
 func newWorld(c chooser) *world {
 	return &world{
-		chooser: c, decide: decide, s: poolState{phase: stopped, breaker: breaker{state: breakerClosed}}, spawns: map[uint64]bool{},
-		live: map[uint64]bool{}, proved: map[uint64]bool{}, probes: map[uint64]bool{}, writes: map[uint64]bool{}, dying: map[uint64]bool{},
-		stages: map[uint64]bool{}, purges: map[uint64]bool{}, waiting: map[uint64]bool{}, undecided: map[uint64]bool{},
-		acquires: map[uint64]bool{}, slots: map[uint64]int{}, ours: map[uint64]event{}, ended: map[uint64]failure{},
+		chooser: c, decide: decide, s: emptyPool(), spawns: map[gen]bool{},
+		live: map[gen]bool{}, proved: map[gen]bool{}, probes: map[gen]bool{}, writes: map[gen]bool{}, dying: map[gen]bool{},
+		stages: map[op]bool{}, purges: map[op]bool{}, waiting: map[op]bool{}, undecided: map[op]bool{},
+		acquires: map[op]bool{}, slots: map[gen]int{}, ours: map[op]event{}, ended: map[op]failure{},
 		workers: map[[3]string]int{}, pools: map[[2]string]int{}, editions: 1,
 	}
 }
@@ -94,7 +95,7 @@ func (w *world) feed(e event) {
 
 func statuses(s poolState) (out []string) {
 	for _, p := range s.places {
-		out = append(out, fmt.Sprintf("r%d/%d:%d=%s(alive %v gone %v)", p.at, p.edition, p.gen, p.status, p.alive, p.gone))
+		out = append(out, fmt.Sprintf("r%d/%p:%d=%s(alive %v gone %v)", p.at, p.edition, p.gen, p.status, p.alive, p.gone))
 	}
 	return out
 }
@@ -126,7 +127,7 @@ func (w *world) apply(before poolState, f effect) {
 	case effStage:
 		w.stages[f.op] = true
 	case effPurge:
-		if p, ok := w.ours[f.op].(evPurge); ok && p.engine && len(w.live)+len(w.spawns) > 0 {
+		if p, ok := w.ours[f.op].(evPurge); ok && p.work.engine && len(w.live)+len(w.spawns) > 0 {
 			w.broken("PCO-48: engines are purged while they run")
 		}
 		w.purges[f.op] = true
@@ -145,13 +146,13 @@ func (w *world) apply(before poolState, f effect) {
 			delete(w.waiting, f.op)
 		}
 	case effDone:
-		w.answered(f)
+		w.answered(before, f)
 	case effReloaded:
 		w.reloaded(f)
 	}
 }
 
-func (w *world) answered(f effDone) {
+func (w *world) answered(before poolState, f effDone) {
 	if !w.waiting[f.op] || w.undecided[f.op] {
 		w.broken("PCO-3: request %d is answered twice or was never asked", f.op)
 	}
@@ -160,10 +161,15 @@ func (w *world) answered(f effDone) {
 		w.ended[f.op] = *f.fail
 	}
 	if w.acquires[f.op] && f.fail == nil {
-		w.slots[f.gen]++
+		w.slots[f.worker]++
 	}
 	if _, ok := w.ours[f.op].(evDrain); ok && f.fail == nil && !f.drained.Forced && w.slotsTaken() > 0 {
 		w.broken("PCO-44: a drain ends unforced while slots are taken")
+	}
+	if _, ok := w.ours[f.op].(evDrain); ok && f.fail == nil && !f.drained.Forced && !before.drain.over && slices.ContainsFunc(w.s.places, func(p place) bool {
+		return p.status == draining && !w.s.work.knew(p.drainAt)
+	}) {
+		w.broken("PCO-44: a drain ends unforced by a count from before it")
 	}
 }
 
@@ -194,7 +200,7 @@ func (w *world) reloaded(f effReloaded) {
 
 // moved checks what changed against the tables.
 func (w *world) moved(before, after poolState) {
-	old := map[uint64]string{}
+	old := map[gen]string{}
 	for _, p := range before.places {
 		old[p.gen] = p.status
 	}
@@ -224,12 +230,12 @@ func (w *world) check() {
 	if len(w.undecided) > 0 {
 		w.broken("PCO-3: an operation was neither accepted nor refused at once")
 	}
-	seen := map[uint64]bool{}
-	pairs := map[[2]int]bool{}
+	seen := map[gen]bool{}
+	pairs := map[string]bool{}
 	for _, p := range w.s.places {
 		seen[p.gen] = true
 		w.checkPlace(p)
-		if pair := [2]int{p.at, p.edition}; !p.gone {
+		if pair := fmt.Sprintf("%d/%p", p.at, p.edition); !p.gone {
 			if pairs[pair] {
 				w.broken("two workers in place %d", p.at)
 			}
@@ -244,13 +250,19 @@ func (w *world) check() {
 	if w.s.phase == stopped && len(w.live)+len(w.spawns) > 0 {
 		w.broken("G2: stopped with processes")
 	}
+	if w.s.closed && w.s.keep && !w.s.engaged() && w.s.phase != stopped && !w.s.drain.on {
+		w.broken("PCO-44: a pool of a closed node is not drained")
+	}
+	if w.s.breaker.state == breakerHalfOpen && !slices.ContainsFunc(w.s.places, func(p place) bool { return p.alive || p.pending }) {
+		w.broken("PCO-35: half open, and nobody tries")
+	}
 	if w.s.drain.on && w.s.serving() > 0 {
 		w.broken("PCO-44: a draining pool serves")
 	}
 	if w.s.sick && w.s.serving() > 0 && w.s.keep {
 		w.broken("PCO-39: a pool serves on a device that is unhealthy")
 	}
-	if due := w.s.due(); due != never && !w.s.drain.on && !w.s.reload.on && w.s.work.active == 0 &&
+	if due := w.s.due(); due != never && !w.s.drain.on && !w.s.reload.on && !w.s.work.heard &&
 		!slices.ContainsFunc(w.s.places, func(p place) bool { return p.alive || p.dueAt != never }) {
 		w.broken("a timer without an owner")
 	}
@@ -276,7 +288,7 @@ func (w *world) checkPlace(p place) {
 }
 
 // ask makes a request.
-func (w *world) ask(make func(op uint64) event, accepts bool) {
+func (w *world) ask(make func(op op) event, accepts bool) {
 	w.nextOp++
 	op := w.nextOp
 	w.waiting[op] = true
@@ -288,9 +300,10 @@ func (w *world) ask(make func(op uint64) event, accepts bool) {
 	w.feed(e)
 }
 
-func (w *world) pick(what string, m map[uint64]bool) (uint64, bool) {
+func pick[K cmp.Ordered](w *world, what string, m map[K]bool) (K, bool) {
 	if len(m) == 0 {
-		return 0, false
+		var none K
+		return none, false
 	}
 	keys := slices.Sorted(maps.Keys(m))
 	return keys[w.choose(what, len(keys))], true

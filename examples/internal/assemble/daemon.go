@@ -41,6 +41,10 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	if err != nil {
 		return nil, fmt.Errorf("runtime folder: %w", err)
 	}
+	follow, err := handoffs(r, dir)
+	if err != nil {
+		return nil, err
+	}
 	models, err := openModels(ctx, r, log.Logger())
 	if err != nil {
 		return nil, err
@@ -57,7 +61,7 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	}
 	host.WorkerBind, host.AdvertiseHost = workerAddress(r.String("addr"), r.String("address"))
 	app, err := NewNode(ctx, Node{
-		Front: Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}, Host: host, Handoff: handoffs(r),
+		Front: Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}, Host: host, Handoff: follow,
 		Orchestrators: r.List("orchestratord_url"), Address: r.String("address"), Region: r.String("region"), Version: version.String(),
 	})
 	if err != nil {

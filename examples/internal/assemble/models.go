@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/llorch/llorch/examples/internal/config"
@@ -22,7 +23,7 @@ func openModels(ctx context.Context, r *config.Resolved, log *slog.Logger) (*cat
 	if err != nil {
 		return nil, fmt.Errorf("model folder: %w", err)
 	}
-	cfg := catalog.Config{Dir: dir, Trust: catalog.Trust{Strict: r.String("trust_policy") == "strict"}, Logger: log}
+	cfg := catalog.Config{Dir: dir, Trust: catalog.Trust{Strict: r.String("trust_policy") == "strict"}, Rebuild: r.Bool("rebuild_models"), Logger: log}
 	var sources fetch.Sources
 	if local := r.String("local_models"); local != "" {
 		sources.File = fetch.LocalFile(fetch.LocalFileConfig{AllowedDirs: []string{local}})
@@ -37,21 +38,31 @@ func openModels(ctx context.Context, r *config.Resolved, log *slog.Logger) (*cat
 	}
 	cfg.Sources = sources
 	models, err := catalog.Open(ctx, cfg)
+	if errors.Is(err, catalog.ErrDamaged) {
+		return nil, fmt.Errorf("model_dir %s: %w; --rebuild-models makes it anew from the files", dir, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("model folder: %w", err)
+		return nil, fmt.Errorf("model_dir %s: %w", dir, err)
 	}
 	return models, nil
 }
 
-// handoffs says which folder of handoff files is followed; nil: none.
-func handoffs(r *config.Resolved) *handoff.WatchConfig {
+// handoffs says which folder of handoff files is followed; nil: none. Files stay
+// where they are: they are all that the next start knows of the engines. The folder
+// of the daemon's own files is refused, since it would bind itself.
+func handoffs(r *config.Resolved, runtime string) (*handoff.WatchConfig, error) {
 	dir := r.String("handoff_dir")
 	if dir == "" {
-		return nil
+		return nil, nil
 	}
-	return &handoff.WatchConfig{
-		Dir: dir, Interval: time.Duration(r.Int("watch_interval_ms")) * time.Millisecond, AutoDelete: r.Bool("auto_delete_handoff"),
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("handoff folder: %w", err)
 	}
+	if dir == runtime || strings.HasPrefix(dir, runtime+string(filepath.Separator)) {
+		return nil, errors.New("handoff_dir: lies inside of runtime_dir, where the daemon's own files are; name a folder of its own")
+	}
+	return &handoff.WatchConfig{Dir: dir, Interval: time.Duration(r.Int("watch_interval_ms")) * time.Millisecond}, nil
 }
 
 // follow binds the engines of others as their handoff files come, change and go.

@@ -209,8 +209,12 @@ func daemon() []Var {
 			Doc: "verified models; one daemon owns it",
 		},
 		{
+			Programs: poold(), Group: g, Key: "rebuild_models", Kind: Bool, Default: "false",
+			Doc: "make a damaged index of model_dir anew, by hashing", Rare: true,
+		},
+		{
 			Programs: poold(), Group: g, Key: "local_models", Kind: Path, Unset: "callers can name no file",
-			Doc: "folder whose files callers may name as models", Rare: true,
+			Doc: "callers may name its files: file:NAME, model_path", Rare: true,
 		},
 		{
 			Programs: poold(), Group: g, Env: "POOL_MANAGERD_ALLOW_DOWNLOADS", Key: "allow_downloads", Kind: Bool, Default: "true",
@@ -229,16 +233,12 @@ func daemon() []Var {
 			Doc: "engines outlive an orderly end of the daemon", Rare: true,
 		},
 		{
-			Programs: poold(), Group: g, Key: "handoff_dir", Kind: Path, Unset: "no folder is watched",
+			Programs: poold(), Group: g, Key: "handoff_dir", Kind: Path, Unset: "no folder is followed",
 			Doc: "files of others that say where an engine runs", Rare: true,
 		},
 		{
 			Programs: poold(), Group: g, Key: "watch_interval_ms", Kind: Int, Unit: "ms", Default: "1000", Min: 100, Max: 10_000,
 			Doc: "how often handoff_dir is looked at", Rare: true,
-		},
-		{
-			Programs: poold(), Group: g, Key: "auto_delete_handoff", Kind: Bool, Default: "true",
-			Doc: "a handoff file is removed once it is bound", Rare: true,
 		},
 		{
 			Programs: poold(), Group: g, Key: "binaries", Kind: Binaries, Unset: "no pool can be started",

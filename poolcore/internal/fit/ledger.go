@@ -144,18 +144,7 @@ func (l *Ledger) Release(worker string) {
 	delete(l.claims, worker)
 }
 
-// Reserved is what is promised on a device.
-func (l *Ledger) Reserved(device string) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var sum uint64
-	for _, devices := range l.claims {
-		sum = plus(sum, max(devices[device].reserved, devices[device].used))
-	}
-	return sum
-}
-
-// Promised is Reserved of every device on which something is.
+// Promised is what is promised on each device on which something is.
 func (l *Ledger) Promised() map[string]uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -36,12 +36,12 @@ func TestLedger(t *testing.T) {
 		t.Errorf("Available without the worker in place = %d", got)
 	}
 	l.Measure("a", map[string]uint64{"GPU-1": 6000}) // more than promised counts too
-	if got := l.Reserved("GPU-1"); got != 6000 {
+	if got := l.Promised()["GPU-1"]; got != 6000 {
 		t.Errorf("Reserved = %d", got)
 	}
 	l.Release("a")
 	l.Release("a")
-	if got := l.Workers(); len(got) != 0 || l.Reserved("GPU-1") != 0 {
+	if got := l.Workers(); len(got) != 0 || l.Promised()["GPU-1"] != 0 {
 		t.Errorf("left: %v", got)
 	}
 	d.Free = d.Total
@@ -113,8 +113,8 @@ func TestLedgerModel(t *testing.T) {
 			for _, n := range promised {
 				sum += n
 			}
-			if sum > total || sum-system != l.Reserved("d") {
-				t.Fatalf("%d promised of %d, the ledger says %d", sum, total, l.Reserved("d"))
+			if sum > total || sum-system != l.Promised()["d"] {
+				t.Fatalf("%d promised of %d, the ledger says %d", sum, total, l.Promised()["d"])
 			}
 			if l.Available(device(), nil) > total-sum {
 				t.Fatalf("%d available beside %d promised", l.Available(device(), nil), sum)

@@ -46,9 +46,6 @@ func KillCgroups(string, time.Duration, func(string) bool) int { return 0 }
 // PID is 0.
 func (*Process) PID() int { return 0 }
 
-// Adopted is false.
-func (*Process) Adopted() bool { return false }
-
 // Identity answers ErrUnsupported.
 func (*Process) Identity() (Identity, error) { return Identity{}, ErrUnsupported }
 

@@ -162,9 +162,6 @@ func (p *Process) signal(s syscall.Signal) {
 // PID is the leader's.
 func (p *Process) PID() int { return p.pid }
 
-// Adopted reports whether somebody else started the process.
-func (p *Process) Adopted() bool { return p.cmd == nil }
-
 // Started is when the process was started, or adopted.
 func (p *Process) Started() time.Time { return p.start }
 

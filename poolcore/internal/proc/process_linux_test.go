@@ -122,7 +122,7 @@ func TestAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if now, err := p.Identity(); err != nil || now != id || !p.Adopted() || p.PID() != id.PID {
+	if now, err := p.Identity(); err != nil || now != id || p.PID() != id.PID {
 		t.Errorf("Identity = %+v, %v; want %+v", now, err, id)
 	}
 	if got := len(p.PIDs()); got != 3 {
@@ -162,6 +162,10 @@ func TestAdoptedCrashIsSeen(t *testing.T) {
 	}
 	if z := zombies(t); !slices.Contains(z, id.PID) {
 		t.Errorf("the leader was reaped by somebody: zombies are %v", z)
+	}
+	stranger := start(t, tag("adopt-3"), nil, "listen:127.0.0.1:0")
+	if owned, known, anybody := p.Listens(stranger.addr()); owned || !known || anybody {
+		t.Errorf("G4: a stranger's port counts as that of a dead leader: %v, %v", owned, known)
 	}
 }
 
@@ -234,8 +238,8 @@ func TestKillInstance(t *testing.T) {
 	lost := start(t, tag("lost"), with(tag("mine")), "child-setsid")
 	kept, other := start(t, tag("kept"), with(tag("mine"))), start(t, tag("other"), with(tag("mine-too")))
 	named := start(t, tag("named"), nil)
-	if n := proc.KillInstance(tag("mine"), map[string]bool{tag("named"): true}, func(name string) bool { return name == tag("kept") }); n != 3 {
-		t.Errorf("KillInstance = %d, want 3", n)
+	if n := proc.KillInstance(tag("mine"), map[string]bool{tag("named"): true}, func(name string) bool { return name == tag("kept") }); n != 2 && n != 3 {
+		t.Errorf("KillInstance = %d, want 3, or 2 when the end of a leader took its child along before", n)
 	}
 	<-named.Done()
 	<-lost.Done()
@@ -281,8 +285,7 @@ func TestListens(t *testing.T) {
 		host string
 		want bool
 	}{{ours, ours, "127.0.0.1", true}, {theirs, ours, "127.0.0.1", false}, {theirs, theirs, "127.0.0.1", true}, {theirs, theirs, "::1", true}, {ours, theirs, "127.0.0.1", false}} {
-		line, _, _ := strings.Cut(strings.TrimPrefix(c.of.said(), "addr "), "\n")
-		addr := netip.AddrPortFrom(netip.MustParseAddr(c.host), netip.MustParseAddrPort(line).Port())
+		addr := netip.AddrPortFrom(netip.MustParseAddr(c.host), c.of.addr().Port())
 		if owned, known, anybody := c.p.Listens(addr); owned != c.want || !known || !anybody {
 			t.Errorf("Listens(%v) = %v, %v; want %v", addr, owned, known, c.want)
 		}
@@ -290,6 +293,16 @@ func TestListens(t *testing.T) {
 	if owned, known, anybody := ours.Listens(netip.MustParseAddrPort("127.0.0.1:1")); owned || !known || anybody {
 		t.Error("nobody listens there")
 	}
+	ours.Stop(0)
+	if owned, known, anybody := ours.Listens(theirs.addr()); owned || !known || anybody {
+		t.Errorf("G4: a stranger's port counts as that of a reaped leader: %v, %v", owned, known)
+	}
+}
+
+// addr is where a stub with "listen" listens.
+func (s started) addr() netip.AddrPort {
+	line, _, _ := strings.Cut(strings.TrimPrefix(s.said(), "addr "), "\n")
+	return netip.MustParseAddrPort(line)
 }
 
 // TestReadBytesGrow (PCO-30): what a process reads is progress.

@@ -22,15 +22,19 @@ const (
 // process that was killed.
 func sweep(within time.Duration, look func() (found bool)) {
 	begin := time.Now()
-	for empty := 0; empty < 2 && time.Since(begin) < within; {
+	for empty := 0; ; {
 		empty++
 		if look() {
 			empty = 0
 		}
-		if time.Since(begin) > sweepFast {
-			time.Sleep(sweepSlow)
+		pause := sweepPause
+		switch took := time.Since(begin); {
+		case empty == 2 || took >= within:
+			return
+		case took > sweepFast:
+			pause = sweepSlow
 		}
-		time.Sleep(sweepPause)
+		time.Sleep(pause)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"net/netip"
 	"os"
@@ -76,6 +77,9 @@ func (p *Process) Listens(addr netip.AddrPort) (owned, known, anybody bool) {
 			maps.DeleteFunc(inodes, func(inode string, _ bool) bool { return open[inode] })
 		}
 	}
+	if open, ok := sockets(p.pid); ok && open == nil {
+		return false, true, false // the leader is ending: its files are gone, and its sockets go
+	}
 	strike(p.pid) // mostly it is the leader, and nobody else has to be looked for
 	if len(inodes) > 0 {
 		strike(p.PIDs()...)
@@ -134,18 +138,21 @@ func parseListener(line string) (local netip.AddrPort, inode string, ok bool) {
 	return netip.AddrPortFrom(a.Unmap(), uint16(n)), f[9], true
 }
 
-// sockets returns the inodes of the sockets that a process has open; false: it
-// may not be asked.
+// sockets returns the inodes of the sockets that a process has open, nil where it
+// has no file at all because it ended; false: it may not be asked.
 func sockets(pid int) (map[string]bool, bool) {
 	path := "/proc/" + strconv.Itoa(pid) + "/fd"
 	dir, err := os.Open(path)
 	if err != nil {
-		return nil, false
+		return nil, errors.Is(err, os.ErrNotExist)
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return nil, false
+	}
+	if len(names) == 0 {
+		return nil, true
 	}
 	out := map[string]bool{}
 	for _, name := range names {
