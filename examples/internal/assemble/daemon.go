@@ -103,12 +103,15 @@ func gpus(ctx context.Context, r *config.Resolved) (gpuinfo.Provider, error) {
 		}
 		p = gpuinfo.Static(s)
 	case spec == "nvml":
-		var err error
-		if p, err = newNVML(); err != nil {
-			return nil, fmt.Errorf("gpu_provider: %w", err)
+		var ok bool
+		if p, ok = withNVML(nil); !ok {
+			return nil, errors.New("gpu_provider: this program was built without NVML: build it with -tags nvml and cgo, or use auto")
 		}
 	case spec == "auto":
-		p = autoGPUs()
+		p = gpuinfo.Auto(gpuinfo.AutoConfig{})
+		if both, ok := withNVML(p); ok {
+			p = both
+		}
 	}
 	if !r.Bool("require_gpu") {
 		return p, nil

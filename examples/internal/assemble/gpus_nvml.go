@@ -7,14 +7,14 @@ import (
 	"github.com/llorch/llorch/gpuinfo/nvml"
 )
 
-// newNVML asks the driver's library; this program was built with -tags nvml.
-func newNVML() (gpuinfo.Provider, error) { return nvml.New(nvml.Config{}) }
-
-// autoGPUs asks the library first and what needs no library where it is missing.
-func autoGPUs() gpuinfo.Provider {
-	auto := gpuinfo.Auto(gpuinfo.AutoConfig{})
-	if p, err := newNVML(); err == nil {
-		return gpuinfo.First(p, auto)
+// withNVML asks the driver's library, and next where that is missing; nil: nobody.
+func withNVML(next gpuinfo.Provider) (gpuinfo.Provider, bool) {
+	p, err := nvml.New(nvml.Config{})
+	switch {
+	case err != nil:
+		return nil, false
+	case next == nil:
+		return p, true
 	}
-	return auto
+	return gpuinfo.First(p, next), true
 }

@@ -2,15 +2,7 @@
 
 package assemble
 
-import (
-	"errors"
+import "github.com/llorch/llorch/gpuinfo"
 
-	"github.com/llorch/llorch/gpuinfo"
-)
-
-func newNVML() (gpuinfo.Provider, error) {
-	return nil, errors.New("this program was built without NVML: build it with -tags nvml and cgo, or use auto")
-}
-
-// autoGPUs asks nvidia-smi and the kernel's own files.
-func autoGPUs() gpuinfo.Provider { return gpuinfo.Auto(gpuinfo.AutoConfig{}) }
+// withNVML asks the driver's library; here it was left out of the build.
+func withNVML(gpuinfo.Provider) (gpuinfo.Provider, bool) { return nil, false }
