@@ -103,7 +103,8 @@ func (n *llamaNode) operation(p *program, res *http.Response) (op struct {
 	ID, State string
 	Error     *nodeapi.ErrorDetail
 	Result    json.RawMessage
-}) {
+},
+) {
 	n.t.Helper()
 	op = decode[struct {
 		ID, State string
