@@ -107,3 +107,31 @@ func TestRefusedRestartTouchesNothing(t *testing.T) {
 		t.Errorf("afterwards %v serve, want %s", w, before)
 	}
 }
+
+// TestDescribeMentionsAdoptedEngines: who asks a host what it is before it runs hears
+// of the engines that it takes over, at once: what is not mentioned counts as lost
+// with all that runs there (G8, PCO-27).
+func TestDescribeMentionsAdoptedEngines(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "state")
+	r := takeOver(t, dir, func(cfg *poolcore.Config) { cfg.LeaveRunning = true })
+	if err := r.preload(loosePool("p")); err != nil {
+		t.Fatal(err)
+	}
+	worker := r.workers("p")[0].ID
+	r.end()
+	r.end = nil
+	if err := <-r.ended; err != nil {
+		t.Fatal(err)
+	}
+	next := takeOver(t, dir, nil)
+	reg, err := next.Describe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(reg.Pools) != 1 || len(reg.Pools[0].Workers) != 1 || reg.Pools[0].Workers[0].ID != worker || reg.Pools[0].Workers[0].URL == "" {
+		t.Errorf("pools = %+v, want worker %s", reg.Pools, worker)
+	}
+	eventually(t, "it has proved itself", func() bool { return next.Pool("p").Status().Ready })
+	next.finish()
+}

@@ -2,6 +2,7 @@ package poolcore
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"runtime"
@@ -30,8 +31,17 @@ type Event struct {
 const devicePatience = 200 * time.Millisecond
 
 // Describe says what this node is: its id, hardware and pools. The program adds
-// address, region, labels and version.
+// address, region, labels and version. Before Run has taken over the engines of an
+// earlier run it waits for that: an engine that is not mentioned counts as lost with
+// all that runs there.
 func (h *Host) Describe(ctx context.Context) (poolregistry.Registration, error) {
+	select {
+	case <-h.started:
+	case <-h.stopped:
+		return poolregistry.Registration{}, fmt.Errorf("describe node: %w", HostStopped)
+	case <-ctx.Done():
+		return poolregistry.Registration{}, fmt.Errorf("describe node: %w", ctx.Err())
+	}
 	if err := h.look(ctx); err != nil {
 		return poolregistry.Registration{}, err
 	}

@@ -202,15 +202,15 @@ func daemon() []Var {
 		},
 		{
 			Programs: poold(), Group: g, Env: "POOL_MANAGERD_REQUIRE_GPU", Key: "require_gpu", Kind: Bool, Default: "false",
-			Doc: "no engine runs without a GPU, not even in part",
+			Doc: "no engine may run without a GPU",
 		},
 		{
-			Programs: poold(), Group: g, Env: "POOL_MANAGERD_MODEL_DIR", Key: "model_dir", Kind: Path, Default: "~/.cache/llorch/models",
-			Doc: "verified models; one daemon owns it",
+			Programs: poold(), Group: g, Env: "POOL_MANAGERD_MODEL_DIR", Key: "model_dir", Kind: Path, Default: ".runtime/models",
+			Doc: "verified models, of one daemon",
 		},
 		{
 			Programs: poold(), Group: g, Key: "rebuild_models", Kind: Bool, Default: "false",
-			Doc: "make a damaged index of model_dir anew, by hashing", Rare: true,
+			Doc: "make a damaged index anew", Rare: true,
 		},
 		{
 			Programs: poold(), Group: g, Key: "local_models", Kind: Path, Unset: "callers can name no file",
@@ -226,11 +226,11 @@ func daemon() []Var {
 		},
 		{
 			Programs: poold(), Group: g, Key: "trust_policy", Kind: Word, Default: "permissive", Enum: []string{"permissive", "strict"},
-			Doc: "strict: only models whose digest is stated", Rare: true,
+			Doc: "strict: with stated digests only", Rare: true,
 		},
 		{
 			Programs: poold(), Group: g, Key: "leave_running", Kind: Bool, Default: "false",
-			Doc: "engines outlive an orderly end of the daemon", Rare: true,
+			Doc: "engines outlive the daemon", Rare: true,
 		},
 		{
 			Programs: poold(), Group: g, Key: "handoff_dir", Kind: Path, Unset: "no folder is followed",
