@@ -253,8 +253,17 @@ func TestDaemonFollowsHandoffFiles(t *testing.T) {
 	n := newLlamaNode(t, o.url, tokens)
 	drop := filepath.Join(n.dir, "drop")
 	n.write(n.file, fmt.Sprintf("handoff_dir = %q\nwatch_interval_ms = 100\n", drop))
+	if err := os.Mkdir(drop, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	early := filepath.Join(drop, "q-r0.json") // from before the daemon's start
+	n.write(early, fmt.Sprintf(`{"pool_id":"q","replica_id":"r0","engine":"llamacpp","engine_version":"1","url":%q,"model":{"id":"sim-8b"}}`, sim.URL))
 	n.start()
-	within(t, 5*time.Second, "the folder is made", func() bool { _, err := os.Stat(drop); return err == nil })
+	within(t, 15*time.Second, "the engine of a file from before the start takes tasks", func() bool { return ready(t, o) })
+	if err := os.Remove(early); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 10*time.Second, "it is gone with its file", func() bool { return !ready(t, o) })
 	file := filepath.Join(drop, "p-r0.json")
 	n.write(file+".tmp", fmt.Sprintf(`{"pool_id":"p","replica_id":"r0","engine":"llamacpp","engine_version":"1","url":%q,"slots":2,"model":{"id":"sim-8b"}}`, sim.URL))
 	if err := os.Rename(file+".tmp", file); err != nil {
