@@ -57,7 +57,7 @@ func TestKeysAreRead(t *testing.T) {
 	w := loadWorkspace(t)
 	uses := map[string][]string{
 		config.Orchestratord: {"examples/internal/assemble/durable", "examples/internal/assemble/program.go", "examples/internal/assemble/tokens.go"},
-		config.PoolManagerd:  {"examples/internal/assemble/daemon.go", "examples/internal/assemble/program.go", "examples/internal/assemble/tokens.go"},
+		config.PoolManagerd:  {"examples/internal/assemble/daemon.go", "examples/internal/assemble/models.go", "examples/internal/assemble/program.go", "examples/internal/assemble/tokens.go"},
 	}
 	for prog, names := range uses {
 		var text strings.Builder

@@ -45,7 +45,7 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	if err != nil {
 		return nil, err
 	}
-	models, err := openModels(ctx, r, log.Logger())
+	models, err := openModels(ctx, r, dir, log.Logger())
 	if err != nil {
 		return nil, err
 	}

@@ -18,10 +18,13 @@ import (
 
 // openModels opens the catalogue of models on this machine, with the downloads
 // that the configuration allows.
-func openModels(ctx context.Context, r *config.Resolved, log *slog.Logger) (*catalog.Catalog, error) {
-	dir, err := filepath.Abs(r.String("model_dir"))
-	if err != nil {
-		return nil, fmt.Errorf("model folder: %w", err)
+func openModels(ctx context.Context, r *config.Resolved, runtime string, log *slog.Logger) (*catalog.Catalog, error) {
+	dir := filepath.Join(runtime, "models")
+	if named := r.String("model_dir"); named != "" {
+		var err error
+		if dir, err = filepath.Abs(named); err != nil {
+			return nil, fmt.Errorf("model_dir: %w", err)
+		}
 	}
 	cfg := catalog.Config{Dir: dir, Trust: catalog.Trust{Strict: r.String("trust_policy") == "strict"}, Rebuild: r.Bool("rebuild_models"), Logger: log}
 	var sources fetch.Sources

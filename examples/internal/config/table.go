@@ -205,7 +205,7 @@ func daemon() []Var {
 			Doc: "no engine may run without a GPU",
 		},
 		{
-			Programs: poold(), Group: g, Env: "POOL_MANAGERD_MODEL_DIR", Key: "model_dir", Kind: Path, Default: ".runtime/models",
+			Programs: poold(), Group: g, Env: "POOL_MANAGERD_MODEL_DIR", Key: "model_dir", Kind: Path, Unset: "models below runtime_dir",
 			Doc: "verified models, of one daemon",
 		},
 		{
