@@ -201,6 +201,10 @@ func TestDaemonReloads(t *testing.T) {
 	if third := n.ready(d); third.ModelRef != "sim-70b" || len(n.engines()) != 1 {
 		t.Errorf("afterwards %s serves, engines %v", third.ModelRef, n.engines())
 	}
+	// A worker by model and GPU is started as the first pool is; this model is not here.
+	if text := body(t, d.call("POST", "/v2/workers/start", apiToken, `{"model_ref":"hf:org/none@abc::file=m.gguf","gpu_id":7}`)); !strings.Contains(text, `"code":"MODEL_`) {
+		t.Errorf("a worker by model and GPU: %s", text)
+	}
 	res = d.call("POST", "/pools/gpu0/reload", apiToken, `{"new_model_path":"/etc/passwd"}`)
 	if text := body(t, res); res.StatusCode < 400 || strings.Contains(text, "passwd") {
 		t.Errorf("a file outside of the allowed folder = %d: %s", res.StatusCode, text)

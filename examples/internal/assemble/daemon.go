@@ -56,6 +56,7 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	for _, b := range r.Pairs("binaries") {
 		host.Binaries[b.Name] = b.Value
 	}
+	host.DefaultPool = likeFirst(pools)
 	if local := r.String("local_models"); local != "" {
 		host.ModelDirs = []string{local}
 	}
@@ -69,6 +70,18 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	}
 	app.onClose("models", func(context.Context) error { return models.Close() })
 	return app, nil
+}
+
+// likeFirst is how a worker is started that a caller asks for by model and GPU alone:
+// as the first pool of the configuration that starts engines; nil: nobody can ask so.
+func likeFirst(pools []poolcore.PoolConfig) *poolcore.PoolConfig {
+	for _, p := range pools {
+		if p.URL == "" {
+			p.ID, p.Model, p.ModelPath, p.Devices, p.TensorSplit, p.Port, p.Replicas = "", "", "", "", nil, 0, 0
+			return &p
+		}
+	}
+	return nil
 }
 
 // workerAddress says where engines listen and under which host others dial them:
