@@ -184,9 +184,13 @@ func (h *Host) Operation(id string) (*Operation, bool) {
 	return nil, false
 }
 
-// newOperation makes operation number n and remembers it.
-func (h *Host) newOperation(n op, kind string, pool poolregistry.PoolID) (*Operation, error) {
-	o := &Operation{ID: "op-" + strconv.FormatUint(uint64(n), 10), Kind: kind, Pool: pool, done: make(chan struct{}), began: time.Now(), fetched: &h.stats.fetched}
+// newOperation makes operation number n and remembers it: from then on others see
+// it, so it is whole before that.
+func (h *Host) newOperation(n op, kind string, pool poolregistry.PoolID, queued bool, cancel func()) (*Operation, error) {
+	o := &Operation{
+		ID: "op-" + strconv.FormatUint(uint64(n), 10), Kind: kind, Pool: pool, done: make(chan struct{}), began: time.Now(),
+		fetched: &h.stats.fetched, cancel: cancel, standing: standing{queued: queued},
+	}
 	return o, h.operations.add(o)
 }
 
@@ -205,14 +209,13 @@ func (h *Host) Operate(kind string, pool poolregistry.PoolID, work func(context.
 	if ended {
 		return nil, HostStopped
 	}
-	o, err := h.newOperation(h.nextOp(), kind, pool)
+	ctx, cancel := context.WithCancelCause(loops)
+	o, err := h.newOperation(h.nextOp(), kind, pool, true, func() { cancel(Cancelled) })
 	if err != nil {
+		cancel(nil)
 		wg.Done()
 		return nil, err
 	}
-	o.queued = true
-	ctx, cancel := context.WithCancelCause(loops)
-	o.cancel = func() { cancel(Cancelled) }
 	go func() {
 		defer wg.Done()
 		defer cancel(nil)

@@ -58,11 +58,10 @@ func (p *Pool) answered(ctx context.Context, e event) (reply, error) {
 
 // operation sends the request for operation n and waits until it is accepted.
 func (p *Pool) operation(ctx context.Context, kind string, n op, e event, ended func(error)) (*Operation, error) {
-	o, err := p.host.newOperation(n, kind, p.id)
+	o, err := p.host.newOperation(n, kind, p.id, false, func() { p.post(evCancel{n}) })
 	if err != nil {
 		return nil, err
 	}
-	o.cancel = func() { p.post(evCancel{n}) }
 	wait := waiter{accepted: make(chan acceptance, 1), done: func(r reply) bool {
 		if ended != nil {
 			ended(r.err)
