@@ -55,6 +55,23 @@ func (m *memory) snapshot(ctx context.Context) (gpuinfo.Snapshot, error) {
 	return m.devices.Snapshot(ctx)
 }
 
+// renewed waits, a second at most, until the picture that decisions are made on is
+// younger than t: memory that came back after an older one is not seen in it.
+func (m *memory) renewed(ctx context.Context, t time.Time) {
+	every := time.NewTicker(gpuFresh / 4)
+	defer every.Stop()
+	for late := time.Now().Add(time.Second); time.Now().Before(late); {
+		if s, err := m.snapshot(ctx); err != nil || m.devices == nil || s.At.After(t) {
+			return
+		}
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // processes tells who uses which unit; false: nobody can say.
 func (m *memory) processes(ctx context.Context) ([]gpuinfo.Process, bool) {
 	if m.lister == nil {

@@ -241,6 +241,7 @@ func (c *hostCrew) awaitReturn(w *worker) {
 	for told := false; ; {
 		holders, back := c.returned(w)
 		if back {
+			c.memory.renewed(c.ctx, time.Now())
 			return
 		}
 		if !told && time.Since(begin) >= returnIn {
