@@ -125,8 +125,11 @@ func TestRefusesToStart(t *testing.T) {
 	if _, err := os.Stat(state + "/s"); err == nil {
 		t.Error("a refused start made files")
 	}
-	if code, out := once(t, nil, "pool-managerd", "--addr", "127.0.0.1:0"); code != 77 || !strings.Contains(out, "LLORCH_API_TOKEN") {
+	if code, out := once(t, []string{"POOL_MANAGERD_RUNTIME_DIR=" + state + "/r"}, "pool-managerd", "--addr", "127.0.0.1:0"); code != 77 || !strings.Contains(out, "LLORCH_API_TOKEN") {
 		t.Errorf("pool-managerd without a token: exit %d: %s", code, out)
+	}
+	if _, err := os.Stat(state + "/r"); err == nil {
+		t.Error("a refused start of pool-managerd made files")
 	}
 	if code, out := once(t, []string{"ORCHESTRATORD_ADR=x"}, "orchestratord"); code != 78 || !strings.Contains(out, "did you mean ORCHESTRATORD_ADDR") {
 		t.Errorf("an unknown variable: exit %d: %s", code, out)

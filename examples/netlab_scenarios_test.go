@@ -72,6 +72,19 @@ func (l *lab) endings(o *program, ids []string, most time.Duration) map[string]i
 	return out
 }
 
+// twoNodes is a lab with an orchestrator and two nodes that work slowly.
+func twoNodes(t *testing.T) (*lab, *program, map[string]*program) {
+	t.Helper()
+	l := newLab(t, "ctl", "gpu1", "gpu2")
+	o := l.control(t.TempDir())
+	nodes := map[string]*program{}
+	for _, host := range []string{"gpu1", "gpu2"} {
+		nodes[host] = l.node(host, t.TempDir(), "--preset=slow")
+	}
+	l.online(o, "gpu1", "gpu2")
+	return l, o, nodes
+}
+
 // TestNetN01: a node is registered within 5 s whoever starts first, and its first
 // task runs within 1 s more.
 func TestNetN01(t *testing.T) {
@@ -94,15 +107,11 @@ func TestNetN03(t *testing.T) {
 	if !inLab(t) {
 		return
 	}
-	l := newLab(t, "ctl", "gpu1", "gpu2")
-	o := l.control(t.TempDir())
-	l.node("gpu1", t.TempDir(), "--preset=slow")
-	n2 := l.node("gpu2", t.TempDir(), "--preset=slow")
-	l.online(o, "gpu1", "gpu2")
+	l, o, nodes := twoNodes(t)
 	stop := l.load(o, 30, 400*time.Millisecond)
 	within(t, 10*time.Second, "gpu2 works", func() bool { return l.busy(o, "gpu2") > 0 })
-	n2.signal(syscall.SIGTERM)
-	code := n2.wait()
+	nodes["gpu2"].signal(syscall.SIGTERM)
+	code := nodes["gpu2"].wait()
 	gone := within(t, time.Second, "gpu2 is gone from the list", func() bool { _, there := l.nodes(o)["gpu2"]; return !there })
 	ends := l.endings(o, stop(), 60*time.Second)
 	t.Logf("N03: exit %d, gone after %v, tasks %v", code, gone, ends)
@@ -130,15 +139,11 @@ func TestNetN04(t *testing.T) {
 	if !inLab(t) {
 		return
 	}
-	l := newLab(t, "ctl", "gpu1", "gpu2")
-	o := l.control(t.TempDir())
-	n1 := l.node("gpu1", t.TempDir(), "--preset=slow")
-	l.node("gpu2", t.TempDir(), "--preset=slow")
-	l.online(o, "gpu1", "gpu2")
+	l, o, nodes := twoNodes(t)
 	stop := l.load(o, 30, 400*time.Millisecond)
 	within(t, 10*time.Second, "gpu1 works", func() bool { return l.busy(o, "gpu1") > 0 })
 	l.cut("gpu1")
-	n1.signal(syscall.SIGKILL)
+	nodes["gpu1"].signal(syscall.SIGKILL)
 	offline := within(t, 5*time.Second, "gpu1 is offline", func() bool { return l.status(o, "gpu1") == "offline" })
 	ends := l.endings(o, stop(), 60*time.Second)
 	t.Logf("N04: offline after %v, tasks %v", offline, ends)
@@ -191,11 +196,7 @@ func TestNetN06(t *testing.T) {
 	if !inLab(t) {
 		return
 	}
-	l := newLab(t, "ctl", "gpu1", "gpu2")
-	o := l.control(t.TempDir())
-	l.node("gpu1", t.TempDir(), "--preset=slow")
-	l.node("gpu2", t.TempDir(), "--preset=slow")
-	l.online(o, "gpu1", "gpu2")
+	l, o, _ := twoNodes(t)
 	for _, fault := range []struct {
 		name       string
 		break_, up func()
@@ -239,11 +240,7 @@ func TestNetN08(t *testing.T) {
 	if !inLab(t) {
 		return
 	}
-	l := newLab(t, "ctl", "gpu1", "gpu2")
-	o := l.control(t.TempDir())
-	l.node("gpu1", t.TempDir(), "--preset=slow")
-	l.node("gpu2", t.TempDir(), "--preset=slow")
-	l.online(o, "gpu1", "gpu2")
+	l, o, _ := twoNodes(t)
 	pauses := []time.Duration{6 * time.Second}
 	if os.Getenv("LLORCH_NIGHTLY") != "" {
 		pauses = []time.Duration{10 * time.Second, 25 * time.Second, 60 * time.Second}

@@ -104,7 +104,7 @@ func (h *Host) Run(ctx context.Context) error {
 	h.ended = true
 	h.mu.Unlock()
 	close(h.stopped)
-	err = h.endEngines(c)
+	err = h.endEngines(c, end)
 	end()
 	wg.Wait()
 	<-observed
@@ -114,10 +114,16 @@ func (h *Host) Run(ctx context.Context) error {
 // leaver is a crew that can part from its engines: their waits return.
 type leaver interface{ leave() }
 
-func (h *Host) endEngines(c crew) error {
+// endEngines stops the engines, or leaves them: then the loops end first, so that
+// no pool takes an engine that was left for one that is gone.
+func (h *Host) endEngines(c crew, endLoops func()) error {
 	l, ok := c.(leaver)
 	if !h.cfg.LeaveRunning || !ok {
 		return h.stopAll()
+	}
+	endLoops()
+	for p := range h.Pools() {
+		<-p.done
 	}
 	l.leave()
 	return nil

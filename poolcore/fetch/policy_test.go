@@ -44,9 +44,9 @@ func TestProxy(t *testing.T) {
 		download(t, fetch.Sources{HTTPS: fetch.HTTPS(fetch.HTTPSConfig{Egress: e})}, "https://a.example.com/m.gguf", fetch.Options{})
 		return
 	}
-	for mode, want := range map[string]string{"honoured": "connected proxy.example.com:3128", "ignored": "connected a.example.com:443"} {
+	for mode, want := range map[string]string{"honoured": "connected relay.example.com:3128", "ignored": "connected a.example.com:443"} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestProxy$")
-		cmd.Env = append(os.Environ(), "LLORCH_TEST_PROXY="+mode, "HTTPS_PROXY=http://proxy.example.com:3128", "NO_PROXY=", "https_proxy=")
+		cmd.Env = append(os.Environ(), "LLORCH_TEST_PROXY="+mode, "HTTPS_PROXY=http://relay.example.com:3128", "NO_PROXY=", "https_proxy=")
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), want) {
 			t.Errorf("%s: %v\n%s", mode, err, out)

@@ -29,6 +29,13 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	if err != nil {
 		return nil, err
 	}
+	front := Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}
+	if tokens.Len() == 0 {
+		return nil, errNoToken
+	}
+	if err := front.Check(ctx); err != nil { // before any file is made
+		return nil, err
+	}
 	var pools []poolcore.PoolConfig
 	if err := r.Pools(&pools); err != nil {
 		return nil, err
@@ -62,7 +69,7 @@ func Daemon(ctx context.Context, r *config.Resolved, stderr io.Writer) (*App, er
 	}
 	host.WorkerBind, host.AdvertiseHost = workerAddress(r.String("addr"), r.String("address"))
 	app, err := NewNode(ctx, Node{
-		Front: Front{Addr: r.String("addr"), Tokens: tokens, Narrator: log}, Host: host, Handoff: follow,
+		Front: front, Host: host, Handoff: follow,
 		Orchestrators: r.List("orchestratord_url"), Address: r.String("address"), Region: r.String("region"), Version: version.String(),
 	})
 	if err != nil {
