@@ -17,10 +17,11 @@ import (
 
 // control is a program that runs workers and hands out their credentials.
 type control struct {
-	mu     sync.Mutex
-	asked  []poolregistry.PoolKey
-	access []orchestrator.WorkerAccess
-	err    error
+	orchestrator.PoolControl // Do and Operation are not asked for here
+	mu                       sync.Mutex
+	asked                    []poolregistry.PoolKey
+	access                   []orchestrator.WorkerAccess
+	err                      error
 }
 
 func (c *control) Workers(_ context.Context, pool poolregistry.PoolKey) ([]orchestrator.WorkerAccess, error) {

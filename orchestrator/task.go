@@ -10,6 +10,7 @@ import (
 	"github.com/llorch/llorch/orchestrator/queue"
 	"github.com/llorch/llorch/orchestrator/store"
 	"github.com/llorch/llorch/orchestrator/worker"
+	"github.com/llorch/llorch/poolregistry"
 )
 
 // TaskID is the 16 bytes of a task's UUID.
@@ -32,7 +33,8 @@ type Role uint8
 // The roles. A zero Role may do nothing.
 const (
 	RoleUser     Role = 1 << iota // own tasks
-	RoleOperator                  // metadata of every task
+	RoleOperator                  // metadata of every task, pools, models, the queue
+	RolePrivacy                   // export and erasure of every person
 )
 
 // Principal is the caller. Only the program's Authorize makes one.
@@ -76,17 +78,22 @@ type Spec struct {
 	Stream      bool   // of Raw
 	WantUsage   bool   // the client of Raw asked for the usage frame
 	Params      worker.Params
+	Inputs      []string // of an embedding or a reranking
 	Class       queue.Class
-	Session     string // a label
-	MaxTokens   int    // of the answer; 0 = 2,048, of Raw without bound; ≤ 50,000
-	Choices     int    // answers that Raw asks for; 0 = 1, ≤ 128; MaxTokens holds for each
-	Expected    int    // expected output tokens; 0 unknown
-	Ctx         int    // context that the task needs, in tokens; 0 = an estimate of its prompt
-	PromptBytes int    // of Raw: length of the prompt text, for estimates
+	Session     string                // groups tasks for affinity and budget; "" = none
+	Budget      int                   // tokens that a session opened by this task may spend; 0 = no budget
+	Regions     []poolregistry.Region // allowed for this task; they only narrow
+	Purposes    []string              // that the person must have consented to, beside the tenant's
+	MaxTokens   int                   // of the answer; 0 = 2,048, of Raw without bound; ≤ 50,000
+	Choices     int                   // answers that Raw asks for; 0 = 1, ≤ 128; MaxTokens holds for each
+	Expected    int                   // expected output tokens; 0 unknown
+	Ctx         int                   // context that the task needs, in tokens; 0 = an estimate of its prompt
+	PromptBytes int                   // of Raw: length of the prompt text, for estimates
 	Deadline    time.Time
 	Place       placement.Constraints
-	Keep        bool // keep running when every reader is gone
-	Ephemeral   bool // no 202 is given: nothing is promised, written once at the end (ORC-104)
+	Keep        bool   // keep running when every reader is gone
+	Tenant      string // X-Tenant-Id as the client sent it; must be the principal's
+	Ephemeral   bool   // no 202 is given: nothing is promised, written once at the end (ORC-104)
 	Correlation string
 	Traceparent string
 }
@@ -98,6 +105,9 @@ type Accepted struct {
 	Status     string // queued or dispatched
 	Position   int    // tasks ahead; 0 = it runs at once
 	StartIn    time.Duration
+	Band       time.Duration // ± of StartIn
+	Backoff    time.Duration // advice for the client's next submit
+	BudgetLeft int           // tokens of the session; -1 = it has no budget
 	DecisionID string
 	Duplicate  bool // an equal request was accepted before; this is its answer
 }

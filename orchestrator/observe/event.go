@@ -36,6 +36,61 @@ type (
 		Code         string
 		Took         time.Duration
 	}
+	// Victim: a waiting task made room for another one.
+	Victim struct{ Task, Class, Policy string }
+	// Started: an attempt was sent to its worker.
+	Started struct {
+		Task    string
+		Worker  Worker
+		Class   string
+		Attempt int
+	}
+	// WorkerChanged: a worker was quarantined, restored, or came, or went.
+	WorkerChanged struct {
+		Worker Worker
+		State  string // quarantined, restored
+		Why    string
+		For    time.Duration // how long it is out
+	}
+	// ModelLoad: a load began, went on, or ended.
+	ModelLoad struct {
+		Worker Worker
+		Model  string
+		State  string // loading, loaded, failed
+		Took   time.Duration
+	}
+	// Workers: what the workers report now; given when the list changed.
+	Workers struct{ List []WorkerFacts }
+	// Leader: this process began or ended to lead.
+	Leader struct {
+		Leads bool
+		Epoch uint64
+	}
+	// Fenced: a write was refused because another term leads.
+	Fenced struct{ Op string }
+	// Erased: a person's data was erased.
+	Erased struct {
+		Correlation      string
+		Tasks, Documents int
+		Took             time.Duration
+	}
+	// PolicyChanged: another placement policy or other regions hold from now on.
+	PolicyChanged struct{ SHA256 string }
+	// DecisionGap: the decision log left out steps.
+	DecisionGap struct{ Steps int }
+	// Limited: requests of one caller were refused by a limit; at most one event a
+	// second per caller, with the count since the last.
+	Limited struct {
+		Owner Owner
+		Limit string
+		Count int
+	}
+	// Violation: a rule of residency would have been broken; the task was refused.
+	Violation struct {
+		Task, Correlation string
+		Owner             Owner
+		Rule              string
+	}
 	// Placed: an attempt got a worker.
 	Placed struct {
 		Task       string
@@ -94,12 +149,33 @@ type (
 	}
 )
 
-func (Admitted) event()   {}
-func (Rejected) event()   {}
-func (Placed) event()     {}
-func (FirstToken) event() {}
-func (Retried) event()    {}
-func (Finished) event()   {}
-func (StoreOp) event()    {}
-func (Streams) event()    {}
-func (Loop) event()       {}
+func (Admitted) event()      {}
+func (Rejected) event()      {}
+func (Placed) event()        {}
+func (FirstToken) event()    {}
+func (Retried) event()       {}
+func (Finished) event()      {}
+func (StoreOp) event()       {}
+func (Streams) event()       {}
+func (Loop) event()          {}
+func (Victim) event()        {}
+func (Started) event()       {}
+func (WorkerChanged) event() {}
+func (ModelLoad) event()     {}
+func (Workers) event()       {}
+func (Leader) event()        {}
+func (Fenced) event()        {}
+func (Erased) event()        {}
+func (PolicyChanged) event() {}
+func (DecisionGap) event()   {}
+func (Limited) event()       {}
+func (Violation) event()     {}
+
+// WorkerFacts are what one worker reports of itself.
+type WorkerFacts struct {
+	Worker              Worker
+	Model               string
+	Ready               bool
+	VRAMUsed, VRAMTotal uint64
+	KVUsed, Utilization float64 // 0…1; negative = unknown
+}

@@ -2,8 +2,18 @@ package placement
 
 // Constraints narrow the choice of a worker. Zero members do not narrow it.
 type Constraints struct {
-	Pool   string   `json:"pool,omitempty"`   // only this pool, by bare name
-	Node   string   `json:"node,omitempty"`   // only this node
-	Worker string   `json:"worker,omitempty"` // only this worker
-	Avoid  []string `json:"avoid,omitempty"`  // not these pools; at most 64
+	Mode       string   `json:"mode,omitempty"`   // auto, pin or prefer; "" = pin if a place is named
+	Pool       string   `json:"pool,omitempty"`   // only this pool, by bare name
+	Node       string   `json:"node,omitempty"`   // only this node
+	Worker     string   `json:"worker,omitempty"` // only this worker
+	Prefer     []string `json:"prefer,omitempty"` // pools, with Mode prefer; at most 64
+	NoFallback bool     `json:"no_fallback,omitempty"`
+	Avoid      []string `json:"avoid,omitempty"` // not these pools; at most 64
+	Version    string   `json:"engine_version,omitempty"`
+	Features   []string `json:"features,omitempty"`
+	Quant      string   `json:"quant,omitempty"`
+	MinCompute int      `json:"min_compute,omitempty"` // 10 × major + minor
+	Mask       []string `json:"device_mask,omitempty"`
+	MinVRAM    uint64   `json:"min_vram_bytes,omitempty"`
+	Spread     int      `json:"spread,omitempty"` // at most so many of the session's tasks on one node; 0 = any
 }

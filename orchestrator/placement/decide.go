@@ -15,7 +15,7 @@ type Decision struct {
 // most free slots, then most free VRAM, then the smallest key (least-loaded,
 // ORC-303). Workers that failed this task before are taken only if no other is
 // feasible.
-func Decide(v *View, r Request) Decision {
+func Decide(v *View, r Request, p Policy) Decision {
 	var best candidate
 	furthest := avoid
 	for i := range v.rows {

@@ -43,7 +43,7 @@ const shown = 8
 
 // Explain repeats a decision on the same view and request and writes down what
 // it saw; the winner is the worker that [Decide] returns.
-func Explain(v *View, r Request) Explanation {
+func Explain(v *View, r Request, p Policy) Explanation {
 	e := Explanation{
 		Generation: v.gen, Model: r.Model, Total: len(v.rows), Strategy: "least-loaded", TieRule: "node, pool, worker",
 		Filters: []Removed{}, Scores: []Score{},

@@ -4,11 +4,17 @@ import "slices"
 
 // Request is what a task needs of a worker.
 type Request struct {
-	Model  string
-	Engine string // "" = any
-	Ctx    int    // tokens
-	Place  Constraints
-	Tried  []Key // workers that failed this task already; avoided while others are feasible
+	Model    string
+	Engine   string // "" = any
+	Workload string // "" = any
+	Digest   string // "" = any
+	Ctx      int    // tokens
+	Prompt   int    // tokens, estimated
+	Expected int    // output tokens, estimated
+	Place    Constraints
+	Regions  []string // allowed: countries or groups; nil = all. Already the intersection of all rules
+	Affinity Key      // worker of the session's last turn; zero = none
+	Tried    []Key    // workers that failed this task already; avoided while others are feasible
 }
 
 // The filters in their order (ORC-301); the first one that a worker fails is the

@@ -59,16 +59,16 @@ func TestDecideModel(t *testing.T) {
 		}
 		v := placement.NewView()
 		v.Apply(workers)
-		got := placement.Decide(v, r)
+		got := placement.Decide(v, r, placement.Policy{})
 
 		shuffled := slices.Clone(workers)
 		rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "seed"))).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		v2 := placement.NewView()
 		v2.Apply(shuffled)
-		if again := placement.Decide(v2, r); again != got {
+		if again := placement.Decide(v2, r, placement.Policy{}); again != got {
 			t.Fatalf("Decide depends on input order: %v, then %v", got, again)
 		}
-		e := placement.Explain(v, r)
+		e := placement.Explain(v, r, placement.Policy{})
 		removed := 0
 		for _, f := range e.Filters {
 			removed += f.Removed
@@ -107,7 +107,7 @@ func TestSlotModel(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"place": func(t *rapid.T) {
 				n := any.Draw(t, "task")
-				d := placement.Decide(v, placement.Request{Model: "a"})
+				d := placement.Decide(v, placement.Request{Model: "a"}, placement.Policy{})
 				if (d.Worker != nil) != (len(held) < w.SlotsTotal) {
 					t.Fatalf("Decide = %v with %d of %d held", d, len(held), w.SlotsTotal)
 				}
@@ -170,7 +170,7 @@ func TestColdBurstSpreads(t *testing.T) {
 	}
 	v.Apply(workers)
 	for i := range 20 {
-		d := placement.Decide(v, placement.Request{Model: "a"})
+		d := placement.Decide(v, placement.Request{Model: "a"}, placement.Policy{})
 		v.Reserve(task(i), 1, d.Worker.Key)
 	}
 	for _, w := range workers {
@@ -208,8 +208,8 @@ func ExampleDecide() {
 		{Key: placement.Key{Node: "a", Pool: "p", Worker: "r0"}, Models: []string{"llama"}, SlotsTotal: 2, Online: true, Ready: true},
 		{Key: placement.Key{Node: "b", Pool: "p", Worker: "r0"}, Models: []string{"llama"}, SlotsTotal: 4, Online: true, Ready: true},
 	})
-	fmt.Println(placement.Decide(v, placement.Request{Model: "llama"}).Worker.Key)
-	why, _ := json.Marshal(placement.Explain(v, placement.Request{Model: "qwen"}).Filters)
+	fmt.Println(placement.Decide(v, placement.Request{Model: "llama"}, placement.Policy{}).Worker.Key)
+	why, _ := json.Marshal(placement.Explain(v, placement.Request{Model: "qwen"}, placement.Policy{}).Filters)
 	fmt.Println(string(why))
 	// Output:
 	// b/p/r0
@@ -230,14 +230,14 @@ func BenchmarkDecide(b *testing.B) {
 		r := placement.Request{Model: "qwen", Ctx: 4096}
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
-				if placement.Decide(v, r).Worker == nil {
+				if placement.Decide(v, r, placement.Policy{}).Worker == nil {
 					b.Fatal("no worker")
 				}
 			}
 		})
 		b.Run(fmt.Sprint(n, "/explained"), func(b *testing.B) {
 			for b.Loop() {
-				placement.Explain(v, r)
+				placement.Explain(v, r, placement.Policy{})
 			}
 		})
 	}

@@ -46,15 +46,35 @@ type Worker struct {
 	Models     []string // names it serves, sorted
 	ServedAs   string   // the name that the engine itself uses for its one model; "" = as asked
 	Static     bool     // from a fixed list: dialled as it is, without credentials
+	OnDisk     []OnDisk // models that it could load instead, sorted by name; an engine that loads on demand lists them in Models
+	Digest     string   // of its model, "sha256:<hex>"; "" unknown
+	Quant      string
+	Workloads  []string // chat, completion, embedding, rerank; nil = unknown, then none is refused
+	Features   []string // sorted
+	Country    string   // of the node, ISO 3166-1; "" unknown
+	Group      string   // EU, US, ASIA, OTHER; "" or UNKNOWN never satisfies a restriction
+	Compute    int      // lowest compute capability of its GPUs, 10 × major + minor; 0 = unknown
+	Mask       []string // its device mask, sorted
+	OnDemand   bool     // loads models by itself (Ollama, llama.cpp router mode)
 	CtxMax     int      // tokens; 0 = unknown, then no task is refused for it
 	SlotsTotal int
 	SlotsBusy  int    // as the engine reported
 	VRAMFree   uint64 // bytes; 0 = unknown
+	VRAMTotal  uint64 // bytes of the mask; 0 = unknown
+	TokensPerS int64  // milli-tokens per second as hinted; 0 = unknown
+	FirstToken int64  // ns to the first token as hinted; 0 = unknown
 	Online     bool   // the node may be sent new work
 	Ready      bool
 	Draining   bool
 	Gone       bool   // the node is offline or the engine failed: what runs there is lost
 	Why        string // why not online or not ready, one word for people
+}
+
+// OnDisk is a model that a worker's pool could load.
+type OnDisk struct {
+	Model string
+	Need  uint64 // bytes of GPU memory that loading it took; 0 = not learned
+	Fits  int8   // +1 the node says it fits, −1 it does not, 0 unknown
 }
 
 // open reports whether w may be given work at all.

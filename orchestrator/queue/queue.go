@@ -19,13 +19,20 @@ type KeyID uint64
 // Instant is nanoseconds since the caller's start, on its monotonic clock.
 type Instant int64
 
+// Tenant names who shares fairly with whom: 16 bytes without a spelling (ORC-123).
+type Tenant [16]byte
+
 // Item is a task in the queue.
 type Item struct {
 	ID      ID      `json:"id"`
+	Tenant  Tenant  `json:"tenant"`
 	Class   Class   `json:"class"`
 	Key     KeyID   `json:"key"`
-	Bytes   int64   `json:"bytes"` // of its sealed body
+	Cost    int64   `json:"cost"`    // milli-tokens, ≥ 0; charged by Pick (ORC-210)
+	Bytes   int64   `json:"bytes"`   // of its sealed body
+	Service int64   `json:"service"` // expected time on a slot, in ns; for predictions
 	Arrived Instant `json:"arrived"`
+	Due     Instant `json:"due"` // its deadline, else arrival + queue timeout; 0 = none
 	Seq     uint64  `json:"seq"` // order of arrival; set by Push
 }
 
@@ -101,7 +108,7 @@ func New(cfg Config) (*Queue, error) {
 // Push takes a place for it and returns the number of items ahead. The item
 // can not be picked before [Queue.Open]. Victims of the full policy are
 // appended to out; each of them has left the queue.
-func (q *Queue) Push(it Item, out []Victim) (ahead int, victims []Victim, err error) {
+func (q *Queue) Push(now Instant, it Item, out []Victim) (ahead int, victims []Victim, err error) {
 	if _, ok := q.byID[it.ID]; ok {
 		return 0, out, ErrDuplicate
 	}
@@ -138,7 +145,7 @@ func (q *Queue) Open(id ID) {
 
 // Pick removes and returns the oldest item of the highest class whose key is
 // open; open is asked at most once per key and class.
-func (q *Queue) Pick(open func(KeyID) bool) (Item, bool) {
+func (q *Queue) Pick(now Instant, open func(KeyID) bool) (Item, bool) {
 	for class := range q.lanes {
 		best := -1
 		for i, l := range q.lanes[class] {

@@ -138,7 +138,7 @@ func TestQueueModel(t *testing.T) {
 					Key: queue.KeyID(rapid.IntRange(1, 4).Draw(t, "key")), Bytes: int64(rapid.IntRange(0, 300).Draw(t, "bytes")),
 				}
 				wantVictim, wantErr := m.push(it)
-				_, victims, err := q.Push(it, nil)
+				_, victims, err := q.Push(0, it, nil)
 				if !errors.Is(err, wantErr) {
 					t.Fatalf("Push = %v, want %v", err, wantErr)
 				}
@@ -157,7 +157,7 @@ func TestQueueModel(t *testing.T) {
 				mask := rapid.IntRange(0, 31).Draw(t, "open keys")
 				openKey := func(k queue.KeyID) bool { return mask&(1<<k) != 0 }
 				want, wantOK := m.pick(openKey)
-				got, ok := q.Pick(openKey)
+				got, ok := q.Pick(0, openKey)
 				if got != want || ok != wantOK {
 					t.Fatalf("Pick = %v %v, want %v %v", got, ok, want, wantOK)
 				}
@@ -212,11 +212,11 @@ func TestOneQueueLimit(t *testing.T) {
 	for _, n := range []int{1, 10, 512} {
 		q := open(t, queue.Config{Capacity: n})
 		for i := range n {
-			if _, _, err := q.Push(queue.Item{ID: id(i), Class: queue.Class(i % 2)}, nil); err != nil {
+			if _, _, err := q.Push(0, queue.Item{ID: id(i), Class: queue.Class(i % 2)}, nil); err != nil {
 				t.Fatalf("push %d of %d: %v", i, n, err)
 			}
 		}
-		if _, _, err := q.Push(queue.Item{ID: id(n)}, nil); !errors.Is(err, queue.ErrFull) {
+		if _, _, err := q.Push(0, queue.Item{ID: id(n)}, nil); !errors.Is(err, queue.ErrFull) {
 			t.Errorf("push %d into %d = %v, want ErrFull", n, n, err)
 		}
 		if q.Len() != n {
@@ -228,7 +228,7 @@ func TestOneQueueLimit(t *testing.T) {
 // TestCapacityZero: RejectAll refuses even the first (ORC-201).
 func TestCapacityZero(t *testing.T) {
 	q := open(t, queue.Config{Capacity: queue.RejectAll})
-	if _, _, err := q.Push(queue.Item{ID: id(1)}, nil); !errors.Is(err, queue.ErrFull) {
+	if _, _, err := q.Push(0, queue.Item{ID: id(1)}, nil); !errors.Is(err, queue.ErrFull) {
 		t.Errorf("Push = %v, want ErrFull", err)
 	}
 }
@@ -238,11 +238,11 @@ func TestFullTaskID(t *testing.T) {
 	q := open(t, queue.Config{})
 	a, b := queue.ID{0: 7, 15: 1}, queue.ID{0: 7, 15: 2}
 	for _, x := range []queue.ID{a, b} {
-		if _, _, err := q.Push(queue.Item{ID: x}, nil); err != nil {
+		if _, _, err := q.Push(0, queue.Item{ID: x}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := q.Push(queue.Item{ID: a}, nil); !errors.Is(err, queue.ErrDuplicate) {
+	if _, _, err := q.Push(0, queue.Item{ID: a}, nil); !errors.Is(err, queue.ErrDuplicate) {
 		t.Errorf("Push again = %v, want ErrDuplicate", err)
 	}
 }
@@ -256,13 +256,13 @@ func TestConfigFaultsTogether(t *testing.T) {
 
 func ExampleQueue() {
 	q, _ := queue.New(queue.Config{Capacity: 2, Policy: queue.Shed})
-	q.Push(queue.Item{ID: queue.ID{1}, Class: queue.Batch}, nil)
-	q.Push(queue.Item{ID: queue.ID{2}, Class: queue.Interactive}, nil)
+	q.Push(0, queue.Item{ID: queue.ID{1}, Class: queue.Batch}, nil)
+	q.Push(0, queue.Item{ID: queue.ID{2}, Class: queue.Interactive}, nil)
 	q.Open(queue.ID{1})
 	q.Open(queue.ID{2})
-	_, victims, _ := q.Push(queue.Item{ID: queue.ID{3}, Class: queue.Interactive}, nil)
+	_, victims, _ := q.Push(0, queue.Item{ID: queue.ID{3}, Class: queue.Interactive}, nil)
 	fmt.Println("shed:", victims[0].Item.ID[0])
-	it, _ := q.Pick(always)
+	it, _ := q.Pick(0, always)
 	fmt.Println("first:", it.ID[0], it.Class)
 	// Output:
 	// shed: 1
@@ -272,12 +272,12 @@ func ExampleQueue() {
 func BenchmarkPushPick(b *testing.B) {
 	q, _ := queue.New(queue.Config{Capacity: queue.Unbounded})
 	for i := range 5000 {
-		q.Push(queue.Item{ID: id(i), Key: queue.KeyID(i % 10)}, nil)
+		q.Push(0, queue.Item{ID: id(i), Key: queue.KeyID(i % 10)}, nil)
 		q.Open(id(i))
 	}
 	for i := 5000; b.Loop(); i++ {
-		q.Push(queue.Item{ID: id(i), Key: queue.KeyID(i % 10)}, nil)
+		q.Push(0, queue.Item{ID: id(i), Key: queue.KeyID(i % 10)}, nil)
 		q.Open(id(i))
-		q.Pick(always)
+		q.Pick(0, always)
 	}
 }

@@ -206,9 +206,27 @@ type Kind string
 
 // The kinds in use. A key is unique within its kind.
 const (
-	KindKey     Kind = "key"     // wrapped subject keys
-	KindInstall Kind = "install" // facts about this installation, such as the id key
+	KindKey      Kind = "key"      // wrapped subject keys
+	KindInstall  Kind = "install"  // facts about this installation, such as the id key
+	KindSession  Kind = "session"  // sessions; key = reference of the subject / session id
+	KindConsent  Kind = "consent"  // key = reference of the subject / purpose
+	KindLedger   Kind = "ledger"   // tokens of a tenant and day; key = reference of the tenant / yyyy-mm-dd
+	KindModel    Kind = "model"    // the catalogue; key = model id
+	KindArtifact Kind = "artifact" // sealed; key = reference of the subject / SHA-256
+	KindEstimate Kind = "estimate" // what the scheduler learned
+	KindErasure  Kind = "erasure"  // erasures under way and their receipts; key = reference of the subject
 )
+
+// PersonalKinds are the kinds whose documents belong to one person each.
+func PersonalKinds() []Kind { return []Kind{KindSession, KindConsent, KindArtifact} }
+
+// Erased says what an erasure removed.
+type Erased struct {
+	Tasks     int // records whose personal members were cleared
+	Outputs   int
+	Bodies    int
+	Documents int // of kinds whose keys begin with the subject's reference
+}
 
 // Version numbers the states of a document; 0 means it does not exist.
 type Version uint64
@@ -224,6 +242,7 @@ type Doc struct {
 // LeaseRequest asks for the right to write.
 type LeaseRequest struct {
 	Holder string // replica id
+	URL    string // where the others reach it; "" alone
 }
 
 // Lease is a term. Every write names its Epoch.

@@ -94,6 +94,16 @@ type Upkeep interface {
 	// Purge deletes up to limit ended tasks that finished before the instant,
 	// oldest first, and reports how many. A limit outside 0…MaxPage is ErrInvalid.
 	Purge(ctx context.Context, e Epoch, before time.Time, limit int) (int, error)
+	// Erase forgets a person: ref's tasks lose subject, session, idempotency key,
+	// prompt digest, body and output, and every document of [PersonalKinds] whose
+	// key begins with the reference's 32 hex digits and a slash, or is these
+	// digits, is deleted. Live tasks must have ended before; one that has not is
+	// ErrTransition and nothing changes. Repeating it is nil and counts what was
+	// left.
+	Erase(ctx context.Context, e Epoch, ref SubjectRef) (Erased, error)
+	// PurgeOutputs deletes the sealed outputs of up to limit tasks that finished
+	// before the instant, oldest first, and reports how many.
+	PurgeOutputs(ctx context.Context, e Epoch, before time.Time, limit int) (int, error)
 	// Durable reports whether a nil error means stable storage.
 	Durable() bool
 	// Close waits for writes in flight and releases the storage. Twice is nil;

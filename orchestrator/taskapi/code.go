@@ -11,39 +11,58 @@ type Code string
 
 // The codes (ORC-800). A code that is not listed here never leaves the server.
 const (
-	InvalidParams     Code = "INVALID_PARAMS"
-	ContextTooLarge   Code = "CONTEXT_TOO_LARGE"
-	ModelIncompatible Code = "MODEL_INCOMPATIBLE"
-	DeadlineUnmet     Code = "DEADLINE_UNMET"
-	Unauthenticated   Code = "UNAUTHENTICATED"
-	Forbidden         Code = "FORBIDDEN"
-	TenantMismatch    Code = "TENANT_MISMATCH"
-	NotFound          Code = "NOT_FOUND"
-	ModelNotFound     Code = "MODEL_NOT_FOUND"
-	MethodNotAllowed  Code = "METHOD_NOT_ALLOWED"
-	Conflict          Code = "CONFLICT"
-	ResumeWindowLost  Code = "RESUME_WINDOW_LOST"
-	SubjectErased     Code = "SUBJECT_ERASED"
-	BodyTooLarge      Code = "BODY_TOO_LARGE"
-	UnsupportedMedia  Code = "UNSUPPORTED_MEDIA"
-	HostNotListed     Code = "HOST_NOT_LISTED"
-	QueueFull         Code = "QUEUE_FULL"
-	QueueFullDropLRU  Code = "QUEUE_FULL_DROP_LRU"
-	AdmissionReject   Code = "ADMISSION_REJECT"
-	Cancelled         Code = "CANCELLED"
-	Internal          Code = "INTERNAL"
-	EngineError       Code = "ENGINE_ERROR"
-	PoolUnavailable   Code = "POOL_UNAVAILABLE"
-	ModelNotAvailable Code = "MODEL_NOT_AVAILABLE"
-	ShuttingDown      Code = "SHUTTING_DOWN"
-	StoreUnavailable  Code = "STORE_UNAVAILABLE"
-	AuthUnavailable   Code = "AUTH_UNAVAILABLE"
-	TooManyStreams    Code = "TOO_MANY_STREAMS"
-	WorkerReset       Code = "WORKER_RESET"
-	WorkerUnreachable Code = "WORKER_UNREACHABLE"
-	QueueTimeout      Code = "QUEUE_TIMEOUT"
-	DecodeTimeout     Code = "DECODE_TIMEOUT"
-	Timeout           Code = "TIMEOUT"
+	InvalidParams           Code = "INVALID_PARAMS"
+	ContextTooLarge         Code = "CONTEXT_TOO_LARGE"
+	ModelIncompatible       Code = "MODEL_INCOMPATIBLE"
+	DeadlineUnmet           Code = "DEADLINE_UNMET"
+	Unauthenticated         Code = "UNAUTHENTICATED"
+	Forbidden               Code = "FORBIDDEN"
+	TenantMismatch          Code = "TENANT_MISMATCH"
+	NotFound                Code = "NOT_FOUND"
+	ModelNotFound           Code = "MODEL_NOT_FOUND"
+	MethodNotAllowed        Code = "METHOD_NOT_ALLOWED"
+	Conflict                Code = "CONFLICT"
+	ResumeWindowLost        Code = "RESUME_WINDOW_LOST"
+	SubjectErased           Code = "SUBJECT_ERASED"
+	BodyTooLarge            Code = "BODY_TOO_LARGE"
+	UnsupportedMedia        Code = "UNSUPPORTED_MEDIA"
+	HostNotListed           Code = "HOST_NOT_LISTED"
+	QueueFull               Code = "QUEUE_FULL"
+	QueueFullDropLRU        Code = "QUEUE_FULL_DROP_LRU"
+	AdmissionReject         Code = "ADMISSION_REJECT"
+	Cancelled               Code = "CANCELLED"
+	Internal                Code = "INTERNAL"
+	EngineError             Code = "ENGINE_ERROR"
+	PoolUnavailable         Code = "POOL_UNAVAILABLE"
+	ModelNotAvailable       Code = "MODEL_NOT_AVAILABLE"
+	ShuttingDown            Code = "SHUTTING_DOWN"
+	StoreUnavailable        Code = "STORE_UNAVAILABLE"
+	AuthUnavailable         Code = "AUTH_UNAVAILABLE"
+	TooManyStreams          Code = "TOO_MANY_STREAMS"
+	WorkerReset             Code = "WORKER_RESET"
+	WorkerUnreachable       Code = "WORKER_UNREACHABLE"
+	QueueTimeout            Code = "QUEUE_TIMEOUT"
+	DecodeTimeout           Code = "DECODE_TIMEOUT"
+	Timeout                 Code = "TIMEOUT"
+	UntrustedArtifact       Code = "UNTRUSTED_ARTIFACT"
+	ConsentRequired         Code = "CONSENT_REQUIRED"
+	SessionNotFound         Code = "SESSION_NOT_FOUND"
+	PoolNotFound            Code = "POOL_NOT_FOUND"
+	OperationRunning        Code = "OPERATION_RUNNING"
+	SessionLimit            Code = "SESSION_LIMIT"
+	ModelDeprecated         Code = "MODEL_DEPRECATED"
+	RateLimited             Code = "RATE_LIMITED"
+	QuotaExceeded           Code = "QUOTA_EXCEEDED"
+	BudgetExceeded          Code = "BUDGET_EXCEEDED"
+	PoolUnready             Code = "POOL_UNREADY"
+	ReplicaExhausted        Code = "REPLICA_EXHAUSTED"
+	NodeUnavailable         Code = "NODE_UNAVAILABLE"
+	NoEUWorkerAvailable     Code = "NO_EU_WORKER_AVAILABLE"
+	NoRegionWorkerAvailable Code = "NO_REGION_WORKER_AVAILABLE"
+	InsufficientVRAM        Code = "INSUFFICIENT_VRAM"
+	ModelLoadFailed         Code = "MODEL_LOAD_FAILED"
+	NoLeader                Code = "NO_LEADER"
+	StartupTimeout          Code = "STARTUP_TIMEOUT"
 )
 
 // Error makes a Code usable as a sentinel.
@@ -93,6 +112,25 @@ var table = [...]row{
 	{QueueTimeout, http.StatusGatewayTimeout, true, time.Second, "The task waited too long in the queue."},
 	{DecodeTimeout, http.StatusGatewayTimeout, true, time.Second, "The engine stopped producing tokens."},
 	{Timeout, http.StatusGatewayTimeout, false, 0, "The task took longer than its total time."},
+	{UntrustedArtifact, http.StatusBadRequest, false, 0, "The model is not one that this installation trusts."},
+	{ConsentRequired, http.StatusForbidden, false, 0, "The person has not consented to this purpose."},
+	{SessionNotFound, http.StatusNotFound, false, 0, "There is no such session."},
+	{PoolNotFound, http.StatusNotFound, false, 0, "There is no such pool."},
+	{OperationRunning, http.StatusConflict, true, 2 * time.Second, "An operation on that object is under way."},
+	{SessionLimit, http.StatusConflict, false, 0, "The session has all the turns that it may have."},
+	{ModelDeprecated, http.StatusGone, false, 0, "The model is retired."},
+	{RateLimited, http.StatusTooManyRequests, true, time.Second, "Too many requests; Retry-After says when the next one may come."},
+	{QuotaExceeded, http.StatusTooManyRequests, true, time.Second, "The quota of this tenant is used up."},
+	{BudgetExceeded, http.StatusTooManyRequests, false, 0, "The token budget of this session is used up."},
+	{PoolUnready, http.StatusServiceUnavailable, true, 2 * time.Second, "The pool is not ready."},
+	{ReplicaExhausted, http.StatusServiceUnavailable, true, time.Second, "Every worker of the pool failed this task."},
+	{NodeUnavailable, http.StatusServiceUnavailable, true, time.Second, "The node is not available."},
+	{NoEUWorkerAvailable, http.StatusServiceUnavailable, true, 30 * time.Second, "No worker inside the EU is available."},
+	{NoRegionWorkerAvailable, http.StatusServiceUnavailable, true, 30 * time.Second, "No worker inside the allowed regions is available."},
+	{InsufficientVRAM, http.StatusServiceUnavailable, true, 30 * time.Second, "The model does not fit the memory of any worker."},
+	{ModelLoadFailed, http.StatusServiceUnavailable, true, 30 * time.Second, "The model could not be loaded."},
+	{NoLeader, http.StatusServiceUnavailable, true, 2 * time.Second, "No replica leads now."},
+	{StartupTimeout, http.StatusGatewayTimeout, true, time.Second, "The model took too long to load."},
 }
 
 func (c Code) row() row {

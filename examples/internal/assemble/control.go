@@ -177,6 +177,16 @@ type control struct {
 	remote orchestrator.PoolControl
 }
 
+// Do begins a command on the node of the pool.
+func (c control) Do(ctx context.Context, pool poolregistry.PoolKey, cmd orchestrator.Command) (orchestrator.Operation, error) {
+	return c.remote.Do(ctx, pool, cmd)
+}
+
+// Operation asks the node that runs it.
+func (c control) Operation(ctx context.Context, id string) (orchestrator.Operation, error) {
+	return c.remote.Operation(ctx, id)
+}
+
 // Workers returns how to dial the workers of a pool.
 func (c control) Workers(ctx context.Context, pool poolregistry.PoolKey) ([]orchestrator.WorkerAccess, error) {
 	if c.local == nil || pool.Node != c.local.id {

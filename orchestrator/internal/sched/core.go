@@ -48,7 +48,14 @@ type task struct {
 // Config tunes a core.
 type Config struct {
 	Queue       queue.Config
+	Policy      placement.Policy
+	Scorers     map[string]placement.Scorer
 	CancelAfter time.Duration // how long a stopped attempt may take to end before its slot is given back by force
+	Seed        uint64        // of the core's one generator (ORC-122)
+	Optimistic  bool          // refuse a deadline only if it fails even in the best case (ORC-250)
+	Hold        time.Duration // how long a task waits when no worker is registered; 0 = it is refused (ORC-247)
+	Regions     []string      // allowed in this installation; nil = all
+	Strict      bool          // a broken rule of residency panics instead of refusing (tests)
 }
 
 // Core is the state. One goroutine owns it.
@@ -56,6 +63,7 @@ type Core struct {
 	cfg      Config
 	queue    *queue.Queue
 	view     *placement.View
+	policy   placement.Policy
 	tasks    map[queue.ID]*task
 	keys     keys
 	timers   timers
@@ -73,7 +81,7 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Core{cfg: cfg, queue: q, view: placement.NewView(), tasks: make(map[queue.ID]*task), keys: newKeys()}, nil
+	return &Core{cfg: cfg, queue: q, policy: cfg.Policy, view: placement.NewView(), tasks: make(map[queue.ID]*task), keys: newKeys()}, nil
 }
 
 // View returns the picture of the workers. Read only.
@@ -113,7 +121,7 @@ func (c *Core) Why(id queue.ID) (placement.Explanation, bool) {
 	}
 	need := t.Need
 	need.Tried = t.tried
-	e := placement.Explain(c.view, need)
+	e := placement.Explain(c.view, need, c.policy)
 	switch t.phase {
 	case placed:
 		e.Reason, e.Words = "persisting", "The task is being stored."

@@ -15,8 +15,13 @@ type Instant = queue.Instant
 // workers and models.
 type Task struct {
 	ID        queue.ID
+	Tenant    queue.Tenant
+	Subject   [16]byte // for Cancel by person
+	Session   [16]byte // affinity; zero = none
 	Class     queue.Class
 	Need      placement.Request
+	MaxTokens int
+	Cost      int64   // milli-tokens (ORC-210)
 	Bytes     int64   // of the sealed body
 	Due       Instant // the client's deadline; 0 = none
 	QueueFor  time.Duration
@@ -51,6 +56,36 @@ type (
 		ID     queue.ID
 		Reason Reason
 	}
+	// Tenant replaces the rules of a tenant; unknown tenants have the zero rules.
+	Tenant struct {
+		ID    queue.Tenant
+		Rules Rules
+	}
+	// Policy replaces the placement policy and the regions of the installation.
+	Policy struct {
+		Policy  placement.Policy
+		Regions []string
+	}
+	// Probed answers Probe.
+	Probed struct {
+		Worker placement.Key
+		OK     bool
+	}
+	// Loading tells how a Load goes on; Done ends it, with Fail if it failed.
+	Loading struct {
+		Worker placement.Key
+		Model  string
+		Bytes  int64  // so far
+		Total  int64  // −1 unknown
+		Phase  string // of the node's operation
+		Done   bool
+		Fail   string // code; "" = loaded
+	}
+	// Progress says that a running task has produced so many tokens.
+	Progress struct {
+		ID     queue.ID
+		Tokens int
+	}
 	// Tick says that the instant of the last SetTimer came.
 	Tick struct{}
 	// Refuse begins the shutdown: nothing new is admitted or assigned.
@@ -59,6 +94,11 @@ type (
 	Cut struct{}
 )
 
+func (Tenant) event()    {}
+func (Policy) event()    {}
+func (Probed) event()    {}
+func (Loading) event()   {}
+func (Progress) event()  {}
 func (Submit) event()    {}
 func (Persisted) event() {}
 func (Withdrawn) event() {}
@@ -70,11 +110,23 @@ func (Tick) event()      {}
 func (Refuse) event()    {}
 func (Cut) event()       {}
 
+// Rules are what the core enforces for one tenant. Zero members do not limit.
+type Rules struct {
+	Weight     int // 1…1,000; 0 = 1
+	MaxRunning int
+	MaxQueued  int
+	Wait       bool // above MaxRunning: wait instead of being refused
+}
+
 // Result is how an attempt ended. The zero value is success.
 type Result struct {
 	Class      exec.Class
 	RetryAfter time.Duration
 	Emitted    bool // a token may have reached a reader
+	TokensIn   int  // as the engine reported, else estimated; 0 unknown
+	TokensOut  int
+	First      time.Duration // from the start of the attempt to its first token; 0 none came
+	Decode     time.Duration // from the first token to the last
 }
 
 // Reason says why a task was stopped (ORC-561). The set is closed.
@@ -88,6 +140,9 @@ const (
 	Watchdog   Reason = "watchdog"
 	Shutdown   Reason = "shutdown"
 	Operator   Reason = "operator"
+	Erasure    Reason = "erasure"
+	Consent    Reason = "consent"
+	Drain      Reason = "drain"
 	Lost       Reason = "lost" // the worker or its node is gone: the attempt failed, the task may run again
 )
 
@@ -101,12 +156,14 @@ type (
 		ID      queue.ID
 		Ahead   int
 		StartIn time.Duration // predicted
+		Band    time.Duration // ± of StartIn
 	}
 	// Reject answers Submit.
 	Reject struct {
-		ID    queue.ID
-		Code  string
-		After time.Duration // hint; 0 = the code's own
+		ID      queue.ID
+		Code    string
+		After   time.Duration // hint; 0 = the code's own
+		Details Details
 	}
 	// Queued says that an accepted task waits.
 	Queued struct {
@@ -150,6 +207,22 @@ type (
 	}
 	// Leave gives a task up without an end: the store keeps it for the next start.
 	Leave struct{ ID queue.ID }
+	// Probe asks whether a quarantined worker answers again; Probed follows.
+	Probe struct{ Worker *placement.Worker }
+	// Load asks a worker's pool to load a model; Loading follows.
+	Load struct {
+		Worker *placement.Worker
+		Model  string
+		Evict  []string
+	}
+	// Note tells of a change that only observers want to know of.
+	Note struct {
+		Kind   string // quarantined, restored, scorer_removed, policy_changed, residency_refused, promoted
+		Worker placement.Key
+		ID     queue.ID
+		For    time.Duration
+		Why    string
+	}
 	// SetTimer asks for a Tick at an instant; it replaces the one before. 0 = none.
 	SetTimer struct{ At Instant }
 )
@@ -164,3 +237,25 @@ func (StopRun) effect()  {}
 func (Terminal) effect() {}
 func (Leave) effect()    {}
 func (SetTimer) effect() {}
+func (Probe) effect()    {}
+func (Load) effect()     {}
+func (Note) effect()     {}
+
+// Details are the numbers behind a refusal. Zero members are not shown.
+type Details struct {
+	Filter         string        // the binding one
+	Field          string        // of the request
+	EarliestFinish time.Duration // from now
+	Shortfall      time.Duration
+	Terms          Terms
+	Label          string // of the policy that refused: reject, drop-lru, shed-low-priority, fair-share
+}
+
+// Terms are the parts of a predicted finish.
+type Terms struct {
+	Queue   time.Duration `json:"queue"`
+	Load    time.Duration `json:"load"`
+	Prefill time.Duration `json:"prefill"`
+	Decode  time.Duration `json:"decode"`
+	Band    time.Duration `json:"band"`
+}

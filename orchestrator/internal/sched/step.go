@@ -73,7 +73,7 @@ func (c *Core) submit(now Instant, in Task) *task {
 	}
 	t := &task{Task: in, phase: placed, arrived: now, attempt: in.Attempt, wakeAt: -1}
 	t.item = queue.Item{ID: in.ID, Class: in.Class, Key: c.keys.take(in.Need), Bytes: in.Bytes, Arrived: now}
-	ahead, victims, err := c.queue.Push(t.item, nil)
+	ahead, victims, err := c.queue.Push(now, t.item, nil)
 	if err != nil {
 		c.keys.drop(t.item.Key)
 		c.emit(Reject{ID: in.ID, Code: pushCode(err), After: c.drainHint()})
@@ -83,7 +83,7 @@ func (c *Core) submit(now Instant, in Task) *task {
 		c.evict(v)
 	}
 	c.tasks[t.ID] = t
-	c.emit(Admit{t.ID, ahead, c.startIn(ahead)})
+	c.emit(Admit{ID: t.ID, Ahead: ahead, StartIn: c.startIn(ahead)})
 	c.timers.set(t, t.expiry())
 	if t.Ephemeral {
 		return c.open(t)
@@ -168,8 +168,8 @@ func (c *Core) assign(now Instant) {
 		if _, free := c.view.Slots(); free == 0 {
 			return
 		}
-		it, ok := c.queue.Pick(func(k queue.KeyID) bool {
-			return placement.Decide(c.view, c.keys.byID[k].need).Worker != nil
+		it, ok := c.queue.Pick(now, func(k queue.KeyID) bool {
+			return placement.Decide(c.view, c.keys.byID[k].need, c.policy).Worker != nil
 		})
 		if !ok {
 			return
@@ -182,10 +182,10 @@ func (c *Core) assign(now Instant) {
 func (c *Core) start(now Instant, t *task) {
 	need := t.Need
 	need.Tried = t.tried
-	w := placement.Decide(c.view, need).Worker
+	w := placement.Decide(c.view, need, c.policy).Worker
 	t.phase, t.attempt, t.began = running, t.attempt+1, now
 	t.worker, t.epoch = w.Key, w.Epoch
-	why := placement.Explain(c.view, need)
+	why := placement.Explain(c.view, need, c.policy)
 	why.DecisionID, why.At, why.Attempt = decisionID(t.ID, t.attempt), int64(now), t.attempt
 	c.view.Reserve(t.ID, t.attempt, w.Key)
 	c.timers.set(t, t.expiry())
@@ -226,7 +226,7 @@ func (c *Core) failed(now Instant, t *task, r Result) {
 	}
 	need := t.Need
 	need.Tried = t.tried
-	d := placement.Decide(c.view, need)
+	d := placement.Decide(c.view, need, c.policy)
 	v := exec.Next(exec.Attempt{
 		N: t.attempt - t.Attempt, Class: r.Class, Emitted: r.Emitted, Seed: seed(t.ID), RetryAfter: r.RetryAfter,
 		Others: d.Worker != nil && !slices.Contains(t.tried, d.Worker.Key), Left: t.left(now),
