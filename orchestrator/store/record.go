@@ -243,10 +243,14 @@ type Doc struct {
 type LeaseRequest struct {
 	Holder string // replica id
 	URL    string // where the others reach it; "" alone
+	Seen   Epoch  // the highest epoch that a node or replica has seen; 0 = unknown
+	Force  bool   // lead although the store is behind Seen: the operator knows that it was restored
 }
 
 // Lease is a term. Every write names its Epoch.
 type Lease struct {
-	Epoch  Epoch
-	Holder string
+	Epoch   Epoch
+	Holder  string
+	URL     string
+	Expires time.Time // the zero time: never
 }

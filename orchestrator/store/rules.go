@@ -143,6 +143,21 @@ func (r *Record) Forget(e Epoch) {
 	r.Meta.PromptSHA256 = ""
 }
 
+// maxSeen leaves room for terms after any claim.
+const maxSeen Epoch = 1 << 62
+
+// Next returns the epoch of the term that q begins after the present one.
+// Errors: ErrRestored, ErrInvalid.
+func (q LeaseRequest) Next(present Epoch) (Epoch, error) {
+	switch {
+	case q.Seen > maxSeen:
+		return 0, fmt.Errorf("lease request: seen: %w", ErrInvalid)
+	case q.Seen > present && !q.Force:
+		return 0, ErrRestored
+	}
+	return max(present, q.Seen) + 1, nil
+}
+
 // Check refuses a document that no store keeps: ErrInvalid, ErrTooLarge.
 func (d Doc) Check() error {
 	if d.Kind == "" {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -41,7 +42,7 @@ func (s *Store) Waiting() int { return len(s.ops) }
 
 // Plan returns the engine's plan for a page.
 func (s *Store) Plan(ctx context.Context, f store.Filter) (string, error) {
-	text, args := pageQuery(f, 100)
+	text, args := pageQuery(f, sql.NullInt64{}, 100)
 	return s.PlanOf(ctx, text, args...)
 }
 

@@ -65,7 +65,7 @@ func (s *statements) prepare(ctx context.Context, c *sql.Conn) error {
 		{&s.body, "SELECT sealed FROM body WHERE seq = ?"},
 		{&s.endBody, "INSERT INTO body (seq, output, ended) VALUES (?1, ?2, ?3) ON CONFLICT (seq) DO UPDATE SET sealed = NULL, output = ?2, ended = ?3"},
 		{&s.dropBody, "DELETE FROM body WHERE seq = ?"},
-		{&s.lead, "UPDATE term SET epoch = epoch + 1, holder = ?, begun = ? RETURNING epoch"},
+		{&s.lead, "UPDATE term SET epoch = ?, holder = ?, begun = ?"},
 		{&s.purge, "DELETE FROM task WHERE seq IN (SELECT seq FROM task WHERE finished < ? ORDER BY finished, seq LIMIT ?)"},
 		{&s.docVersion, "SELECT version FROM doc WHERE kind = ? AND key = ?"},
 		{&s.insertDoc, "INSERT OR REPLACE INTO doc (kind, key, data) VALUES (?,?,?)"},

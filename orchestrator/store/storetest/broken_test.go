@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"slices"
@@ -97,6 +98,14 @@ func bugs() map[string]bug {
 		"outputs go with their records": {
 			open:  memory(func(m *store.Memory) store.Store { return &wholesale{m} }),
 			finds: []string{"purge of outputs takes the oldest and leaves the records", "model"},
+		},
+		"an old copy leads": {
+			open:  memory(func(m *store.Memory) store.Store { return &credulous{m} }),
+			finds: []string{"an old copy does not lead unless it is forced to"},
+		},
+		"a scan ends without a word": {
+			open:  memory(func(m *store.Memory) store.Store { return &quiet{m} }),
+			finds: []string{"a scan reads so much and goes on"},
 		},
 		"one commit per caller": {
 			open:  memory(func(m *store.Memory) store.Store { return m }),
@@ -303,4 +312,23 @@ type wholesale struct{ *store.Memory }
 
 func (w *wholesale) PurgeOutputs(ctx context.Context, e store.Epoch, before time.Time, limit int) (int, error) {
 	return w.Purge(ctx, e, before, limit)
+}
+
+// credulous leads whatever others have seen.
+type credulous struct{ *store.Memory }
+
+func (c *credulous) Lead(ctx context.Context, r store.LeaseRequest) (store.Lease, error) {
+	r.Force = true
+	return c.Memory.Lead(ctx, r)
+}
+
+// quiet does not tell that a page may go on.
+type quiet struct{ *store.Memory }
+
+func (q *quiet) Tasks(ctx context.Context, f store.Filter) ([]store.Record, error) {
+	page, err := q.Memory.Tasks(ctx, f)
+	if _, ok := errors.AsType[*store.MoreError](err); ok {
+		err = nil
+	}
+	return page, err
 }
