@@ -21,15 +21,13 @@ func (s *Store) query(ctx context.Context, verb string, read func() error) error
 	}
 	defer s.gate.RUnlock()
 	err := read()
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case ctx.Err() != nil: // the engine's own word for it is "interrupted"
-		err = ctx.Err()
-	case !errors.Is(err, store.ErrCorrupt):
-		err = classify(err)
 	}
-	return fmt.Errorf("%s: %w", verb, err)
+	if ctx.Err() != nil { // the engine's own word for it is "interrupted"
+		err = ctx.Err()
+	}
+	return fmt.Errorf("%s: %w", verb, classify(err))
 }
 
 // Task implements [store.Tasks].
