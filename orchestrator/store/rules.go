@@ -14,6 +14,9 @@ func (n NewTask) Stored(e Epoch, now time.Time) (Record, error) {
 	if in.ID == (TaskID{}) {
 		return Record{}, fmt.Errorf("task id: %w", ErrInvalid)
 	}
+	if in.Meta.V != 0 && in.Meta.V != MetaVersion {
+		return Record{}, fmt.Errorf("meta.v: %w", ErrInvalid)
+	}
 	if len(n.Body) > MaxBody {
 		return Record{}, fmt.Errorf("body: %w", ErrTooLarge)
 	}
@@ -29,9 +32,7 @@ func (n NewTask) Stored(e Epoch, now time.Time) (Record, error) {
 		Session: in.Session, IdemKey: in.IdemKey, BodyHash: in.BodyHash, State: Queued, Epoch: e,
 		Created: clock(in.Created), Deadline: clock(in.Deadline), Meta: in.Meta,
 	}
-	if r.Meta.V == 0 {
-		r.Meta.V = 1
-	}
+	r.Meta.V = MetaVersion
 	if r.Created.IsZero() {
 		r.Created = clock(now)
 	}
