@@ -55,3 +55,9 @@ func (s *Store) PlanOf(ctx context.Context, text string, args ...any) (plan stri
 
 // Joined waits for the background check.
 func (s *Store) Joined() { s.checked.Wait() }
+
+// Impatient has the writer wait for nobody; nothing may be writing.
+func (s *Store) Impatient() error {
+	_, err := s.writer.conn.ExecContext(context.Background(), "PRAGMA busy_timeout = 20")
+	return err
+}

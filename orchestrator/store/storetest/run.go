@@ -39,6 +39,7 @@ type check struct {
 
 func checks() []check {
 	reopens := func(c Caps) bool { return c.Reopen != nil }
+	leaves := func(c Caps) bool { return c.Away != nil }
 	slows := func(c Caps) bool { return c.Slow != nil }
 	return []check{
 		{"ORC-640/durable is what it claims", nil, claimsDurability},
@@ -69,6 +70,7 @@ func checks() []check {
 		{"ORC-645/unknown tasks are ErrNotFound", nil, unknownTasks},
 		{"ORC-645/a context that ended writes nothing", nil, endedContext},
 		{"ORC-645/a context that ends meanwhile leaves all or nothing", nil, racingContext},
+		{"ORC-645/a context that ends at any look leaves all or nothing", nil, everyLook},
 		{"ORC-645/after close every call is ErrClosed", nil, closed},
 		{"ORC-640/documents compare versions", nil, docVersions},
 		{"ORC-640/versions never come back", nil, docVersionsRise},
@@ -81,6 +83,7 @@ func checks() []check {
 		{"ORC-644/an erasure is there after reopening", reopens, erasureSurvives},
 		{"ORC-843/purge of outputs takes the oldest and leaves the records", nil, purgeOutputs},
 		{"ORC-655/32 clients ConcurrentSafe", nil, concurrentClients},
+		{"ORC-655/what is refused while the storage is away can be repeated", leaves, away},
 		{"ORC-655/close waits for writes in flight", reopens, closeWaits},
 		{"ORC-655/64 callers share commits", slows, groupCommit},
 		{"ORC-655/model", nil, model},
