@@ -17,7 +17,7 @@ type Decision struct {
 // Decide picks a worker for r: of those that pass every filter the one of the best
 // tier, in it the session's last worker, else the first by the policy's strategy,
 // at last by the tie rule and by key (ORC-301…305). Workers that failed this task
-// before are taken only if no other of the tier is feasible. It notes in v what it
+// before are taken only if no other is feasible. It notes in v what it
 // may use again, and changes nothing else, save that a scorer which panics is
 // removed from v.
 func Decide(v *View, r Request, p Policy) Decision {
@@ -139,7 +139,7 @@ func (s *search) remove(at int, fails uint32) {
 // insert keeps the best candidates in order and drops what is beyond them.
 func (s *search) insert(at int, row *row, tier int) {
 	c := candidate{at: at}
-	c.rank[byTier] = int64(tier)
+	c.rank[byLoad], c.rank[byTier] = flag(tier > 0), int64(tier)
 	c.rank[byTried] = flag(len(s.r.Tried) > 0 && slices.Contains(s.r.Tried, row.Key))
 	c.rank[byAffinity] = flag(s.r.Affinity == Key{} || s.r.Affinity != row.Key)
 	c.rank[byFirst], c.rank[bySecond] = s.by.measure(s, at)

@@ -8,36 +8,36 @@ import (
 // Explanation is why a task went where it went, or why it waits. Its JSON form
 // is stable.
 type Explanation struct {
-	DecisionID string           `json:"decision_id"`
-	At         int64            `json:"at_ns"` // on the scheduler's monotonic clock
-	Generation uint64           `json:"view_generation"`
-	Policy     string           `json:"policy_sha256"`
-	Key        string           `json:"key"` // of the static requirements
-	Model      string           `json:"model"`
-	Attempt    int              `json:"attempt,omitempty"`
-	Total      int              `json:"candidates_total"`
-	Feasible   int              `json:"candidates_feasible"`           // have the model and a free slot
-	Loadable   int              `json:"candidates_loadable,omitempty"` // could load it now
-	Filters    []Removed        `json:"filters"`
-	Scores     []Score          `json:"scores"` // the best eight, best first
-	Winner     string           `json:"winner,omitempty"`
-	RunnerUp   string           `json:"runner_up,omitempty"`
-	Margin     Margin           `json:"margin,omitzero"` // of the winner before the runner-up
-	Strategy   string           `json:"strategy"`
-	TieRule    string           `json:"tie_rule"`
-	Pinned     bool             `json:"pinned"`
-	Fallback   bool             `json:"fallback_used"`
-	Warm       bool             `json:"kv_warmth,omitempty"` // the winner answered the session's last turn
-	Load       *Load            `json:"load,omitempty"`
-	Missing    []string         `json:"signals_missing"`
-	Removed    []string         `json:"scorers_removed,omitempty"` // they panicked
-	Allowed    []string         `json:"allowed_regions"`           // null = all
-	Considered []string         `json:"regions_considered"`        // the allowed region, by which each remaining worker is in
-	Without    []Counterfactual `json:"counterfactual,omitempty"`  // without a winner
-	Tried      []string         `json:"tried,omitempty"`           // workers that failed this task before
-	Reason     string           `json:"reason,omitempty"`          // without a winner, as in Decision
-	Filter     string           `json:"binding_filter,omitempty"`
-	Words      string           `json:"why"` // one sentence for people
+	DecisionID        string           `json:"decision_id"`
+	At                int64            `json:"at_ns"` // on the scheduler's monotonic clock
+	Generation        uint64           `json:"view_generation"`
+	Policy            string           `json:"policy_sha256"`
+	Key               string           `json:"key"` // of the static requirements
+	Model             string           `json:"model"`
+	Attempt           int              `json:"attempt,omitempty"`
+	Total             int              `json:"candidates_total"`
+	Feasible          int              `json:"candidates_feasible"`           // have the model and a free slot
+	Loadable          int              `json:"candidates_loadable,omitempty"` // could load it now
+	Filters           []Removed        `json:"filters"`
+	Scores            []Score          `json:"scores"` // the best eight, best first
+	Winner            string           `json:"winner,omitempty"`
+	RunnerUp          string           `json:"runner_up,omitempty"`
+	Margin            Margin           `json:"margin,omitzero"` // of the winner before the runner-up
+	Strategy          string           `json:"strategy"`
+	TieRule           string           `json:"tie_rule"`
+	Pinned            bool             `json:"pinned"`
+	Fallback          bool             `json:"fallback_used"`
+	Warm              bool             `json:"kv_warmth,omitempty"` // the winner answered the session's last turn
+	Load              *Load            `json:"load,omitempty"`
+	Missing           []string         `json:"signals_missing"`
+	Removed           []string         `json:"scorers_removed,omitempty"` // they panicked
+	AllowedRegions    []string         `json:"allowed_regions"`           // null = all
+	RegionsConsidered []string         `json:"regions_considered"`        // the allowed region, by which each remaining worker is in
+	Without           []Counterfactual `json:"counterfactual,omitempty"`  // without a winner
+	Tried             []string         `json:"tried,omitempty"`           // workers that failed this task before
+	Reason            string           `json:"reason,omitempty"`          // without a winner, as in Decision
+	Filter            string           `json:"binding_filter,omitempty"`
+	Words             string           `json:"why"` // one sentence for people
 }
 
 // Removed says how many workers one filter took out, and names one of them.
@@ -90,7 +90,7 @@ func Explain(v *View, r Request, p Policy) Explanation {
 	e := Explanation{
 		Generation: v.gen, Policy: p.Hash(), Key: fmt.Sprintf("%016x", s.key), Model: r.Model, Total: len(v.rows), Feasible: s.feasible, Loadable: s.loadable,
 		Strategy: s.by.name, TieRule: "node, pool, worker", Pinned: r.Place.mode() == modePin, Fallback: s.fallback,
-		Allowed: slices.Clone(r.Regions), Considered: append([]string{}, s.m.regions...), Reason: d.Reason, Filter: d.Filter,
+		AllowedRegions: slices.Clone(r.Regions), RegionsConsidered: append([]string{}, s.m.regions...), Reason: d.Reason, Filter: d.Filter,
 		Filters: []Removed{}, Scores: make([]Score, 0, len(s.best)), Missing: []string{},
 	}
 	if p.TieRule == rotate {
@@ -151,7 +151,7 @@ func (s *search) margin() Margin {
 	if by == ranks {
 		return Margin{By: "name"}
 	}
-	name := [ranks]string{"tier", "tried", "affinity", s.by.by[0], s.by.by[1], "rest"}[by]
+	name := [ranks]string{"tier", "tried", "tier", "affinity", s.by.by[0], s.by.by[1], "rest"}[by]
 	return Margin{name, b.rank[by] - a.rank[by]}
 }
 

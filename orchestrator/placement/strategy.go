@@ -46,8 +46,9 @@ const rotate = "rotate"
 // What orders candidates, in this order; the strategy's own numbers stand at
 // byFirst and bySecond. The last rule is the order of the keys.
 const (
-	byTier = iota
+	byLoad = iota
 	byTried
+	byTier
 	byAffinity
 	byFirst
 	bySecond
