@@ -29,8 +29,6 @@ var clocks = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Sin
 var mapRanges = map[string]string{
 	"queue Queue.All":            "sorts what it collected",
 	"queue Queue.Ahead":          "counts",
-	"placement View.Apply":       "fills another map",
-	"placement View.Active":      "adds counts into a map",
 	"internal/sched Core.sorted": "sorts what it collected",
 }
 
