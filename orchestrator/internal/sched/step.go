@@ -16,6 +16,10 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 		ahead, _ := c.queue.Ahead(t.ID)
 		c.emit(Queued{t.ID, ahead, c.startIn(ahead)})
 	}
+	if gone := c.view.Broken(); len(gone) > c.broken {
+		c.broken = len(gone)
+		c.emit(Note{Kind: "scorer_removed"})
+	}
 	if next := c.next(); next != c.timerSet {
 		c.timerSet = next
 		c.emit(SetTimer{next})
