@@ -119,6 +119,8 @@ type (
 		Task, Correlation   string
 		Owner               Owner
 		Class, Model        string
+		Session, Trace      string // Trace: the W3C id
+		Decision            string // id of the last one
 		Worker              Worker // of the last attempt
 		Code, Reason        string // Reason: of a stop
 		Failure             string // class of the last attempt's failure
@@ -139,6 +141,8 @@ type (
 	}
 	// Streams: a reader came (+1) or left (−1).
 	Streams struct{ Delta int }
+	// SlowReader: a reader that did not keep up was cut.
+	SlowReader struct{ Task string }
 	// Loop: how the scheduling loop stands; given when it changed, not at every step.
 	Loop struct {
 		Interactive, Batch    int // waiting tasks
@@ -158,6 +162,7 @@ func (Finished) event()      {}
 func (StoreOp) event()       {}
 func (Streams) event()       {}
 func (Loop) event()          {}
+func (SlowReader) event()    {}
 func (Victim) event()        {}
 func (Started) event()       {}
 func (WorkerChanged) event() {}

@@ -25,6 +25,8 @@ const (
 	Protocol Class = "protocol"
 	Store    Class = "store"  // the store could not begin the attempt
 	Erased   Class = "erased" // the body can not be opened any more
+	Region   Class = "region" // the worker is outside the allowed regions
+	RegionEU Class = "region_eu"
 )
 
 // MaxAttempts bounds the attempts of one task.
@@ -65,6 +67,8 @@ var codes = [...]struct {
 	{Rejected, "INVALID_PARAMS", "WORKER_RESET", false},
 	{Denied, "INTERNAL", "WORKER_RESET", false},
 	{Erased, "SUBJECT_ERASED", "SUBJECT_ERASED", false},
+	{Region, "NO_REGION_WORKER_AVAILABLE", "NO_REGION_WORKER_AVAILABLE", false},
+	{RegionEU, "NO_EU_WORKER_AVAILABLE", "NO_EU_WORKER_AVAILABLE", false},
 }
 
 // Next decides after a failed attempt (ORC-403): at most MaxAttempts, never
