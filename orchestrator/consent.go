@@ -112,7 +112,9 @@ func (o *Orchestrator) endWithout(ctx context.Context, ref store.SubjectRef, pur
 }
 
 // purposes are what a task needs consent for: its tenant's and its own.
-func (o *Orchestrator) purposes(r *run) []string { return o.purposesOf(r.owner.Tenant, r.spec.Purposes) }
+func (o *Orchestrator) purposes(r *run) []string {
+	return o.purposesOf(r.owner.Tenant, r.spec.Purposes)
+}
 
 func (o *Orchestrator) purposesOf(tenant string, asked []string) []string {
 	if o.cfg.Tenants == nil {

@@ -161,6 +161,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.watchPools(watch) })
 	o.wg.Go(func() { o.janitor(watch) })
 	o.wg.Go(func() { o.tell(work) })
+	o.wg.Go(func() { o.tellWaiting(watch) })
 	o.wg.Go(func() { o.keepEstimates(watch) })
 	if err = o.loadEstimates(ctx); err == nil {
 		err = o.recoverTasks(ctx)
