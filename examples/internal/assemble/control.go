@@ -147,7 +147,7 @@ func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrat
 
 // openAudit opens the audit log; it is closed last but for the store.
 func openAudit(ctx context.Context, a *App, cfg audit.Config) (*audit.Log, error) {
-	cfg.Types, cfg.Logger = events.Types(), a.log
+	cfg.Types, cfg.Logger = append(events.Types(), orchestrator.AuditTypes()...), a.log
 	l, err := audit.Open(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
