@@ -45,6 +45,7 @@ type fake struct {
 	left    []error // how each reader's loop ended: nil, or the error of its context
 	cancels int
 	list    []orchestrator.Task
+	fakeRest
 }
 
 var _ taskhttp.Engine = (*fake)(nil)
@@ -56,7 +57,10 @@ func (f *fake) Submit(_ context.Context, _ orchestrator.Principal, s orchestrato
 	if f.refusal != nil {
 		return orchestrator.Accepted{}, f.refusal
 	}
-	return orchestrator.Accepted{ID: theID, Status: "queued", Position: 2, StartIn: 1500 * time.Millisecond, DecisionID: "d-1"}, nil
+	return orchestrator.Accepted{
+		ID: theID, Status: "queued", Position: 2, StartIn: 1500 * time.Millisecond, Band: 200 * time.Millisecond,
+		Backoff: 250 * time.Millisecond, BudgetLeft: 90, DecisionID: "d-1", Steps: f.steps,
+	}, nil
 }
 
 func (f *fake) Task(_ context.Context, _ orchestrator.Principal, id orchestrator.TaskID) (orchestrator.Task, error) {
@@ -65,7 +69,7 @@ func (f *fake) Task(_ context.Context, _ orchestrator.Principal, id orchestrator
 	}
 	return orchestrator.Task{
 		Record: store.Record{
-			ID: theID, Class: "interactive", Model: "llama3:8b", Attempt: 1, Created: time.UnixMilli(1_700_000_000_000).UTC(),
+			ID: theID, Class: "interactive", Model: "llama3:8b", Session: f.inSession, Attempt: 1, Created: time.UnixMilli(1_700_000_000_000).UTC(),
 			Meta:    store.Meta{Correlation: "c-1"},
 			Outcome: store.Outcome{Code: "WORKER_RESET", Details: json.RawMessage(`{"attempts":1}`), Events: 7},
 		},
