@@ -204,7 +204,7 @@ func (p *Placement) read(m *members) {
 	if p.Mode == ModePin && p.Pool == "" && p.Node == "" && p.Worker == "" {
 		m.fail("pool", "required")
 	}
-	if m.idents("prefer", &p.Prefer, MaxAvoid, place); p.Mode == ModePrefer && len(p.Prefer) == 0 {
+	if m.idents("prefer", &p.Prefer, MaxAvoid, place); p.Mode == ModePrefer && len(p.Prefer) == 0 && p.Pool == "" {
 		m.fail("prefer", "required")
 	}
 	take(m, "allow_fallback", &p.AllowFallback)

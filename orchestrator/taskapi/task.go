@@ -98,7 +98,7 @@ type Placement struct {
 	Pool          string   `json:"pool,omitempty"`
 	Node          string   `json:"node,omitempty"`
 	Worker        string   `json:"worker,omitempty"`
-	Prefer        []string `json:"prefer,omitempty"`         // pools, at most 64
+	Prefer        []string `json:"prefer,omitempty"`         // pools, at most 64; absent: Pool alone
 	AllowFallback *bool    `json:"allow_fallback,omitempty"` // of prefer; default true
 	Avoid         []string `json:"avoid,omitempty"`          // pools, at most 64
 	Version       string   `json:"engine_version,omitempty"`

@@ -125,13 +125,11 @@ func (r *eventReader) event(s *stream, ev orchestrator.Event) error {
 // terse leaves out what only verbose readers asked for. The event itself stays:
 // ids have no gaps.
 func terse(data []byte) []byte {
-	var m map[string]json.RawMessage
+	var m taskapi.Metrics
 	if json.Unmarshal(data, &m) != nil {
 		return []byte("{}")
 	}
-	delete(m, "prep")
-	delete(m, "phase")
-	delete(m, "human")
+	m.Prep, m.Phase, m.Human = nil, "", ""
 	out, err := json.Marshal(m)
 	if err != nil {
 		return []byte("{}")

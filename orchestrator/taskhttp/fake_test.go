@@ -64,8 +64,8 @@ func (f *fake) Submit(_ context.Context, _ orchestrator.Principal, s orchestrato
 }
 
 func (f *fake) Task(_ context.Context, _ orchestrator.Principal, id orchestrator.TaskID) (orchestrator.Task, error) {
-	if id != theID {
-		return orchestrator.Task{}, taskapi.NewError(taskapi.NotFound)
+	if err := f.only(id.String(), theID.String(), taskapi.NotFound); err != nil {
+		return orchestrator.Task{}, err
 	}
 	return orchestrator.Task{
 		Record: store.Record{
@@ -148,8 +148,8 @@ func (f *fake) play(ctx context.Context, after uint64, yield func(orchestrator.E
 }
 
 func (f *fake) Cancel(_ context.Context, _ orchestrator.Principal, id orchestrator.TaskID) error {
-	if id != theID {
-		return taskapi.NewError(taskapi.NotFound)
+	if err := f.only(id.String(), theID.String(), taskapi.NotFound); err != nil {
+		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -158,8 +158,8 @@ func (f *fake) Cancel(_ context.Context, _ orchestrator.Principal, id orchestrat
 }
 
 func (f *fake) Explain(_ context.Context, _ orchestrator.Principal, id orchestrator.TaskID) (placement.Explanation, error) {
-	if id != theID {
-		return placement.Explanation{}, taskapi.NewError(taskapi.NotFound)
+	if err := f.only(id.String(), theID.String(), taskapi.NotFound); err != nil {
+		return placement.Explanation{}, err
 	}
 	return placement.Explanation{DecisionID: "d-1", Winner: "n1/p1/r0"}, nil
 }
@@ -179,6 +179,11 @@ func (f *fake) spec(t *testing.T) orchestrator.Spec {
 // everyone lets every request in as one user.
 func everyone(*http.Request) (orchestrator.Principal, error) {
 	return orchestrator.Principal{User: "u", Roles: orchestrator.RoleUser}, nil
+}
+
+// root lets every request in with every role.
+func root(*http.Request) (orchestrator.Principal, error) {
+	return orchestrator.Principal{User: "u", Roles: orchestrator.RoleUser | orchestrator.RoleOperator | orchestrator.RolePrivacy}, nil
 }
 
 func handler(f *fake, edit ...func(*taskhttp.Config)) http.Handler {

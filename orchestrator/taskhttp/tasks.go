@@ -117,6 +117,9 @@ func constraints(p *taskapi.Placement) placement.Constraints {
 		c.Pool, c.Node, c.Worker = p.Pool, p.Node, p.Worker
 	case taskapi.ModePrefer:
 		c.Prefer, c.NoFallback = p.Prefer, p.AllowFallback != nil && !*p.AllowFallback
+		if len(c.Prefer) == 0 {
+			c.Prefer = []string{p.Pool}
+		}
 	}
 	return c
 }
