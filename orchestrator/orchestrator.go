@@ -151,6 +151,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	if err := o.loadErasures(ctx); err != nil { // nobody who is being erased is taken up again
 		return err
 	}
+	defer o.observe.Observe(observe.Leader{Epoch: uint64(lease.Epoch)})
 	work, stopWork := context.WithCancel(background) // attempts outlive ctx: they are drained
 	defer stopWork()
 	o.attempt = work
@@ -162,6 +163,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.janitor(watch) })
 	o.wg.Go(func() { o.tell(work) })
 	o.wg.Go(func() { o.tellWaiting(watch) })
+	o.wg.Go(func() { o.tellFacts(watch) })
 	o.wg.Go(func() { o.keepEstimates(watch) })
 	if err = o.loadEstimates(ctx); err == nil {
 		err = o.recoverTasks(ctx)
