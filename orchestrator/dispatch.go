@@ -57,6 +57,9 @@ func (r *run) hasEmitted(attempt int) bool {
 // begin makes the attempt durable and opens the body. A nil body means that the
 // attempt ends here with the result.
 func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body, sched.Result) {
+	if err := o.residencyHolds(r, f.Worker); err != nil {
+		return nil, sched.Result{Class: o.residencyClass(r)}
+	}
 	if r.ephemeral {
 		r.mu.Lock()
 		defer r.mu.Unlock()
