@@ -162,25 +162,6 @@ func TestForeignLoadCounts(t *testing.T) {
 	}
 }
 
-// TestColdBurstSpreads: simultaneous arrivals spread over equal workers (ORC-400).
-func TestColdBurstSpreads(t *testing.T) {
-	v := placement.NewView()
-	var workers []*placement.Worker
-	for i := range 4 {
-		workers = append(workers, &placement.Worker{Key: placement.Key{Worker: fmt.Sprint(i)}, Models: []string{"a"}, SlotsTotal: 10, Online: true, Ready: true})
-	}
-	v.Apply(workers)
-	for i := range 20 {
-		d := placement.Decide(v, placement.Request{Model: "a"}, placement.Policy{})
-		v.Reserve(task(i), 1, d.Worker.Key)
-	}
-	for _, w := range workers {
-		if got := v.Reserved(w.Key); got != 5 {
-			t.Errorf("worker %s holds %d of 20, want 5", w.Worker, got)
-		}
-	}
-}
-
 func TestBinding(t *testing.T) {
 	w := &placement.Worker{Key: placement.Key{Node: "n", Pool: "p", Worker: "w"}, Models: []string{"a"}, CtxMax: 100, SlotsTotal: 0}
 	v := placement.NewView()
