@@ -243,7 +243,7 @@ type choice struct {
 func feasible(v *placement.View, list []*placement.Worker, r placement.Request, fallback bool) (out []choice) {
 	for _, w := range list {
 		tier, ok := judge(v, w, r)
-		if ok && (r.Place.Mode != "prefer" || fallback || slices.Contains(r.Place.Prefer, w.Pool)) {
+		if ok && (r.Place.Mode != "prefer" || fallback || w.Pool == r.Place.Pool || slices.Contains(r.Place.Prefer, w.Pool)) {
 			out = append(out, choice{w, tier})
 		}
 	}
