@@ -1,6 +1,10 @@
 package sched
 
-import "time"
+import (
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/queue"
+)
 
 // estimate is a mean with the weight 1/8 for each new value, as in RFC 6298; it
 // starts at two seconds.
@@ -22,6 +26,12 @@ func (e *estimate) value() time.Duration {
 	return e.mean
 }
 
+// learn takes what an attempt that went well tells.
+func (c *Core) learn(now Instant, t *task, _ Result) { c.service.add(time.Duration(now - t.began)) }
+
+// fastest is how long the task holds a slot in the best case.
+func (t *task) fastest() time.Duration { return 0 }
+
 // startIn predicts when a task with that many tasks ahead starts: an estimate
 // that takes every slot as equal.
 func (c *Core) startIn(ahead int) time.Duration {
@@ -42,4 +52,10 @@ const (
 func (c *Core) drainHint() time.Duration {
 	total, _ := c.view.Slots()
 	return min(maxHint, max(minHint, c.service.value()/time.Duration(max(1, total))))
+}
+
+// StartIn predicts when a waiting task starts, from now.
+func (c *Core) StartIn(id queue.ID) time.Duration {
+	ahead, _ := c.queue.Ahead(id)
+	return c.startIn(ahead)
 }

@@ -18,8 +18,14 @@ type keys struct {
 type key struct {
 	id   queue.KeyID
 	text string
-	need placement.Request // without Tried
+	need placement.Request // without Tried and Affinity
 	uses int
+
+	failed []placement.Key // workers on which a load for it failed
+	after  Instant         // no load begins before
+
+	gen uint64            // of now
+	now placement.Request // need within the regions that hold; see Core.request
 }
 
 func newKeys() keys {
@@ -27,8 +33,8 @@ func newKeys() keys {
 }
 
 func (k *keys) take(r placement.Request) queue.KeyID {
-	r.Tried = nil
-	text := fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Ctx, r.Place})
+	r.Tried, r.Affinity = nil, placement.Key{}
+	text := keyText(r)
 	e, ok := k.byText[text]
 	if !ok {
 		k.last++
@@ -48,4 +54,9 @@ func (k *keys) drop(id queue.KeyID) {
 		delete(k.byID, id)
 		delete(k.byText, e.text)
 	}
+}
+
+// keyText spells a set of requirements.
+func keyText(r placement.Request) string {
+	return fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Workload, r.Digest, r.Ctx, r.Place, r.Regions})
 }
