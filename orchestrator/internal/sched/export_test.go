@@ -16,3 +16,12 @@ func (c *Core) RunningOf(id queue.Tenant) (n int) {
 func (c *Core) Held() (tasks, keys, timers, reservations int) {
 	return len(c.tasks) + len(c.tenants.busy) + len(c.sick) + len(c.loads), len(c.keys.byText) + len(c.keys.byID), len(c.timers), c.Running()
 }
+
+// Virtual returns the virtual time of a tenant.
+func (c *Core) Virtual(id queue.Tenant, class queue.Class) int64 { return c.queue.Virtual(id, class) }
+
+// IdleTenants returns how many tenants without tasks have rules here.
+func (c *Core) IdleTenants() int { return len(c.tenants.idle.byKey) }
+
+// Sessions returns how many sessions are remembered.
+func (c *Core) Sessions() int { return len(c.sessions.byKey) }

@@ -56,7 +56,8 @@ func (k *keys) drop(id queue.KeyID) {
 	}
 }
 
-// keyText spells a set of requirements.
+// keyText spells a set of requirements; no list of regions or devices is not the
+// same as an empty one.
 func keyText(r placement.Request) string {
-	return fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Workload, r.Digest, r.Ctx, r.Place, r.Regions})
+	return fmt.Sprintf("%q %t %t", []any{r.Model, r.Engine, r.Workload, r.Digest, r.Ctx, r.Place, r.Regions, r.Session}, r.Regions == nil, r.Place.Mask == nil)
 }
