@@ -25,3 +25,10 @@ func (c *Core) IdleTenants() int { return len(c.tenants.idle.byKey) }
 
 // Sessions returns how many sessions are remembered.
 func (c *Core) Sessions() int { return len(c.sessions.byKey) }
+
+// BoundSessions sets how many sessions are remembered and returns the bound before.
+func (c *Core) BoundSessions(n int) int {
+	before := c.sessions.max
+	c.sessions.max = n
+	return before
+}

@@ -3,7 +3,6 @@ package sched_test
 import (
 	"encoding/binary"
 	"testing"
-	"time"
 
 	"github.com/llorch/llorch/orchestrator/internal/exec"
 	"github.com/llorch/llorch/orchestrator/internal/sched"
@@ -48,19 +47,19 @@ func TestAffinity(t *testing.T) {
 	}
 }
 
-// TestAbandonedSessions: of sessions that nobody ends the newest 65,536 are
-// remembered (G8).
-func TestAbandonedSessions(t *testing.T) {
+// TestAbandonedStateExpires: of sessions that nobody ends only the newest are
+// remembered, 65,536 of them; here the bound is 100 (G8).
+func TestAbandonedStateExpires(t *testing.T) {
 	tb := newTable(t, sched.Config{}, engine("a", 1))
-	for n := 1; n <= 66_000; n++ {
-		tb.now = sched.Instant(n)
-		task := sched.Task{ID: id(n), Need: placement.Request{Model: "m"}, Total: time.Minute, Ephemeral: true}
-		session(n)(&task)
-		tb.core.Step(tb.now, sched.Submit{Task: task})
-		tb.core.Step(tb.now, sched.Finished{ID: id(n), Attempt: 1})
+	if n := tb.core.BoundSessions(100); n != 65_536 {
+		t.Errorf("bound %d, want 65,536", n)
 	}
-	if n := tb.core.Sessions(); n != 65_536 {
-		t.Errorf("%d sessions remembered, want 65,536", n)
+	for n := 1; n <= 300; n++ {
+		tb.submit(n, session(n))
+		tb.finish(n, 1, exec.OK)
+	}
+	if n := tb.core.Sessions(); n != 100 {
+		t.Errorf("%d sessions remembered, want 100", n)
 	}
 }
 
