@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"time"
 
 	"github.com/llorch/llorch/audit"
 	"github.com/llorch/llorch/orchestrator/store"
@@ -17,6 +18,12 @@ func NewStream(c Streams) *Stream { return newStream(c) }
 
 func (s *Stream) Append(ctx context.Context, typ string, data []byte) (bool, error) {
 	return s.append(ctx, typ, data)
+}
+func (s *Stream) Offer(data []byte) bool { return s.offer(data, time.Now()) }
+func (c *Cursor) Behind() int {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return int(c.s.first + uint64(len(c.s.events)) - c.next)
 }
 func (s *Stream) Mute()                                   { s.mute() }
 func (s *Stream) Last() uint64                            { return s.last() }
@@ -40,3 +47,8 @@ var ErrErased = errErased
 
 // AsAsked renames a frame's model.
 func AsAsked(frame []byte, servedAs, model string) []byte { return asAsked(frame, servedAs, model) }
+
+// RefOf returns the reference of a person.
+func RefOf(o *Orchestrator, subject string) (store.SubjectRef, error) {
+	return o.refs.ref(context.Background(), "subject", subject)
+}

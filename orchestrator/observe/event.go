@@ -76,6 +76,12 @@ type (
 	}
 	// PolicyChanged: another placement policy or other regions hold from now on.
 	PolicyChanged struct{ SHA256 string }
+	// Verified: a node has hashed a model.
+	Verified struct{ Node, Result, Reason string }
+	// AuditFailed: the audit log refused an event.
+	AuditFailed struct{}
+	// MetricsDropped: a metrics event was left out because a reader lagged.
+	MetricsDropped struct{}
 	// DecisionGap: the decision log left out steps.
 	DecisionGap struct{ Steps int }
 	// Limited: requests of one caller were refused by a limit; at most one event a
@@ -98,6 +104,8 @@ type (
 		Class      string
 		Attempt    int
 		Considered int           // workers looked at
+		Pinned     bool          // the request named its place
+		Fallback   bool          // it got another one than it wished
 		QueueWait  time.Duration // since acceptance
 	}
 	// FirstToken: the first token of a task was published.
@@ -119,12 +127,15 @@ type (
 		Task, Correlation   string
 		Owner               Owner
 		Class, Model        string
+		Session, Trace      string // Trace: the W3C id
+		Decision            string // id of the last one
 		Worker              Worker // of the last attempt
 		Code, Reason        string // Reason: of a stop
 		Failure             string // class of the last attempt's failure
 		Attempts            int
 		TokensIn, TokensOut int
 		Estimated           bool
+		Deadline            bool          // the client had set one
 		Queued              time.Duration // from acceptance to the last start
 		FirstToken          time.Duration // from acceptance; 0 if none came
 		Decode              time.Duration // from the first token to the end
@@ -139,43 +150,60 @@ type (
 	}
 	// Streams: a reader came (+1) or left (−1).
 	Streams struct{ Delta int }
+	// SlowReader: a reader that did not keep up was cut.
+	SlowReader struct{ Task string }
 	// Loop: how the scheduling loop stands; given when it changed, not at every step.
 	Loop struct {
 		Interactive, Batch    int // waiting tasks
 		SlotsTotal, SlotsFree int
 		Running               int
 		DuplicateReleases     int
+		OldestInteractive     time.Duration // age of the oldest waiting task
+		OldestBatch           time.Duration
 		Lag                   time.Duration // age of the oldest event of the last turn
 	}
 )
 
-func (Admitted) event()      {}
-func (Rejected) event()      {}
-func (Placed) event()        {}
-func (FirstToken) event()    {}
-func (Retried) event()       {}
-func (Finished) event()      {}
-func (StoreOp) event()       {}
-func (Streams) event()       {}
-func (Loop) event()          {}
-func (Victim) event()        {}
-func (Started) event()       {}
-func (WorkerChanged) event() {}
-func (ModelLoad) event()     {}
-func (Workers) event()       {}
-func (Leader) event()        {}
-func (Fenced) event()        {}
-func (Erased) event()        {}
-func (PolicyChanged) event() {}
-func (DecisionGap) event()   {}
-func (Limited) event()       {}
-func (Violation) event()     {}
+func (Admitted) event()       {}
+func (Rejected) event()       {}
+func (Placed) event()         {}
+func (FirstToken) event()     {}
+func (Retried) event()        {}
+func (Finished) event()       {}
+func (StoreOp) event()        {}
+func (Streams) event()        {}
+func (Loop) event()           {}
+func (Victim) event()         {}
+func (Started) event()        {}
+func (WorkerChanged) event()  {}
+func (ModelLoad) event()      {}
+func (Workers) event()        {}
+func (Leader) event()         {}
+func (Fenced) event()         {}
+func (Erased) event()         {}
+func (PolicyChanged) event()  {}
+func (Verified) event()       {}
+func (AuditFailed) event()    {}
+func (MetricsDropped) event() {}
+func (DecisionGap) event()    {}
+func (Limited) event()        {}
+func (Violation) event()      {}
+func (SlowReader) event()     {}
 
-// WorkerFacts are what one worker reports of itself.
+// WorkerFacts are what one worker reports of itself, and what is reserved there.
 type WorkerFacts struct {
-	Worker              Worker
-	Model               string
-	Ready               bool
-	VRAMUsed, VRAMTotal uint64
-	KVUsed, Utilization float64 // 0…1; negative = unknown
+	Worker  Worker
+	Model   string
+	Ready   bool
+	Slots   int
+	InUse   int     // reserved by this scheduler
+	KVUsed  float64 // 0…1; negative = unknown
+	Devices []Device
+}
+
+// Device is a GPU of a worker.
+type Device struct {
+	ID          string
+	Utilization float64 // 0…1; negative = unknown
+	VRAMUsed    uint64  // bytes
 }

@@ -80,7 +80,7 @@ func (q *Queue) see(now Instant) {
 			return
 		case t.held, !crowd && t.weight != 1:
 			for c := range t.flows {
-				t.flows[c].virtual = 0
+				t.flows[c].set(0)
 			}
 			q.rest(t)
 		default:
@@ -144,7 +144,7 @@ func (q *Queue) Settle(id Tenant, c Class, delta int64) {
 		q.charge(f, delta)
 		return
 	}
-	f.virtual = max(f.virtual+delta/t.weight, min(f.virtual, f.rank.clock))
+	f.set(max(f.virtual+delta/t.weight, min(f.virtual, f.rank.clock)))
 }
 
 // Virtual returns a tenant's virtual time in a class: milli-tokens ÷ weight, 0 if it is unknown.
@@ -158,8 +158,16 @@ func (q *Queue) Virtual(id Tenant, c Class) int64 {
 // share is a cost in virtual time, rounded up so that nothing is free.
 func (f *flow) share(cost int64) int64 { return (cost + f.tenant.weight - 1) / f.tenant.weight }
 
+// set moves a flow's virtual time, also where Pick looks for it.
+func (f *flow) set(v int64) {
+	f.virtual = v
+	if f.at >= 0 {
+		f.rank.active[f.at].virtual = v
+	}
+}
+
 func (q *Queue) charge(f *flow, cost int64) {
-	if f.virtual += f.share(cost); f.virtual > maxVirtual {
+	if f.set(f.virtual + f.share(cost)); f.virtual > maxVirtual {
 		q.rebase(f.rank)
 	}
 }
@@ -171,7 +179,7 @@ func (q *Queue) rebase(r *rank) {
 			t := e.Value.(*tenant)
 			for c := range t.flows {
 				if f := &t.flows[c]; f.rank == r {
-					f.virtual = min(max(0, f.virtual-r.clock), maxVirtual)
+					f.set(min(max(0, f.virtual-r.clock), maxVirtual))
 				}
 			}
 		}
@@ -187,7 +195,7 @@ func (q *Queue) activate(f *flow) {
 	}
 	f.virtual = max(f.virtual, f.rank.clock)
 	f.at = len(f.rank.active)
-	f.rank.active = append(f.rank.active, f)
+	f.rank.active = append(f.rank.active, turn{f.virtual, f})
 }
 
 func (f *flow) deactivate() {
@@ -197,8 +205,8 @@ func (f *flow) deactivate() {
 	active := f.rank.active
 	last := len(active) - 1
 	active[f.at] = active[last]
-	active[f.at].at = f.at
-	active[last] = nil
+	active[f.at].flow.at = f.at
+	active[last] = turn{}
 	f.rank.active = active[:last]
 	f.at = -1
 }
@@ -220,13 +228,14 @@ func (f *flow) lane(k KeyID) *lane {
 // that has an open key; equal tenants go by arrival.
 func (q *Queue) fairest(r *rank, open func(KeyID) bool) *entry {
 	var best *entry
-	for _, f := range r.active {
-		if best != nil && f.virtual > best.lane.flow.virtual {
+	var lowest int64
+	for _, t := range r.active {
+		if best != nil && t.virtual > lowest {
 			continue
 		}
-		e := f.first(q.turn, open)
-		if e != nil && (best == nil || f.virtual < best.lane.flow.virtual || e.item.Seq < best.item.Seq) {
-			best = e
+		e := t.flow.first(q.turn, open)
+		if e != nil && (best == nil || t.virtual < lowest || e.item.Seq < best.item.Seq) {
+			best, lowest = e, t.virtual
 		}
 	}
 	return best

@@ -39,11 +39,17 @@ type group struct {
 // rank is one class.
 type rank struct {
 	groups  []*group // sorted by key, none empty
-	active  []*flow  // those with something to pick that are not held, in any order: ties end by arrival
+	active  []turn   // those with something to pick that are not held, in any order: ties end by arrival
 	count   int
 	levels  []int // tenants that hold more than so many places; no zero at the end
 	weights int64 // of tenants with places
 	clock   int64 // virtual time of the last fair pick: where tenants start that had nothing to pick
+}
+
+// turn is a flow with its virtual time beside it: Pick reads all of them.
+type turn struct {
+	virtual int64
+	flow    *flow
 }
 
 // before orders the items of one tenant (ORC-212).

@@ -169,7 +169,7 @@ func (q *Queue) Return(it Item) {
 	}
 	it.bound()
 	f := q.add(it).lane.flow
-	f.virtual = max(0, f.virtual-f.share(it.Cost))
+	f.set(max(0, f.virtual-f.share(it.Cost)))
 }
 
 // Restore takes a place for an item that was admitted before a restart: at the

@@ -113,7 +113,7 @@ func (q *Queue) Load(s State) error {
 			return fmt.Errorf("%w: tenants[%d].places", ErrState, i)
 		}
 		for c, v := range t.Virtual {
-			x.flows[c].virtual = v
+			x.flows[c].set(v)
 		}
 	}
 	*q = *n

@@ -72,12 +72,17 @@ func (m *Memory) Tasks(ctx context.Context, f Filter) ([]Record, error) {
 		}
 	}
 	var out []Record
+	refused, scans := 0, f.Scans()
 	for _, t := range each {
-		if len(out) == size {
-			break
-		}
-		if !t.removed && f.selects(&t.rec) {
+		switch {
+		case len(out) == size:
+			return out, nil
+		case !t.removed && f.selects(&t.rec):
 			out = append(out, t.rec.clone())
+		case scans:
+			if refused++; refused == MaxPage {
+				return out, &MoreError{Next: t.rec.Seq}
+			}
 		}
 	}
 	return out, nil
@@ -103,16 +108,7 @@ func (m *Memory) Purge(ctx context.Context, e Epoch, before time.Time, limit int
 		return 0, err
 	}
 	defer m.mu.Unlock()
-	var old []*memoryTask
-	for _, t := range m.ended {
-		if t.rec.Finished.Before(clock(before)) {
-			old = append(old, t)
-		}
-	}
-	// The wall clock may have stepped back, so the order of ending is not
-	// always the order of Finished.
-	slices.SortStableFunc(old, func(a, b *memoryTask) int { return a.rec.Finished.Compare(b.rec.Finished) })
-	old = old[:min(limit, len(old))]
+	old := m.oldestLocked(before, limit, func(*memoryTask) bool { return true })
 	for _, t := range old {
 		m.removeLocked(t)
 	}

@@ -59,20 +59,24 @@ type Epoch uint64
 
 // Limits of what one task may store, in bytes.
 const (
-	MaxBody   = 16 << 20 // sealed request; above the 8 MiB body limit plus sealing
-	MaxOutput = 16 << 20 // sealed output; above the 8 MiB stream bound
-	MaxDoc    = 4 << 20
-	MaxMeta   = 256 << 10 // each of Meta.Params, Meta.Place and Outcome.Details
+	MaxBody   = 16 << 20      // sealed request; above the 8 MiB body limit plus sealing
+	MaxOutput = 16 << 20      // sealed output; above the 8 MiB stream bound
+	MaxDoc    = 4<<20 + 4<<10 // an artifact of 4 MiB and its seal
+	MaxMeta   = 256 << 10     // each of Meta.Params, Meta.Place and Outcome.Details
 )
 
 // MaxPage bounds [Filter.Limit] and the limit of a Purge, in records.
 const MaxPage = 10_000
 
+// MetaVersion is that of every [Meta] written here. A store that finds a higher
+// one answers [ErrSchemaTooNew].
+const MetaVersion = 1
+
 // Meta is what is stored of a task beside the columns that are filtered by. It
 // holds no prompt and no output text. It is stored as one versioned JSON
 // document; Params and Place come back compacted.
 type Meta struct {
-	V            int             `json:"v"` // 1; a store writes 1 for 0
+	V            int             `json:"v"` // MetaVersion; also written for 0
 	Kind         string          `json:"kind"`
 	Engine       string          `json:"engine,omitempty"`
 	Correlation  string          `json:"correlation_id,omitempty"`
@@ -84,6 +88,8 @@ type Meta struct {
 	PromptLen    int             `json:"prompt_len"`              // bytes
 	PromptSHA256 string          `json:"prompt_sha256,omitempty"` // 64 hex digits
 	Keep         bool            `json:"keep_on_disconnect,omitempty"`
+	Regions      []string        `json:"regions,omitempty"`  // allowed by the request
+	Purposes     []string        `json:"purposes,omitempty"` // that need a consent
 }
 
 // Record is a task as the store knows it. Sealed body and output are apart.
@@ -213,18 +219,19 @@ const (
 	KindLedger   Kind = "ledger"   // tokens of a tenant and day; key = reference of the tenant / yyyy-mm-dd
 	KindModel    Kind = "model"    // the catalogue; key = model id
 	KindArtifact Kind = "artifact" // sealed; key = reference of the subject / SHA-256
+	KindDue      Kind = "due"      // when artifacts were made; key = reference of the subject / unix ms / SHA-256, no data
 	KindEstimate Kind = "estimate" // what the scheduler learned
 	KindErasure  Kind = "erasure"  // erasures under way and their receipts; key = reference of the subject
 )
 
 // PersonalKinds are the kinds whose documents belong to one person each.
-func PersonalKinds() []Kind { return []Kind{KindSession, KindConsent, KindArtifact} }
+func PersonalKinds() []Kind { return []Kind{KindSession, KindConsent, KindArtifact, KindDue} }
 
 // Erased says what an erasure removed.
 type Erased struct {
 	Tasks     int // records whose personal members were cleared
 	Outputs   int
-	Bodies    int
+	Bodies    int // 0: the end of a task deleted its body already
 	Documents int // of kinds whose keys begin with the subject's reference
 }
 
@@ -243,10 +250,14 @@ type Doc struct {
 type LeaseRequest struct {
 	Holder string // replica id
 	URL    string // where the others reach it; "" alone
+	Seen   Epoch  // the highest epoch that a node or replica has seen; 0 = unknown
+	Force  bool   // lead although the store is behind Seen: the operator knows that it was restored
 }
 
 // Lease is a term. Every write names its Epoch.
 type Lease struct {
-	Epoch  Epoch
-	Holder string
+	Epoch   Epoch
+	Holder  string
+	URL     string
+	Expires time.Time // the zero time: never
 }

@@ -23,7 +23,8 @@ type Started struct {
 	Model            string `json:"model"`
 	Engine           string `json:"engine"`
 	NodeID           string `json:"node_id"`
-	Seed             *int64 `json:"seed,omitempty"` // as the client asked
+	NodeRegion       string `json:"node_region,omitempty"` // country, else group; absent: not known
+	Seed             *int64 `json:"seed,omitempty"`        // as the client asked
 	CorrelationID    string `json:"correlation_id"`
 	OrchestratorTS   int64  `json:"orchestrator_ts"`
 }
@@ -32,6 +33,26 @@ type Started struct {
 type Token struct {
 	T string `json:"t"` // the text, unchanged
 	I int    `json:"i"` // index, from 0
+}
+
+// Metrics is the payload of the event metrics: how the task stands, at most once a
+// second. All members are optional; prep, phase and human are sent to readers that
+// asked for verbose ones only.
+type Metrics struct {
+	QueueDepth       *int   `json:"queue_depth,omitempty"`        // tasks ahead
+	PredictedStartMS *int64 `json:"predicted_start_ms,omitempty"` // from now; an estimate
+	KVWarmth         *bool  `json:"kv_warmth,omitempty"`          // whether the worker may still hold the session's context
+	BudgetRemaining  *int   `json:"tokens_budget_remaining,omitempty"`
+	Prep             *Prep  `json:"prep,omitempty"`  // of the load that the task waits for
+	Phase            string `json:"phase,omitempty"` // queued, loading, running, deadline_warning
+	Human            string `json:"human,omitempty"` // one sentence
+}
+
+// Prep is how far a model is loaded.
+type Prep struct {
+	Model      string `json:"model"`
+	BytesDone  int64  `json:"bytes_done"`
+	BytesTotal int64  `json:"bytes_total"` // −1 unknown
 }
 
 // End is the payload of the event end: the task completed.

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -41,14 +42,22 @@ func (s *Store) Waiting() int { return len(s.ops) }
 
 // Plan returns the engine's plan for a page.
 func (s *Store) Plan(ctx context.Context, f store.Filter) (string, error) {
-	text, args := pageQuery(f, 100)
-	var (
-		a, b, c int
-		plan    string
-	)
-	err := s.read.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+text, args...).Scan(&a, &b, &c, &plan)
+	text, args := pageQuery(f, sql.NullInt64{}, 100)
+	return s.PlanOf(ctx, text, args...)
+}
+
+// PlanOf returns the first line of the engine's plan for a query.
+func (s *Store) PlanOf(ctx context.Context, text string, args ...any) (plan string, err error) {
+	var a, b, c int
+	err = s.read.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+text, args...).Scan(&a, &b, &c, &plan)
 	return plan, err
 }
 
 // Joined waits for the background check.
 func (s *Store) Joined() { s.checked.Wait() }
+
+// Impatient has the writer wait for nobody; nothing may be writing.
+func (s *Store) Impatient() error {
+	_, err := s.writer.conn.ExecContext(context.Background(), "PRAGMA busy_timeout = 20")
+	return err
+}

@@ -34,6 +34,38 @@ func termsRise(t testing.TB, s suite) {
 	}
 }
 
+func restored(t testing.TB, s suite) {
+	c := s.begin(t)
+	present := c.epoch
+	lead := func(q store.LeaseRequest) (store.Lease, error) {
+		q.Holder, q.URL = "another", "https://replica-2.example"
+		return c.Lead(c.ctx, q)
+	}
+	_, err := lead(store.LeaseRequest{Seen: present + 1})
+	c.want("Lead behind what was seen", err, store.ErrRestored)
+	for _, force := range []bool{false, true} {
+		_, err = lead(store.LeaseRequest{Seen: 1<<62 + 1, Force: force})
+		c.want("Lead with an epoch that can not be", err, store.ErrInvalid)
+	}
+	c.submit(task(1)) // the refused calls left the term as it was
+	l, err := lead(store.LeaseRequest{Seen: present})
+	if err != nil || l.Epoch <= present || l.Holder != "another" || l.URL != "https://replica-2.example" || !l.Expires.IsZero() && !l.Expires.After(time.Now()) {
+		t.Fatalf("Lead() = %+v, %v, want a term of its holder above %d", l, err, present)
+	}
+	seen := l.Epoch + 5
+	_, err = lead(store.LeaseRequest{Seen: seen})
+	c.want("Lead behind what was seen", err, store.ErrRestored)
+	l, err = lead(store.LeaseRequest{Seen: seen, Force: true})
+	if err != nil || l.Epoch <= seen {
+		t.Fatalf("forced Lead() = %+v, %v, want an epoch above %d", l, err, seen)
+	}
+	c.epoch = l.Epoch
+	c.submit(task(2))
+	if l, err = lead(store.LeaseRequest{Seen: seen}); err != nil || l.Epoch <= c.epoch {
+		t.Errorf("Lead() after the forced one = %+v, %v, want an epoch above %d", l, err, c.epoch)
+	}
+}
+
 // writes are all calls that carry an epoch; each would change task 1 or 2.
 func (c *session) writes(ctx context.Context, e store.Epoch) map[string]error {
 	errs := make(map[string]error)
@@ -42,6 +74,8 @@ func (c *session) writes(ctx context.Context, e store.Epoch) map[string]error {
 	_, errs["Mark"] = c.Mark(ctx, e, []store.MarkReq{{ID: id(2), Attempt: 1}})
 	_, errs["Complete"] = c.Complete(ctx, e, []store.Completion{{ID: id(2), Attempt: 1, State: store.Completed}})
 	_, errs["Cancel"] = c.Cancel(ctx, e, []store.CancelReq{{ID: id(1)}, {ID: id(2)}})
+	_, errs["Erase"] = c.Erase(ctx, e, person(3))
+	_, errs["PurgeOutputs"] = c.PurgeOutputs(ctx, e, time.Now().Add(time.Hour), 10)
 	_, errs["Purge"] = c.Purge(ctx, e, time.Now().Add(time.Hour), 10)
 	return errs
 }
@@ -51,7 +85,7 @@ func (c *session) prepareWrites() {
 	c.t.Helper()
 	c.put(1, store.Queued)
 	c.put(2, store.Running)
-	c.put(3, store.Failed)
+	c.ended(3, person(3))
 }
 
 // unwritten fails unless the tasks of prepareWrites stand as they were.
@@ -62,6 +96,9 @@ func (c *session) unwritten() {
 	c.state(3, store.Failed)
 	if c.record(2).Emitted {
 		c.t.Error("task 2 is marked")
+	}
+	if c.record(3).Subject != person(3) || !c.output(3) {
+		c.t.Error("task 3 is erased")
 	}
 	if n := len(c.all()); n != 3 {
 		c.t.Errorf("store holds %d tasks, want 3", n)
