@@ -1,6 +1,9 @@
 package sched
 
-import "github.com/llorch/llorch/orchestrator/queue"
+import (
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
+)
 
 // RunningOf returns the slots that a tenant holds, by the reservations.
 func (c *Core) RunningOf(id queue.Tenant) (n int) {
@@ -32,3 +35,6 @@ func (c *Core) BoundSessions(n int) int {
 	c.sessions.max = n
 	return before
 }
+
+// KeyText spells a set of requirements.
+func KeyText(r placement.Request) string { return keyText(r) }

@@ -23,15 +23,18 @@ func TestWhyPending(t *testing.T) {
 		make          func(tb *table)
 	}{
 		{
-			"persisting", "The task is being stored.", "", []*placement.Worker{engine("a", 1)},
+			"persisting", "The task is being stored.", "",
+			[]*placement.Worker{engine("a", 1)},
 			func(tb *table) { tb.submit(1, func(t *sched.Task) { t.Ephemeral = false }) },
 		},
 		{
-			"backoff", "The last attempt failed; the next one follows after a pause.", "", []*placement.Worker{engine("a", 1)},
+			"backoff", "The last attempt failed; the next one follows after a pause.", "",
+			[]*placement.Worker{engine("a", 1)},
 			func(tb *table) { tb.submit(1); tb.finish(1, 1, exec.Overload) },
 		},
 		{
-			"quota", "The tenant has all the slots that its quota allows; the task starts when one of its tasks ends.", "", []*placement.Worker{engine("a", 2)},
+			"quota", "The tenant has all the slots that its quota allows; the task starts when one of its tasks ends.", "",
+			[]*placement.Worker{engine("a", 2)},
 			func(tb *table) {
 				tb.step(sched.Tenant{ID: tenantA, Rules: sched.Rules{MaxRunning: 1, Wait: true}})
 				tb.submit(2, of(tenantA))
@@ -39,7 +42,8 @@ func TestWhyPending(t *testing.T) {
 			},
 		},
 		{
-			"slot", "Every slot of the workers that serve the model is taken; the task starts when one is free.", "slots", []*placement.Worker{engine("a", 1)},
+			"slot", "Every slot of the workers that serve the model is taken; the task starts when one is free.", "slots",
+			[]*placement.Worker{engine("a", 1)},
 			func(tb *table) { full(tb); tb.submit(1) },
 		},
 		{
@@ -48,22 +52,26 @@ func TestWhyPending(t *testing.T) {
 			func(tb *table) { full(tb); tb.submit(2); tb.submit(1) },
 		},
 		{
-			"model_loading", "The model is being loaded: 6 of 8 MiB.", "", []*placement.Worker{disk("n", "a", "", "m")},
+			"model_loading", "The model is being loaded: 6 of 8 MiB.", "",
+			[]*placement.Worker{disk("n", "a", "", "m")},
 			func(tb *table) {
 				tb.submit(1)
 				tb.step(sched.Loading{Worker: disk("n", "a", "").Key, Model: "m", Bytes: 6 << 20, Total: 8 << 20})
 			},
 		},
 		{
-			"vram", "No worker that could load the model has the memory for it now.", "memory", []*placement.Worker{tight()},
+			"vram", "No worker that could load the model has the memory for it now.", "memory",
+			[]*placement.Worker{tight()},
 			func(tb *table) { tb.submit(1) },
 		},
 		{
-			"quarantine", "The workers that serve the model failed calls; they are tried again after a pause.", "quarantine", []*placement.Worker{engine("a", 1)},
+			"quarantine", "The workers that serve the model failed calls; they are tried again after a pause.", "quarantine",
+			[]*placement.Worker{engine("a", 1)},
 			func(tb *table) { tb.submit(2); tb.finish(2, 1, exec.Connect); tb.submit(1) },
 		},
 		{
-			"no_worker:ready", "", "ready", []*placement.Worker{unready()},
+			"no_worker:ready", "", "ready",
+			[]*placement.Worker{unready()},
 			func(tb *table) { tb.submit(1) },
 		},
 		{
