@@ -73,6 +73,7 @@ type Core struct {
 	durable  bool
 	dupes    int // releases of slots that were not held
 	fx       []Effect
+	watch    func(Choice) // nil: nobody
 }
 
 // New returns an empty core.

@@ -1,6 +1,28 @@
 package sched
 
+import "slices"
+
 // Held returns the entries of every table of the core.
 func (c *Core) Held() (tasks, keys, timers, reservations int) {
 	return len(c.tasks), len(c.keys.byText) + len(c.keys.byID), len(c.timers), c.Running()
+}
+
+// EventNames are the names in the table of events, sorted.
+func EventNames() []string {
+	var out []string
+	for _, k := range eventKinds {
+		out = append(out, k.name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// EffectNames are the names in the table of effects, sorted.
+func EffectNames() []string {
+	var out []string
+	for _, k := range effectKinds {
+		out = append(out, k.name)
+	}
+	slices.Sort(out)
+	return out
 }

@@ -28,7 +28,7 @@ func newKeys() keys {
 
 func (k *keys) take(r placement.Request) queue.KeyID {
 	r.Tried = nil
-	text := fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Ctx, r.Place})
+	text := keyText(r)
 	e, ok := k.byText[text]
 	if !ok {
 		k.last++
@@ -48,4 +48,9 @@ func (k *keys) drop(id queue.KeyID) {
 		delete(k.byID, id)
 		delete(k.byText, e.text)
 	}
+}
+
+// keyText spells a set of requirements.
+func keyText(r placement.Request) string {
+	return fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Ctx, r.Place})
 }

@@ -32,6 +32,7 @@ var mapRanges = map[string]string{
 	"placement View.Apply":       "fills another map",
 	"placement View.Active":      "adds counts into a map",
 	"internal/sched Core.sorted": "sorts what it collected",
+	"placement View.State":       "sorts what it collected",
 }
 
 // purity is the state of the check.

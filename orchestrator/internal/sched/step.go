@@ -174,7 +174,9 @@ func (c *Core) assign(now Instant) {
 		if !ok {
 			return
 		}
-		c.start(now, c.tasks[it.ID])
+		t := c.tasks[it.ID]
+		t.item = it // with its order of arrival, for Return
+		c.start(now, t)
 	}
 }
 
@@ -187,6 +189,7 @@ func (c *Core) start(now Instant, t *task) {
 	t.worker, t.epoch = w.Key, w.Epoch
 	why := placement.Explain(c.view, need, c.policy)
 	why.DecisionID, why.At, why.Attempt = decisionID(t.ID, t.attempt), int64(now), t.attempt
+	c.choice(now, t, need)
 	c.view.Reserve(t.ID, t.attempt, w.Key)
 	c.timers.set(t, t.expiry())
 	c.emit(Assign{t.ID, t.attempt, w, why})
