@@ -22,6 +22,7 @@ import (
 // target is a way to the same engine.
 type target struct {
 	name, url string
+	pid       int             // of its program
 	first     []time.Duration // to the first token, per request
 	whole     []time.Duration
 	perSecond []float64
@@ -30,23 +31,25 @@ type target struct {
 const chat = `{"model":"sim-8b","stream":true,"max_tokens":16,"messages":[{"role":"user","content":"Why is the sky blue?"}]}`
 
 // benchTargets starts an engine of the given speed and the ways to it:
-// directly, through nginx where it is installed, and through orchestratord.
+// directly, through nginx and the peers that are installed, and through orchestratord.
 func benchTargets(b *testing.B, preset string) []*target {
 	b.Helper()
 	dir, err := binaries()
 	if err != nil {
 		b.Fatal(err)
 	}
-	engine := benchProcess(b, exec.Command(filepath.Join(dir, "enginesim"), "--preset", preset, "-np", "64", "--model", "sim-8b"))
+	engine, _ := benchProcess(b, exec.Command(filepath.Join(dir, "enginesim"), "--preset", preset, "-np", "4096", "--model", "sim-8b"))
 	out := []*target{{name: "direct", url: engine}}
 	if path, err := exec.LookPath("nginx"); err == nil {
-		out = append(out, &target{name: "nginx", url: nginx(b, path, engine)})
+		url, pid := nginx(b, path, engine)
+		out = append(out, &target{name: "nginx", url: url, pid: pid})
 	} else {
 		b.Log("nginx is not installed: no such row")
 	}
+	out = append(out, peerTargets(b, engine)...)
 	cmd := exec.Command(filepath.Join(dir, "orchestratord"), "--addr", "127.0.0.1:0", "--engines", "local="+engine, "--log-level", "warn")
 	cmd.Env = []string{"HOME=" + b.TempDir(), "LLORCH_STATE_DIR=" + b.TempDir()}
-	url := benchProcess(b, cmd)
+	url, pid := benchProcess(b, cmd)
 	within(b, 10*time.Second, "orchestratord finds the engine", func() bool {
 		res, err := http.Get(url + "/v1/models")
 		if err != nil {
@@ -56,11 +59,11 @@ func benchTargets(b *testing.B, preset string) []*target {
 		text, _ := io.ReadAll(res.Body)
 		return bytes.Contains(text, []byte("sim-8b"))
 	})
-	return append(out, &target{name: "llorch", url: url})
+	return append(out, &target{name: "llorch", url: url, pid: pid})
 }
 
-// benchProcess starts a program and returns the URL that it prints.
-func benchProcess(b *testing.B, cmd *exec.Cmd) string {
+// benchProcess starts a program and returns the URL that it prints, and its pid.
+func benchProcess(b *testing.B, cmd *exec.Cmd) (string, int) {
 	b.Helper()
 	out := new(lockedBuffer)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -70,11 +73,11 @@ func benchProcess(b *testing.B, cmd *exec.Cmd) string {
 	b.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
 	address := regexp.MustCompile(`127\.0\.0\.1:\d+`)
 	within(b, 10*time.Second, "the program prints its address", func() bool { return address.MatchString(out.String()) })
-	return "http://" + address.FindString(out.String())
+	return "http://" + address.FindString(out.String()), cmd.Process.Pid
 }
 
 // nginx starts a plain proxy without buffering.
-func nginx(b *testing.B, path, engine string) string {
+func nginx(b *testing.B, path, engine string) (string, int) {
 	b.Helper()
 	dir, addr := b.TempDir(), "127.0.0.1:18099"
 	conf := fmt.Sprintf(`worker_processes 2; daemon off; pid %[1]s/pid; error_log %[1]s/err; events { worker_connections 1024; }
@@ -99,7 +102,7 @@ server { listen %[3]s; location / { proxy_pass http://e; proxy_http_version 1.1;
 		}
 		return err == nil
 	})
-	return "http://" + addr
+	return "http://" + addr, cmd.Process.Pid
 }
 
 // ask streams one chat and returns the time to the first token and to the end.

@@ -120,6 +120,7 @@ func (o *Orchestrator) admit(ctx context.Context, p Principal, s *Spec, now time
 func (o *Orchestrator) follow(r *run) {
 	r.stream.onReaders = func(delta int) { o.observe.Observe(observe.Streams{Delta: delta}) }
 	r.stream.onEmpty = func() { o.readersLeft(r) }
+	r.stream.onStuck = func() { o.loop.post(sched.Cancel{ID: queue.ID(r.id), Reason: sched.Disconnect}) }
 }
 
 // check refuses what no worker should ever see; it never echoes a value.

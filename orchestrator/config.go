@@ -92,6 +92,7 @@ type Timing struct {
 type Streams struct {
 	Bytes  int           // per task: 8 MiB
 	Events int           // per task: 100,256
+	Lag    int           // events that a reader may be behind and still get metrics: 32
 	Grace  time.Duration // a /v2 task is cancelled when its last reader has been away this long: 5 s; −1 = at once
 	Ended  int           // ended tasks whose log is kept in memory: 1,024
 	// EndedBytes bounds the logs of ended tasks together: 64 MiB.
@@ -179,7 +180,7 @@ func (s *Streams) fill() error {
 		name string
 		at   *int
 		zero int
-	}{{"Bytes", &s.Bytes, 8 << 20}, {"Events", &s.Events, 2*taskapi.MaxTokens + 256}, {"Ended", &s.Ended, 1024}, {"EndedBytes", &s.EndedBytes, 64 << 20}} {
+	}{{"Bytes", &s.Bytes, 8 << 20}, {"Events", &s.Events, 2*taskapi.MaxTokens + 256}, {"Lag", &s.Lag, 32}, {"Ended", &s.Ended, 1024}, {"EndedBytes", &s.EndedBytes, 64 << 20}} {
 		if *n.at < 0 {
 			err = errors.Join(err, fmt.Errorf("orchestrator: Config.Streams.%s: negative", n.name))
 		}

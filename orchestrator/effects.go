@@ -42,6 +42,12 @@ func (o *Orchestrator) execute(fx sched.Effect) {
 		if r := o.runs.get(TaskID(f.ID)); r != nil {
 			o.endings.Go(func() { o.end(r, sched.Terminal{ID: f.ID, Code: f.Code}) })
 		}
+	case sched.Probe:
+		o.try(f)
+	case sched.Load:
+		o.load(f)
+	case sched.Note:
+		o.noted(f)
 	case sched.Leave:
 		if r := o.answer(TaskID(f.ID), f); r != nil {
 			r.stream.abandon()

@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"time"
 
 	"github.com/llorch/llorch/audit"
 	"github.com/llorch/llorch/orchestrator/store"
@@ -17,6 +18,12 @@ func NewStream(c Streams) *Stream { return newStream(c) }
 
 func (s *Stream) Append(ctx context.Context, typ string, data []byte) (bool, error) {
 	return s.append(ctx, typ, data)
+}
+func (s *Stream) Offer(data []byte) bool { return s.offer(data, time.Now()) }
+func (c *Cursor) Behind() int {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return int(c.s.first + uint64(len(c.s.events)) - c.next)
 }
 func (s *Stream) Mute()                                   { s.mute() }
 func (s *Stream) Last() uint64                            { return s.last() }

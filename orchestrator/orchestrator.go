@@ -156,6 +156,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.watchPools(watch) })
 	o.wg.Go(func() { o.janitor(watch) })
 	o.wg.Go(func() { o.tell(work) })
+	o.wg.Go(func() { o.tellWaiting(watch) })
 	if err = o.recoverTasks(ctx); err == nil {
 		o.phase.Store(int32(serving))
 		o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))

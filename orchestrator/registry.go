@@ -145,13 +145,3 @@ func (c *httpControl) Workers(ctx context.Context, pool poolregistry.PoolKey) ([
 	}
 	return out, nil
 }
-
-// Do begins a command on the node of the pool.
-func (c *httpControl) Do(ctx context.Context, pool poolregistry.PoolKey, cmd Command) (Operation, error) {
-	return Operation{}, errors.ErrUnsupported
-}
-
-// Operation asks the node that runs it.
-func (c *httpControl) Operation(ctx context.Context, id string) (Operation, error) {
-	return Operation{}, errors.ErrUnsupported
-}

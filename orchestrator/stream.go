@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/llorch/llorch/orchestrator/taskapi"
 )
@@ -17,6 +18,8 @@ type stream struct {
 	recovered               bool      // a reader may know ids from before a restart
 	onEmpty                 func()    // the last reader left before the end; called without the lock
 	onReaders               func(int) // a reader came (+1) or left (−1)
+	lag                     int       // events that a reader may be behind and still get metrics
+	onStuck                 func()    // every reader has been behind a full log for stuckAfter; called without the lock
 
 	mu      sync.Mutex
 	events  []Event // ids first, first+1, …
@@ -26,11 +29,12 @@ type stream struct {
 	left    bool // abandoned: the task goes on elsewhere or never began
 	muted   bool // no token may follow (an acknowledged cancel)
 	readers map[*cursor]struct{}
+	told    time.Time     // when the last metrics event was taken
 	changed chan struct{} // closed and replaced whenever something above changed; nil when nobody waits
 }
 
 func newStream(c Streams) *stream {
-	return &stream{limitBytes: c.Bytes, limitEvents: c.Events, first: 1, readers: make(map[*cursor]struct{})}
+	return &stream{lag: c.Lag, limitBytes: c.Bytes, limitEvents: c.Events, first: 1, readers: make(map[*cursor]struct{})}
 }
 
 // cursor is one reader's place.
@@ -47,6 +51,7 @@ const eventOverhead = 64
 // nothing is. It reports whether the event is in the log.
 func (s *stream) append(ctx context.Context, typ string, data []byte) (bool, error) {
 	terminal := typ == EventEnd || typ == EventError
+	var stuck *time.Timer
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -59,6 +64,10 @@ func (s *stream) append(ctx context.Context, typ string, data []byte) (bool, err
 		}
 		wait := s.waitLocked()
 		s.mu.Unlock()
+		if stuck == nil && s.onStuck != nil {
+			stuck = time.AfterFunc(stuckAfter, s.onStuck)
+			defer stuck.Stop()
+		}
 		select {
 		case <-wait:
 			s.mu.Lock()
@@ -97,6 +106,35 @@ func (s *stream) makeRoomLocked(n int) {
 		s.events = s.events[drop:]
 		s.first += uint64(drop)
 	}
+}
+
+// Bounds of what readers may do to a log (ORC-501, 504).
+const (
+	metricsEvery = time.Second
+	stuckAfter   = 30 * time.Second
+)
+
+// offer adds a metrics event if there is room for what nobody has to know: at most
+// one a second, none while a reader lags or the log is half full. It reports
+// whether the event was left out.
+func (s *stream) offer(data []byte, now time.Time) (dropped bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || s.muted || len(s.readers) == 0 {
+		return false
+	}
+	last := s.first + uint64(len(s.events))
+	for c := range s.readers {
+		dropped = dropped || last > c.next+uint64(s.lag)
+	}
+	if dropped || now.Sub(s.told) < metricsEvery || 2*s.bytes > s.limitBytes || 2*len(s.events) > s.limitEvents {
+		return true
+	}
+	s.told = now
+	s.events = append(s.events, Event{ID: last, Type: EventMetrics, Data: data})
+	s.bytes += len(data) + eventOverhead
+	s.wakeLocked()
+	return false
 }
 
 // mute ends the tokens: what was appended stays, only a terminal event follows.

@@ -76,6 +76,8 @@ type (
 	}
 	// PolicyChanged: another placement policy or other regions hold from now on.
 	PolicyChanged struct{ SHA256 string }
+	// MetricsDropped: a metrics event was left out because a reader lagged.
+	MetricsDropped struct{}
 	// DecisionGap: the decision log left out steps.
 	DecisionGap struct{ Steps int }
 	// Limited: requests of one caller were refused by a limit; at most one event a
@@ -149,27 +151,28 @@ type (
 	}
 )
 
-func (Admitted) event()      {}
-func (Rejected) event()      {}
-func (Placed) event()        {}
-func (FirstToken) event()    {}
-func (Retried) event()       {}
-func (Finished) event()      {}
-func (StoreOp) event()       {}
-func (Streams) event()       {}
-func (Loop) event()          {}
-func (Victim) event()        {}
-func (Started) event()       {}
-func (WorkerChanged) event() {}
-func (ModelLoad) event()     {}
-func (Workers) event()       {}
-func (Leader) event()        {}
-func (Fenced) event()        {}
-func (Erased) event()        {}
-func (PolicyChanged) event() {}
-func (DecisionGap) event()   {}
-func (Limited) event()       {}
-func (Violation) event()     {}
+func (Admitted) event()       {}
+func (Rejected) event()       {}
+func (Placed) event()         {}
+func (FirstToken) event()     {}
+func (Retried) event()        {}
+func (Finished) event()       {}
+func (StoreOp) event()        {}
+func (Streams) event()        {}
+func (Loop) event()           {}
+func (Victim) event()         {}
+func (Started) event()        {}
+func (WorkerChanged) event()  {}
+func (ModelLoad) event()      {}
+func (Workers) event()        {}
+func (Leader) event()         {}
+func (Fenced) event()         {}
+func (Erased) event()         {}
+func (PolicyChanged) event()  {}
+func (MetricsDropped) event() {}
+func (DecisionGap) event()    {}
+func (Limited) event()        {}
+func (Violation) event()      {}
 
 // WorkerFacts are what one worker reports of itself.
 type WorkerFacts struct {

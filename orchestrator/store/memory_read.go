@@ -103,16 +103,7 @@ func (m *Memory) Purge(ctx context.Context, e Epoch, before time.Time, limit int
 		return 0, err
 	}
 	defer m.mu.Unlock()
-	var old []*memoryTask
-	for _, t := range m.ended {
-		if t.rec.Finished.Before(clock(before)) {
-			old = append(old, t)
-		}
-	}
-	// The wall clock may have stepped back, so the order of ending is not
-	// always the order of Finished.
-	slices.SortStableFunc(old, func(a, b *memoryTask) int { return a.rec.Finished.Compare(b.rec.Finished) })
-	old = old[:min(limit, len(old))]
+	old := m.oldestLocked(before, limit, func(*memoryTask) bool { return true })
 	for _, t := range old {
 		m.removeLocked(t)
 	}

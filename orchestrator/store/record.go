@@ -224,7 +224,7 @@ func PersonalKinds() []Kind { return []Kind{KindSession, KindConsent, KindArtifa
 type Erased struct {
 	Tasks     int // records whose personal members were cleared
 	Outputs   int
-	Bodies    int
+	Bodies    int // 0: the end of a task deleted its body already
 	Documents int // of kinds whose keys begin with the subject's reference
 }
 

@@ -136,6 +136,13 @@ func (c Completion) checked() (Completion, error) {
 	return c, err
 }
 
+// Forget takes from r what names a person or tells what was asked: subject,
+// session, idempotency key and the digests of prompt and body.
+func (r *Record) Forget(e Epoch) {
+	r.Subject, r.Session, r.IdemKey, r.BodyHash, r.Epoch = SubjectRef{}, "", "", [32]byte{}, e
+	r.Meta.PromptSHA256 = ""
+}
+
 // Check refuses a document that no store keeps: ErrInvalid, ErrTooLarge.
 func (d Doc) Check() error {
 	if d.Kind == "" {

@@ -23,8 +23,8 @@
 // # Writing a store
 //
 // The moves of one task are pure methods, [NewTask.Stored], [Record.Repeats],
-// [Record.Start], [Record.Mark], [Record.Complete] and [Record.Cancel]; a store
-// adds order, terms, commits and search.
+// [Record.Start], [Record.Mark], [Record.Complete], [Record.Cancel] and
+// [Record.Forget]; a store adds order, terms, commits and search.
 //
 // [storetest]: https://pkg.go.dev/github.com/llorch/llorch/orchestrator/store/storetest
 package store
@@ -94,15 +94,17 @@ type Upkeep interface {
 	// Purge deletes up to limit ended tasks that finished before the instant,
 	// oldest first, and reports how many. A limit outside 0…MaxPage is ErrInvalid.
 	Purge(ctx context.Context, e Epoch, before time.Time, limit int) (int, error)
-	// Erase forgets a person: ref's tasks lose subject, session, idempotency key,
-	// prompt digest, body and output, and every document of [PersonalKinds] whose
-	// key begins with the reference's 32 hex digits and a slash, or is these
-	// digits, is deleted. Live tasks must have ended before; one that has not is
-	// ErrTransition and nothing changes. Repeating it is nil and counts what was
-	// left.
+	// Erase forgets a person: ref's tasks lose what [Record.Forget] names and
+	// their outputs, and every document of [PersonalKinds] whose key is the
+	// reference's 32 hex digits, or begins with them and a slash, is deleted.
+	// What was deleted is overwritten before nil is answered. Live tasks must
+	// have ended before; one that has not is ErrTransition and nothing changes.
+	// It may work in several commits: after an error, or a crash, call again;
+	// repeating it is nil and counts what was left. ErrInvalid for the zero ref.
 	Erase(ctx context.Context, e Epoch, ref SubjectRef) (Erased, error)
 	// PurgeOutputs deletes the sealed outputs of up to limit tasks that finished
-	// before the instant, oldest first, and reports how many.
+	// before the instant, oldest first, and reports how many. The records stay.
+	// A limit outside 0…MaxPage is ErrInvalid.
 	PurgeOutputs(ctx context.Context, e Epoch, before time.Time, limit int) (int, error)
 	// Durable reports whether a nil error means stable storage.
 	Durable() bool

@@ -34,6 +34,26 @@ type Token struct {
 	I int    `json:"i"` // index, from 0
 }
 
+// Metrics is the payload of the event metrics: how the task stands, at most once a
+// second. All members are optional; prep, phase and human are sent to readers that
+// asked for verbose ones only.
+type Metrics struct {
+	QueueDepth       *int   `json:"queue_depth,omitempty"`        // tasks ahead
+	PredictedStartMS *int64 `json:"predicted_start_ms,omitempty"` // from now; an estimate
+	KVWarmth         *bool  `json:"kv_warmth,omitempty"`          // whether the worker may still hold the session's context
+	BudgetRemaining  *int   `json:"tokens_budget_remaining,omitempty"`
+	Prep             *Prep  `json:"prep,omitempty"`  // of the load that the task waits for
+	Phase            string `json:"phase,omitempty"` // queued, loading, running, deadline_warning
+	Human            string `json:"human,omitempty"` // one sentence
+}
+
+// Prep is how far a model is loaded.
+type Prep struct {
+	Model      string `json:"model"`
+	BytesDone  int64  `json:"bytes_done"`
+	BytesTotal int64  `json:"bytes_total"` // −1 unknown
+}
+
 // End is the payload of the event end: the task completed.
 type End struct {
 	TokensOut      int      `json:"tokens_out"`

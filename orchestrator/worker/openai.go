@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"io"
+	"math"
 	"mime"
 	"net/http"
 	"net/http/httptrace"
@@ -62,8 +63,8 @@ type call struct {
 	ctx    context.Context // the caller's: its cause is the answer once it has ended
 	run    context.Context // ended by ctx, by a clock and by close
 	cancel context.CancelCauseFunc
-	first  *time.Timer // until the first token; nil if the job does not stream
-	idle   *time.Timer // stopped, except while a read after the first token waits
+	first  *clock // until the first token; nil if the job does not stream
+	idle   *clock // stopped, except while a read after the first token waits
 	wait   time.Duration
 	resp   *http.Response
 }
@@ -77,10 +78,44 @@ func newCall(ctx context.Context, j *Job) *call {
 	return c
 }
 
+// A clock that rings this much too late tells that this process stood still, not
+// the engine: it then waits this long once more.
+const (
+	stood    = time.Second
+	reprieve = 5 * time.Second
+)
+
 // clock ends the call after d.
-func (c *call) clock(d time.Duration, reason string) *time.Timer {
-	return time.AfterFunc(d, func() { c.cancel(&Failure{Class: Timeout, Reason: reason}) })
+func (c *call) clock(d time.Duration, reason string) *clock {
+	t := &clock{end: func() { c.cancel(&Failure{Class: Timeout, Reason: reason}) }}
+	t.timer = time.AfterFunc(math.MaxInt64, t.ring)
+	t.Reset(d)
+	return t
 }
+
+// clock is a timer that does not count the time in which its process stood still.
+type clock struct {
+	timer *time.Timer
+	end   func()
+	due   atomic.Int64 // Unix ns on the wall clock, which goes on while a machine sleeps
+}
+
+func (t *clock) ring() {
+	if late := time.Duration(time.Now().UnixNano() - t.due.Load()); late > stood {
+		t.Reset(min(late, reprieve))
+		return
+	}
+	t.end()
+}
+
+// Reset begins the clock anew.
+func (t *clock) Reset(d time.Duration) {
+	t.due.Store(time.Now().Add(d).UnixNano())
+	t.timer.Reset(d)
+}
+
+// Stop ends the clock.
+func (t *clock) Stop() { t.timer.Stop() }
 
 // send makes the round trip up to the response's header.
 func (c *call) send(tr *http.Transport, req *http.Request) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -169,22 +170,15 @@ type localNode struct {
 	id    poolregistry.NodeID
 	host  *poolcore.Host
 	agent *nodeagent.Agent
+
+	mu    sync.Mutex
+	begun []*poolcore.Operation // commands under way
 }
 
 // control asks the node in this process directly and others over HTTP.
 type control struct {
 	local  *localNode
 	remote orchestrator.PoolControl
-}
-
-// Do begins a command on the node of the pool.
-func (c control) Do(ctx context.Context, pool poolregistry.PoolKey, cmd orchestrator.Command) (orchestrator.Operation, error) {
-	return c.remote.Do(ctx, pool, cmd)
-}
-
-// Operation asks the node that runs it.
-func (c control) Operation(ctx context.Context, id string) (orchestrator.Operation, error) {
-	return c.remote.Operation(ctx, id)
 }
 
 // Workers returns how to dial the workers of a pool.

@@ -1,6 +1,10 @@
 package sched
 
-import "time"
+import (
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/queue"
+)
 
 // estimate is a mean with the weight 1/8 for each new value, as in RFC 6298; it
 // starts at two seconds.
@@ -42,4 +46,10 @@ const (
 func (c *Core) drainHint() time.Duration {
 	total, _ := c.view.Slots()
 	return min(maxHint, max(minHint, c.service.value()/time.Duration(max(1, total))))
+}
+
+// StartIn predicts when a waiting task starts, from now.
+func (c *Core) StartIn(id queue.ID) time.Duration {
+	ahead, _ := c.queue.Ahead(id)
+	return c.startIn(ahead)
 }

@@ -42,11 +42,13 @@ func (s *Store) Waiting() int { return len(s.ops) }
 // Plan returns the engine's plan for a page.
 func (s *Store) Plan(ctx context.Context, f store.Filter) (string, error) {
 	text, args := pageQuery(f, 100)
-	var (
-		a, b, c int
-		plan    string
-	)
-	err := s.read.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+text, args...).Scan(&a, &b, &c, &plan)
+	return s.PlanOf(ctx, text, args...)
+}
+
+// PlanOf returns the first line of the engine's plan for a query.
+func (s *Store) PlanOf(ctx context.Context, text string, args ...any) (plan string, err error) {
+	var a, b, c int
+	err = s.read.QueryRowContext(ctx, "EXPLAIN QUERY PLAN "+text, args...).Scan(&a, &b, &c, &plan)
 	return plan, err
 }
 

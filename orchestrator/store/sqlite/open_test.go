@@ -168,7 +168,7 @@ func TestSchemaTooNew(t *testing.T) {
 	if err := open(t, path).Close(); err != nil {
 		t.Fatal(err)
 	}
-	edit(t, path, "INSERT INTO migration VALUES (2, 'later', 'x', 0)")
+	edit(t, path, "INSERT INTO migration VALUES (3, 'later', 'x', 0)")
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestSchemaTooNew(t *testing.T) {
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("Open changed a file that it refused, %v", err)
 	}
-	edit(t, path, "DELETE FROM migration WHERE number = 2")
+	edit(t, path, "DELETE FROM migration WHERE number = 3")
 	begin(t, path)
 }
 
@@ -193,7 +193,7 @@ func TestMigrationDiffers(t *testing.T) {
 
 // TestMigrationsUnchanged holds the digests of the steps: a change of the schema is a new step.
 func TestMigrationsUnchanged(t *testing.T) {
-	want := map[string]string{"0001_tasks.sql": schemaDigest1}
+	want := map[string]string{"0001_tasks.sql": schemaDigest1, "0002_outputs.sql": schemaDigest2}
 	files, err := os.ReadDir("migrations")
 	if err != nil || len(files) != len(want) {
 		t.Fatalf("%d migrations, %v, want %d", len(files), err, len(want))
@@ -210,7 +210,10 @@ func TestMigrationsUnchanged(t *testing.T) {
 	}
 }
 
-const schemaDigest1 = "d137fef88a8cada31cb027b650873274bdbed0ebdfc1d3e9dfefe7631673d0f1"
+const (
+	schemaDigest1 = "d137fef88a8cada31cb027b650873274bdbed0ebdfc1d3e9dfefe7631673d0f1"
+	schemaDigest2 = "3a73cb07c314cfbbb5e5d590614bba6af8453b9dd4c607d7aa176588cac68281"
+)
 
 // TestSQLiteFloor is ORC-650: engines with the reset fault are refused.
 func TestSQLiteFloor(t *testing.T) {

@@ -58,9 +58,9 @@ func (t *tx) submit(e store.Epoch, n *store.NewTask) (store.Submitted, error) {
 	}
 	switch {
 	case n.Final == nil:
-		_, err = t.stmts.insertBody.ExecContext(ctx, seq, n.Body, nil)
+		_, err = t.stmts.insertBody.ExecContext(ctx, seq, n.Body, nil, nil)
 	case len(n.Final.Output) > 0:
-		_, err = t.stmts.insertBody.ExecContext(ctx, seq, nil, n.Final.Output)
+		_, err = t.stmts.insertBody.ExecContext(ctx, seq, nil, n.Final.Output, micros(r.Finished))
 	}
 	return store.Submitted{Seq: uint64(seq)}, err
 }
@@ -115,7 +115,7 @@ func (s *Store) Complete(ctx context.Context, e store.Epoch, batch []store.Compl
 		if err != nil || !ended {
 			return refusal, err
 		}
-		return nil, t.endBody(r.Seq, c.Output)
+		return nil, t.endBody(&r, c.Output)
 	})
 }
 
@@ -128,7 +128,7 @@ func (s *Store) Cancel(ctx context.Context, e store.Epoch, batch []store.CancelR
 			return changed, nil
 		})
 		if err == nil && changed && r.State.Terminal() {
-			err = t.endBody(r.Seq, nil)
+			err = t.endBody(&r, nil)
 		}
 		return store.CancelState{State: r.State, Err: refusal}, err
 	})
@@ -158,12 +158,12 @@ func (t *tx) move(id store.TaskID, change func(*store.Record) (bool, error)) (r 
 }
 
 // endBody deletes the sealed body and stores the output, if there is one.
-func (t *tx) endBody(seq uint64, output []byte) error {
+func (t *tx) endBody(r *store.Record, output []byte) error {
 	var err error
 	if len(output) > 0 {
-		_, err = t.stmts.endBody.ExecContext(context.Background(), int64(seq), output)
+		_, err = t.stmts.endBody.ExecContext(context.Background(), int64(r.Seq), output, micros(r.Finished))
 	} else {
-		_, err = t.stmts.dropBody.ExecContext(context.Background(), int64(seq))
+		_, err = t.stmts.dropBody.ExecContext(context.Background(), int64(r.Seq))
 	}
 	return err
 }

@@ -33,6 +33,8 @@ type statements struct {
 	move, body, endBody, dropBody    *sql.Stmt
 	lead, purge                      *sql.Stmt
 	docVersion, insertDoc, deleteDoc *sql.Stmt
+	personLive, person, setFixed     *sql.Stmt
+	dropOutput, dropDocs, oldOutputs *sql.Stmt
 	all                              []*sql.Stmt
 }
 
@@ -55,19 +57,25 @@ func (s *statements) prepare(ctx context.Context, c *sql.Conn) error {
 		{&s.logSize, "PRAGMA wal_checkpoint(NOOP)"},
 		{&s.passive, "PRAGMA wal_checkpoint(PASSIVE)"},
 		{&s.insert, "INSERT INTO task (" + fixed + ", " + moving + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"},
-		{&s.insertBody, "INSERT INTO body (seq, sealed, output) VALUES (?,?,?)"},
+		{&s.insertBody, "INSERT INTO body (seq, sealed, output, ended) VALUES (?,?,?,?)"},
 		{&s.byID, "SELECT " + columns + " FROM task WHERE id = ?"},
 		{&s.byKey, "SELECT " + columns + " FROM task WHERE tenant = ? AND idem = ?"},
 		{&s.load, "SELECT seq, " + moving + " FROM task WHERE id = ?"},
 		{&s.move, "UPDATE task SET (" + moving + ") = (?,?,?,?,?,?,?,?,?) WHERE seq = ?"},
 		{&s.body, "SELECT sealed FROM body WHERE seq = ?"},
-		{&s.endBody, "INSERT INTO body (seq, output) VALUES (?1, ?2) ON CONFLICT (seq) DO UPDATE SET sealed = NULL, output = ?2"},
+		{&s.endBody, "INSERT INTO body (seq, output, ended) VALUES (?1, ?2, ?3) ON CONFLICT (seq) DO UPDATE SET sealed = NULL, output = ?2, ended = ?3"},
 		{&s.dropBody, "DELETE FROM body WHERE seq = ?"},
 		{&s.lead, "UPDATE term SET epoch = epoch + 1, holder = ?, begun = ? RETURNING epoch"},
 		{&s.purge, "DELETE FROM task WHERE seq IN (SELECT seq FROM task WHERE finished < ? ORDER BY finished, seq LIMIT ?)"},
 		{&s.docVersion, "SELECT version FROM doc WHERE kind = ? AND key = ?"},
 		{&s.insertDoc, "INSERT OR REPLACE INTO doc (kind, key, data) VALUES (?,?,?)"},
 		{&s.deleteDoc, "DELETE FROM doc WHERE kind = ? AND key = ?"},
+		{&s.personLive, "SELECT EXISTS (SELECT 1 FROM task WHERE subject = ? AND state IN " + liveStates + ")"},
+		{&s.person, "SELECT " + columns + " FROM task WHERE subject = ? ORDER BY seq LIMIT ?"},
+		{&s.setFixed, "UPDATE task SET (epoch, " + fixed + ") = (?,?,?,?,?,?,?,?,?,?,?,?) WHERE seq = ?"},
+		{&s.dropOutput, "DELETE FROM body WHERE seq = ? RETURNING output IS NOT NULL, sealed IS NOT NULL"},
+		{&s.dropDocs, "DELETE FROM doc WHERE kind = ?1 AND (key = ?2 OR key >= ?2 || '/' AND key < ?2 || '0')"},
+		{&s.oldOutputs, "DELETE FROM body WHERE seq IN (SELECT seq FROM body WHERE ended < ? ORDER BY ended, seq LIMIT ?)"},
 	} {
 		stmt, err := c.PrepareContext(ctx, p.text)
 		if err != nil {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,19 +30,24 @@ func (s *Store) Lead(ctx context.Context, r store.LeaseRequest) (store.Lease, er
 
 // Purge implements [store.Upkeep].
 func (s *Store) Purge(ctx context.Context, e store.Epoch, before time.Time, limit int) (int, error) {
+	return s.purge(ctx, "purge tasks", e, before, limit, s.writer.stmts.purge)
+}
+
+// purge runs a statement that deletes up to limit rows older than an instant.
+func (s *Store) purge(ctx context.Context, verb string, e store.Epoch, before time.Time, limit int, text *sql.Stmt) (int, error) {
 	if limit < 0 || limit > store.MaxPage {
-		return 0, fmt.Errorf("purge tasks: limit: %w", store.ErrInvalid)
+		return 0, fmt.Errorf("%s: limit: %w", verb, store.ErrInvalid)
 	}
 	var gone int64
-	err := s.write(ctx, &op{epoch: e, fenced: true, items: limit, run: func(t *tx) error {
-		res, err := t.stmts.purge.ExecContext(context.Background(), before.UnixMicro(), limit)
+	err := s.write(ctx, &op{epoch: e, fenced: true, items: limit, run: func(*tx) error {
+		res, err := text.ExecContext(context.Background(), before.UnixMicro(), limit)
 		if err == nil {
 			gone, err = res.RowsAffected()
 		}
 		return err
 	}})
 	if err != nil {
-		return 0, fmt.Errorf("purge tasks: %w", err)
+		return 0, fmt.Errorf("%s: %w", verb, err)
 	}
 	return int(gone), nil
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/llorch/llorch/orchestrator/store"
 )
@@ -16,6 +19,8 @@ const (
 	groupItems      = 8192     // items of their batches, so that no caller waits for ever
 	groupBytes      = 64 << 20 // of bodies, outputs and documents
 	checkpointPages = 1000
+	idlePages       = 64 << 20 / 4096 // a larger log is emptied when nothing was written for idleAfter
+	idleAfter       = time.Second
 )
 
 // op is one write call on its way through the writer.
@@ -29,7 +34,8 @@ type op struct {
 	// is the engine's and undoes the transaction; refusals are answers.
 	run     func(*tx) error
 	state   atomic.Int32
-	refused error      // answer to the whole call, nothing of it was written
+	scrub   bool       // set by run: rewrite the files after the commit, before the answer
+	refused error      // answer to the whole call: nothing of it was written, or it is written but not scrubbed
 	done    chan error // takes one value
 }
 
@@ -95,6 +101,7 @@ type writer struct {
 	conn  *sql.Conn
 	stmts statements
 	term  store.Epoch // the present term, as committed
+	owed  bool        // a log that must be emptied is not: a reader was in the way
 	// beforeCommit, when not nil, delays commits in tests; its error stands for
 	// an answer of COMMIT that was lost.
 	beforeCommit func() error
@@ -112,11 +119,25 @@ func newWriter(ctx context.Context, c *sql.Conn, log *slog.Logger) (*writer, err
 	return w, nil
 }
 
-// run commits what arrives in groups until ops is closed and empty.
+// run commits what arrives in groups until ops is closed and empty. When nothing
+// arrives for a while it empties a log that is large or owed.
 func (w *writer) run(ops <-chan *op) {
-	for first := range ops {
-		w.commit(gather(first, ops))
-		w.checkpoint()
+	idle := time.NewTimer(idleAfter)
+	defer idle.Stop()
+	for {
+		select {
+		case first, ok := <-ops:
+			if !ok {
+				return
+			}
+			w.commit(gather(first, ops))
+			w.checkpoint()
+			idle.Reset(idleAfter)
+		case <-idle.C:
+			if w.tidy(); w.owed {
+				idle.Reset(idleAfter)
+			}
+		}
 	}
 }
 
@@ -202,6 +223,26 @@ func (w *writer) transact(ops []*op) (err error) {
 		return classifyCommit(err)
 	}
 	w.term = t.term
+	if slices.ContainsFunc(ops, func(o *op) bool { return o.scrub }) {
+		err := w.scrub(ctx)
+		for _, o := range ops {
+			if o.scrub {
+				o.refused = err
+			}
+		}
+	}
+	return nil
+}
+
+// scrub rewrites the file and empties the log. secure_delete alone leaves copies
+// behind: where the engine had moved a row to another page before it was deleted.
+func (w *writer) scrub(ctx context.Context) error {
+	if _, err := w.conn.ExecContext(ctx, "VACUUM"); err != nil {
+		return fmt.Errorf("%w: erased but not overwritten: %w", store.ErrUnknown, err)
+	}
+	if w.truncate(ctx); w.owed {
+		return fmt.Errorf("%w: erased but not overwritten: a reader is in the way", store.ErrUnknown)
+	}
 	return nil
 }
 
@@ -221,6 +262,25 @@ func (w *writer) checkpoint() {
 	}
 	if err := w.stmts.passive.QueryRowContext(ctx).Scan(&busy, &pages, &moved); err != nil {
 		w.log.WarnContext(ctx, "checkpoint failed", slog.Int("code", code(err)))
+	}
+}
+
+// tidy empties the log if it has outgrown its bound or holds erased content.
+func (w *writer) tidy() {
+	ctx := context.Background()
+	var busy, pages, moved int
+	if err := w.stmts.logSize.QueryRowContext(ctx).Scan(&busy, &pages, &moved); err == nil && (w.owed || pages > idlePages) {
+		w.truncate(ctx)
+	}
+}
+
+// truncate writes the whole log back and empties its file. It waits at most
+// busy_timeout for readers; what they prevent is owed and tried again.
+func (w *writer) truncate(ctx context.Context) {
+	var busy, pages, moved int
+	err := w.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	if w.owed = err != nil || busy != 0; w.owed {
+		w.log.WarnContext(ctx, "log could not be emptied yet", slog.Int("code", code(err)))
 	}
 }
 

@@ -78,6 +78,26 @@ func bugs() map[string]bug {
 			caps:  storetest.Caps{Durable: true, Reopen: reopenEmpty},
 			finds: []string{"acknowledged writes are there after reopening", "counters go on after reopening", "close waits for writes in flight", "model"},
 		},
+		"an erasure is not done": {
+			open: memory(func(m *store.Memory) store.Store { return &sticky{m} }),
+			finds: []string{
+				"erase takes what names the person and no more", "erase deletes the person's documents and no others",
+				"erase of a person with a live task changes nothing", "model",
+			},
+		},
+		"an erasure is not counted": {
+			open:  memory(func(m *store.Memory) store.Store { return &miscounting{m} }),
+			finds: []string{"erase takes what names the person and no more", "erase is idempotent and counts what was left", "model"},
+		},
+		"an erasure is not kept": {
+			open:  memory(func(m *store.Memory) store.Store { return &forgetful{m} }),
+			caps:  storetest.Caps{Durable: true, Reopen: reopenEmpty},
+			finds: []string{"an erasure is there after reopening"},
+		},
+		"outputs go with their records": {
+			open:  memory(func(m *store.Memory) store.Store { return &wholesale{m} }),
+			finds: []string{"purge of outputs takes the oldest and leaves the records", "model"},
+		},
 		"one commit per caller": {
 			open:  memory(func(m *store.Memory) store.Store { return m }),
 			caps:  storetest.Caps{Slow: func(_ testing.TB, d time.Duration) store.Store { return &lonely{Memory: store.NewMemory(), delay: d} }},
@@ -259,4 +279,28 @@ func (l *lonely) Submit(ctx context.Context, e store.Epoch, batch []store.NewTas
 	case <-time.After(l.delay):
 	}
 	return l.Memory.Submit(ctx, e, batch)
+}
+
+// sticky answers erasures without keeping them.
+type sticky struct{ *store.Memory }
+
+func (s *sticky) Erase(ctx context.Context, _ store.Epoch, ref store.SubjectRef) (store.Erased, error) {
+	page, err := s.Tasks(ctx, store.Filter{Subject: ref})
+	return store.Erased{Tasks: len(page)}, err
+}
+
+// miscounting tells of half of what it erased.
+type miscounting struct{ *store.Memory }
+
+func (h *miscounting) Erase(ctx context.Context, e store.Epoch, ref store.SubjectRef) (store.Erased, error) {
+	done, err := h.Memory.Erase(ctx, e, ref)
+	done.Tasks /= 2
+	return done, err
+}
+
+// wholesale takes the records with their outputs.
+type wholesale struct{ *store.Memory }
+
+func (w *wholesale) PurgeOutputs(ctx context.Context, e store.Epoch, before time.Time, limit int) (int, error) {
+	return w.Purge(ctx, e, before, limit)
 }

@@ -25,6 +25,7 @@ func model(t testing.TB, s suite) {
 		steps := map[string]func(*rapid.T){
 			"": w.compare, "lead": w.lead, "submit": w.submit, "start": w.start, "mark": w.mark,
 			"complete": w.complete, "cancel": w.cancel, "void": w.void, "purge": w.purge, "put": w.put, "delete": w.remove,
+			"erase": w.erase, "purge outputs": w.purgeOutputs,
 		}
 		if s.caps.Durable {
 			steps["reopen"] = w.reopen
@@ -41,6 +42,7 @@ type reference struct {
 
 type refTask struct {
 	id, content    int
+	subject        byte // 0 is nobody
 	tenant, key    string
 	seq            uint64
 	state          store.State
@@ -76,7 +78,7 @@ func (r *reference) submit(n refTask) (dup *refTask, err error) {
 		r.tasks = append(r.tasks, n)
 		return nil, nil
 	}
-	if same.tenant != n.tenant || same.content != n.content {
+	if same.tenant != n.tenant || same.content != n.content || same.subject != n.subject {
 		return nil, store.ErrConflict
 	}
 	return same, nil
@@ -178,10 +180,11 @@ func (w *walk) submit(r *rapid.T) {
 		n := refTask{
 			id: drawID(r), content: rapid.IntRange(0, 1).Draw(r, "content"), state: store.Queued,
 			tenant: rapid.SampledFrom([]string{"a", "b"}).Draw(r, "tenant"),
-			key:    rapid.SampledFrom([]string{"", "k", "l"}).Draw(r, "key"),
+			key:    rapid.SampledFrom([]string{"", "k", "l"}).Draw(r, "key"), subject: byte(rapid.IntRange(0, 2).Draw(r, "subject")),
 		}
 		q := task(n.id)
 		q.Record.Tenant, q.Record.IdemKey, q.Record.BodyHash = n.tenant, n.key, hash(n.content)
+		q.Record.Subject = subject(n.subject)
 		if rapid.IntRange(0, 9).Draw(r, "final") == 0 {
 			n.state, n.attempt, n.code, n.output = store.Failed, 1, "FINAL", "final"
 			q.Final = &store.Completion{Attempt: 1, State: store.Failed, Outcome: store.Outcome{Code: "FINAL"}, Output: []byte("final")}
@@ -277,6 +280,49 @@ func (w *walk) purge(r *rapid.T) {
 	}
 }
 
+// subject is person(n), and nobody for 0.
+func subject(n byte) store.SubjectRef {
+	if n == 0 {
+		return store.SubjectRef{}
+	}
+	return person(n)
+}
+
+func (w *walk) erase(r *rapid.T) {
+	n := byte(rapid.IntRange(1, 2).Draw(r, "subject"))
+	var want store.Erased
+	live := false
+	for _, t := range w.ref.tasks {
+		live = live || t.subject == n && !t.state.Terminal()
+	}
+	for i := range w.ref.tasks {
+		if t := &w.ref.tasks[i]; t.subject == n && !live {
+			want.Tasks++
+			if t.output != "" {
+				want.Outputs++
+			}
+			t.subject, t.key, t.content, t.output = 0, "", 0, "" // content 0 has the zero hash
+		}
+	}
+	got, err := w.st.Erase(w.t.Context(), w.epoch, person(n))
+	if got != want || live != errors.Is(err, store.ErrTransition) || !live && err != nil {
+		r.Fatalf("Erase(%d) = %+v, %v, want %+v, a live task %t", n, got, err, want, live)
+	}
+}
+
+func (w *walk) purgeOutputs(r *rapid.T) {
+	want := 0
+	for i := range w.ref.tasks {
+		if t := &w.ref.tasks[i]; t.output != "" {
+			t.output = ""
+			want++
+		}
+	}
+	if got, err := w.st.PurgeOutputs(w.t.Context(), w.epoch, time.Now().Add(time.Hour), store.MaxPage); err != nil || got != want {
+		r.Fatalf("PurgeOutputs() = %d, %v, want %d", got, err, want)
+	}
+}
+
 // drawExpect returns the present version or a stale one.
 func (w *walk) drawExpect(r *rapid.T, key string) store.Version {
 	present := w.ref.docs[key].version
@@ -324,7 +370,7 @@ func (w *walk) compare(r *rapid.T) {
 	for i, got := range page {
 		want := w.ref.tasks[i]
 		have := refTask{
-			id: want.id, content: want.content, tenant: got.Tenant, key: got.IdemKey, seq: got.Seq, state: got.State, attempt: got.Attempt,
+			id: want.id, content: want.content, subject: got.Subject[15], tenant: got.Tenant, key: got.IdemKey, seq: got.Seq, state: got.State, attempt: got.Attempt,
 			emitted: got.Emitted, reason: got.CancelReason, code: got.Outcome.Code, worker: got.Worker, output: want.output,
 		}
 		if have != want || got.ID != id(want.id) || got.BodyHash != hash(want.content) || got.Finished.IsZero() == got.State.Terminal() {

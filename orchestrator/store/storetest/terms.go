@@ -42,6 +42,8 @@ func (c *session) writes(ctx context.Context, e store.Epoch) map[string]error {
 	_, errs["Mark"] = c.Mark(ctx, e, []store.MarkReq{{ID: id(2), Attempt: 1}})
 	_, errs["Complete"] = c.Complete(ctx, e, []store.Completion{{ID: id(2), Attempt: 1, State: store.Completed}})
 	_, errs["Cancel"] = c.Cancel(ctx, e, []store.CancelReq{{ID: id(1)}, {ID: id(2)}})
+	_, errs["Erase"] = c.Erase(ctx, e, person(3))
+	_, errs["PurgeOutputs"] = c.PurgeOutputs(ctx, e, time.Now().Add(time.Hour), 10)
 	_, errs["Purge"] = c.Purge(ctx, e, time.Now().Add(time.Hour), 10)
 	return errs
 }
@@ -51,7 +53,7 @@ func (c *session) prepareWrites() {
 	c.t.Helper()
 	c.put(1, store.Queued)
 	c.put(2, store.Running)
-	c.put(3, store.Failed)
+	c.ended(3, person(3))
 }
 
 // unwritten fails unless the tasks of prepareWrites stand as they were.
@@ -62,6 +64,9 @@ func (c *session) unwritten() {
 	c.state(3, store.Failed)
 	if c.record(2).Emitted {
 		c.t.Error("task 2 is marked")
+	}
+	if c.record(3).Subject != person(3) || !c.output(3) {
+		c.t.Error("task 3 is erased")
 	}
 	if n := len(c.all()); n != 3 {
 		c.t.Errorf("store holds %d tasks, want 3", n)

@@ -1,0 +1,140 @@
+package sqlite_test
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/store"
+)
+
+// marked is an ended task in which everything personal is spelled out.
+func marked(n int, who store.SubjectRef, mark string) store.NewTask {
+	q := crashTask(n)
+	q.Record.Subject, q.Record.Session, q.Record.IdemKey = who, mark+"-session", fmt.Sprint(mark, "-idem-", n)
+	q.Record.Meta.PromptSHA256 = mark + "-digest"
+	copy(q.Record.BodyHash[:], mark+"-body-hash")
+	q.Final = &store.Completion{State: store.Failed, Output: []byte(strings.Repeat(mark+"-output", 1+n%700))}
+	return q
+}
+
+// files returns what lies beside path, as text.
+func files(t *testing.T, path string) map[string]string {
+	t.Helper()
+	names, err := filepath.Glob(path + "*")
+	if err != nil || len(names) < 2 {
+		t.Fatalf("Glob() = %q, %v", names, err)
+	}
+	out := make(map[string]string)
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[filepath.Base(name)] = string(text)
+	}
+	return out
+}
+
+// TestErasedIsGone is ORC-644 and ORC-650: after an erasure nothing of the person
+// is in any file, although other people's rows lie between, and theirs stays.
+func TestErasedIsGone(t *testing.T) {
+	const mine, yours = "Xq7marker", "Zk9other"
+	path := fresh(t)
+	s, e := begin(t, path)
+	me, you := store.SubjectRef([]byte(mine+"-subj--")), store.SubjectRef{1}
+	var batch []store.NewTask
+	for n := range 900 {
+		who, mark := me, mine
+		if n%3 == 0 {
+			who, mark = you, yours
+		}
+		batch = append(batch, marked(n, who, mark))
+	}
+	submit(t, s, e, batch...)
+	for i := range 40 {
+		key := fmt.Sprintf("%s/%s-%d", hex.EncodeToString(me[:]), mine, i)
+		if _, err := s.PutDoc(t.Context(), store.Doc{Kind: store.KindSession, Key: key, Data: []byte(strings.Repeat(mine, 100*i))}, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(mark string) (n int) {
+		for _, text := range files(t, path) {
+			n += strings.Count(text, mark)
+		}
+		return n
+	}
+	if count(mine) == 0 || count(yours) == 0 {
+		t.Fatal("the markers are in no file before the erasure")
+	}
+	got, err := s.Erase(t.Context(), e, me)
+	if want := (store.Erased{Tasks: 600, Outputs: 600, Documents: 40}); err != nil || got != want {
+		t.Errorf("Erase() = %+v, %v, want %+v", got, err, want)
+	}
+	for name, text := range files(t, path) {
+		if n := strings.Count(text, mine); n > 0 {
+			i := strings.Index(text, mine)
+			t.Errorf("%s holds erased content %d times, first %q", name, n, text[max(0, i-20):i+40])
+		}
+		if n := strings.Count(text, hex.EncodeToString(me[:])); n > 0 {
+			t.Errorf("%s holds the person's reference %d times", name, n)
+		}
+	}
+	if count(yours) == 0 {
+		t.Error("another person's content is gone")
+	}
+}
+
+// TestEraseSteps: a task that begins between two steps of an erasure stops it,
+// and the next call finishes the work.
+func TestEraseSteps(t *testing.T) {
+	s, e := begin(t, fresh(t))
+	who := store.SubjectRef{1}
+	var batch []store.NewTask
+	for n := range 400 {
+		batch = append(batch, marked(n, who, "m"))
+	}
+	submit(t, s, e, batch...)
+	late, steps := marked(1000, who, "m"), 0
+	late.Final = nil
+	done := make(chan error, 1)
+	s.BeforeCommit(func() error {
+		if steps++; steps == 1 {
+			go func() {
+				_, err := s.Submit(t.Context(), e, []store.NewTask{late})
+				done <- err
+			}()
+			await(t, "the late task", func() bool { return s.Waiting() == 1 })
+		}
+		return nil
+	})
+	_, err := s.Erase(t.Context(), e, who)
+	if !errors.Is(err, store.ErrTransition) {
+		t.Errorf("Erase() = %v, want ErrTransition", err)
+	}
+	if err := <-done; err != nil {
+		t.Fatalf("Submit() = %v", err)
+	}
+	if _, err := s.Cancel(t.Context(), e, []store.CancelReq{{ID: crashID(1000)}}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Erase(t.Context(), e, who)
+	if want := (store.Erased{Tasks: 400 - 256 + 1, Outputs: 400 - 256}); err != nil || got != want {
+		t.Errorf("Erase() again = %+v, %v, want %+v", got, err, want)
+	}
+}
+
+// TestPurgeOutputsPlan: old outputs are found by their own index, not by reading the history.
+func TestPurgeOutputsPlan(t *testing.T) {
+	s, e := begin(t, fresh(t))
+	submit(t, s, e, marked(1, store.SubjectRef{1}, "m"))
+	plan, err := s.PlanOf(t.Context(), "SELECT seq FROM body WHERE ended < ? ORDER BY ended, seq LIMIT ?", time.Now().UnixMicro(), 10)
+	if err != nil || !strings.Contains(plan, "COVERING INDEX body_ended") {
+		t.Errorf("plan = %q, %v, want the index on outputs", plan, err)
+	}
+}
