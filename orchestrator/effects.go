@@ -40,6 +40,7 @@ func (o *Orchestrator) execute(fx sched.Effect) {
 		}
 	case sched.Evict:
 		if r := o.runs.get(TaskID(f.ID)); r != nil {
+			o.note(observe.Victim{Task: r.id.String(), Class: r.spec.Class.String(), Policy: string(o.cfg.Queue.Policy)})
 			o.endings.Go(func() { o.end(r, sched.Terminal{ID: f.ID, Code: f.Code}) })
 		}
 	case sched.Probe:
@@ -91,7 +92,7 @@ func (o *Orchestrator) assign(f sched.Assign) {
 		defer cancel(nil)
 		o.observe.Observe(observe.Placed{
 			Task: r.id.String(), Worker: whereIs(f.Worker), Class: r.spec.Class.String(), Attempt: f.Attempt,
-			Considered: f.Why.Total, QueueWait: time.Since(r.began),
+			Considered: f.Why.Total, QueueWait: time.Since(r.began), Pinned: r.spec.Place.Pool+r.spec.Place.Node+r.spec.Place.Worker != "",
 		})
 		o.loop.post(sched.Finished{ID: f.ID, Attempt: f.Attempt, Result: o.runAttempt(ctx, r, f)})
 	})

@@ -70,7 +70,7 @@ func (o *Orchestrator) ending(r *run, f sched.Terminal) ending {
 	e.seen = observe.Finished{
 		Task: r.id.String(), Correlation: r.spec.Correlation, Owner: r.owner, Class: r.spec.Class.String(), Model: r.spec.Model,
 		Worker: whereIs(r.worker), Code: f.Code, Reason: string(f.Reason), Failure: string(f.Class), Attempts: f.Attempt,
-		TokensIn: out.TokensIn, TokensOut: out.TokensOut, Estimated: out.Estimated,
+		TokensIn: out.TokensIn, TokensOut: out.TokensOut, Estimated: out.Estimated, Deadline: !r.spec.Deadline.IsZero(),
 		Queued: r.queued(now), FirstToken: r.toFirst(), Decode: r.decoded(now), Total: now.Sub(r.began), Stop: r.stopping(now),
 	}
 	return e
@@ -227,6 +227,9 @@ func (o *Orchestrator) storeEnd(ctx context.Context, c store.Completion, reason 
 }
 
 func (o *Orchestrator) storeOp(op string, err error, began time.Time) {
+	if errors.Is(err, store.ErrFenced) {
+		o.observe.Observe(observe.Fenced{Op: op})
+	}
 	o.observe.Observe(observe.StoreOp{Op: op, Err: err != nil, Took: time.Since(began)})
 }
 

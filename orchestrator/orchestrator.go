@@ -146,6 +146,8 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 		return err
 	}
 	o.epoch.Store(uint64(lease.Epoch))
+	o.observe.Observe(observe.Leader{Leads: true, Epoch: uint64(lease.Epoch)})
+	defer o.observe.Observe(observe.Leader{Epoch: uint64(lease.Epoch)})
 	work, stopWork := context.WithCancel(background) // attempts outlive ctx: they are drained
 	defer stopWork()
 	o.attempt = work
@@ -157,6 +159,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.janitor(watch) })
 	o.wg.Go(func() { o.tell(work) })
 	o.wg.Go(func() { o.tellWaiting(watch) })
+	o.wg.Go(func() { o.tellFacts(watch) })
 	if err = o.recoverTasks(ctx); err == nil {
 		o.phase.Store(int32(serving))
 		o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))

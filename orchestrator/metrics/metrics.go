@@ -5,7 +5,10 @@ package metrics
 import (
 	"cmp"
 	"errors"
-	"sync/atomic"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,25 +19,29 @@ import (
 
 // Config tunes the metrics. The zero value is usable.
 type Config struct {
-	NodeID string // const label node_id of what belongs to no worker; "" = "local"
+	NodeID string // node_id of what belongs to no worker; "" = "local"
 }
 
-// none stands for a label value that is not known yet.
-const none = "none"
+// none stands for a label value that is not known yet, other for what is beyond a bound.
+const (
+	none      = "none"
+	other     = "other"
+	maxModels = 1024 // values of model_id
+)
 
 // Metrics is an [observe.Observer]. It is safe for concurrent use.
 type Metrics struct {
-	enqueued, started, cancelled, rejected, evicted *prometheus.CounterVec
-	tokensIn, tokensOut                             *prometheus.CounterVec
-	firstToken, decode                              *prometheus.HistogramVec
-	placements, attempts, deadlines                 *prometheus.CounterVec
-	considered                                      prometheus.Gauge
-	admission, queueWait, cancel, storeOp           *prometheus.HistogramVec
-	depth                                           *prometheus.GaugeVec
-	slotsTotal, slotsUsed, streams                  prometheus.Gauge
-	duplicates                                      prometheus.Counter
-	seenDuplicates                                  atomic.Int64
-	lag                                             prometheus.Histogram
+	node       string
+	counters   map[string]*prometheus.CounterVec
+	gauges     map[string]*prometheus.GaugeVec
+	histograms map[string]*prometheus.HistogramVec
+
+	mu          sync.Mutex
+	duplicates  int                           // as last told
+	quarantined map[observe.Worker]struct{}   // told so, and not restored
+	pools       map[[2]string]struct{}        // with slots, as last told: node, pool
+	models      map[string]struct{}           // values of model_id in use
+	loading     map[string]map[string]float64 // model, state: workers
 }
 
 var _ observe.Observer = (*Metrics)(nil)
@@ -42,87 +49,69 @@ var _ observe.Observer = (*Metrics)(nil)
 // New builds the metrics and registers them on reg; a name that is taken is an
 // error. Label values come from registered workers and closed sets only.
 func New(reg prometheus.Registerer, c Config) (*Metrics, error) {
-	if c.NodeID == "" {
-		c.NodeID = "local"
-	}
-	firstTokenMS := []float64{50, 100, 150, 200, 300, 500, 750, 1000, 1500, 2000, 3000, 5000, 10000}
-	decodeMS := []float64{250, 500, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 30000, 60000}
-	shortS, waitS := prometheus.ExponentialBuckets(50e-6, 2, 16), prometheus.ExponentialBuckets(1e-3, 4, 11)
-	b := builder{reg: reg, node: prometheus.Labels{"node_id": c.NodeID}}
-	engine := []string{"node_id", "engine", "engine_version", "pool_id", "replica_id"}
 	m := &Metrics{
-		enqueued:   b.counter("tasks_enqueued_total", "Tasks accepted.", true, "priority"),
-		started:    b.counter("tasks_started_total", "Attempts begun.", false, append(engine, "priority")...),
-		cancelled:  b.counter("tasks_canceled_total", "Tasks that ended by a cancel.", false, append(engine, "reason")...),
-		rejected:   b.counter("tasks_rejected_total", "Requests refused, by error code.", true, "reason"),
-		evicted:    b.counter("orchd_queue_evictions_total", "Waiting tasks that made room.", true, "policy", "priority"),
-		tokensIn:   b.counter("tokens_in_total", "Prompt tokens of ended tasks.", false, engine...),
-		tokensOut:  b.counter("tokens_out_total", "Tokens produced.", false, engine...),
-		firstToken: b.histogram("latency_first_token_ms", "From acceptance to the first token, in milliseconds.", firstTokenMS, false, "node_id", "engine", "engine_version", "pool_id", "priority"),
-		decode:     b.histogram("latency_decode_ms", "From the first token to the end, in milliseconds.", decodeMS, false, "node_id", "engine", "engine_version", "pool_id", "priority"),
-		placements: b.counter("placement_decisions_total", "Placement decisions.", true, "outcome"),
-		attempts:   b.counter("orchd_dispatch_attempts_total", "Attempts, by how they ended.", false, "node_id", "pool_id", "outcome"),
-		deadlines:  b.counter("orchd_deadline_outcomes_total", "Tasks whose deadline could not be met.", true, "outcome", "priority"),
-		considered: b.gauge("placement_candidates_considered", "Workers looked at by the last decision.").WithLabelValues(),
-		admission:  b.histogram("orchd_admission_seconds", "From the request to the answer.", shortS, true, "outcome"),
-		queueWait:  b.histogram("orchd_queue_wait_seconds", "From acceptance to dispatch.", waitS, true, "priority"),
-		cancel:     b.histogram("orchd_cancel_seconds", "From the stop of a running attempt to its end.", waitS, true, "reason"),
-		storeOp:    b.histogram("orchd_store_op_seconds", "Calls of the store.", shortS, true, "op", "outcome"),
-		depth:      b.gauge("queue_depth", "Waiting tasks.", "priority"),
-		slotsTotal: b.gauge("orchd_slots_total", "Slots of workers that may be given work.").WithLabelValues(),
-		slotsUsed:  b.gauge("orchd_slots_in_use", "Slots reserved by this scheduler.").WithLabelValues(),
-		streams:    b.gauge("orchd_streams_open", "Readers of event streams.").WithLabelValues(),
-		duplicates: b.counter("orchd_slot_release_duplicates_total", "Releases of slots that were not held; always 0.", true).WithLabelValues(),
-		lag:        b.histogram("orchd_loop_lag_seconds", "Age of the oldest event of a turn of the scheduling loop.", shortS, true).WithLabelValues().(prometheus.Histogram),
+		node: cmp.Or(c.NodeID, "local"), counters: map[string]*prometheus.CounterVec{}, gauges: map[string]*prometheus.GaugeVec{},
+		histograms: map[string]*prometheus.HistogramVec{}, quarantined: map[observe.Worker]struct{}{}, pools: map[[2]string]struct{}{},
+		models: map[string]struct{}{}, loading: map[string]map[string]float64{},
 	}
-	return m, errors.Join(b.errs...)
-}
-
-// builder registers families and collects what fails.
-type builder struct {
-	reg  prometheus.Registerer
-	node prometheus.Labels
-	errs []error
-}
-
-func (b *builder) register(c prometheus.Collector) { b.errs = append(b.errs, b.reg.Register(c)) }
-
-func (b *builder) labels(own bool) prometheus.Labels {
-	if own {
-		return b.node
+	var errs []error
+	for _, f := range Contract() {
+		labels := append([]string{"node_id"}, f.Labels...)
+		var v prometheus.Collector
+		switch f.Kind {
+		case "counter":
+			m.counters[f.Name] = prometheus.NewCounterVec(prometheus.CounterOpts{Name: f.Name, Help: f.Help}, labels)
+			v = m.counters[f.Name]
+		case "gauge":
+			m.gauges[f.Name] = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: f.Name, Help: f.Help}, labels)
+			v = m.gauges[f.Name]
+		default:
+			m.histograms[f.Name] = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: f.Name, Help: f.Help, Buckets: f.buckets}, labels)
+			v = m.histograms[f.Name]
+		}
+		errs = append(errs, reg.Register(v))
+		if len(f.Labels) == 0 { // shown from the start
+			m.touch(f)
+		}
 	}
-	return nil
+	return m, errors.Join(errs...)
 }
 
-func (b *builder) counter(name, help string, own bool, labels ...string) *prometheus.CounterVec {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: b.labels(own)}, labels)
-	b.register(c)
-	return c
+func (m *Metrics) touch(f Family) {
+	switch f.Kind {
+	case "counter":
+		m.counters[f.Name].WithLabelValues(m.node)
+	case "gauge":
+		m.gauges[f.Name].WithLabelValues(m.node)
+	default:
+		m.histograms[f.Name].WithLabelValues(m.node)
+	}
 }
 
-func (b *builder) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
-	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: b.node}, labels)
-	b.register(g)
-	return g
+// count adds to a counter; labels begin with node_id.
+func (m *Metrics) count(name string, n float64, labels ...string) {
+	m.counters[name].WithLabelValues(labels...).Add(n)
 }
 
-func (b *builder) histogram(name, help string, buckets []float64, own bool, labels ...string) *prometheus.HistogramVec {
-	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets, ConstLabels: b.labels(own)}, labels)
-	b.register(h)
-	return h
+func (m *Metrics) set(name string, v float64, labels ...string) {
+	m.gauges[name].WithLabelValues(labels...).Set(v)
+}
+
+func (m *Metrics) took(name string, v float64, labels ...string) {
+	m.histograms[name].WithLabelValues(labels...).Observe(v)
 }
 
 // known replaces an empty value.
-func known(s string) string {
-	if s == "" {
-		return none
-	}
-	return s
-}
+func known(s string) string { return cmp.Or(s, none) }
 
 // engine is the label group of a worker.
-func engine(w observe.Worker) []string {
-	return []string{known(w.Node), known(w.Engine), known(w.Version), known(w.Pool), known(replica(w))}
+func engine(w observe.Worker, more ...string) []string {
+	return append([]string{known(w.Node), known(w.Engine), known(w.Version), known(w.Pool), known(replica(w))}, more...)
+}
+
+// pool is the label group of a worker's pool, with a class.
+func pool(w observe.Worker, class string) []string {
+	return []string{known(w.Node), known(w.Engine), known(w.Version), known(w.Pool), known(class)}
 }
 
 // replica is the worker's place in its pool. A worker id is new with every
@@ -135,24 +124,22 @@ func replica(w observe.Worker) string {
 func (m *Metrics) Observe(e observe.Event) {
 	switch e := e.(type) {
 	case observe.Admitted:
-		m.enqueued.WithLabelValues(e.Class).Inc()
-		m.admission.WithLabelValues("admitted").Observe(e.Took.Seconds())
+		m.count("tasks_enqueued_total", 1, engine(observe.Worker{}, e.Class)...)
+		m.took("orchd_admission_seconds", e.Took.Seconds(), m.node, "admitted")
 	case observe.Rejected:
-		m.rejected.WithLabelValues(e.Code).Inc()
-		m.admission.WithLabelValues("rejected").Observe(e.Took.Seconds())
-		if e.Code == "DEADLINE_UNMET" {
-			m.deadlines.WithLabelValues("rejected", e.Class).Inc()
-		}
+		m.rejected(e)
 	case observe.Placed:
-		m.started.WithLabelValues(append(engine(e.Worker), e.Class)...).Inc()
-		m.placements.WithLabelValues("placed").Inc()
-		m.considered.Set(float64(e.Considered))
-		m.queueWait.WithLabelValues(e.Class).Observe(e.QueueWait.Seconds())
+		m.count("tasks_started_total", 1, engine(e.Worker, e.Class)...)
+		m.count("placement_decisions_total", 1, m.node, "placed", strconv.FormatBool(e.Pinned), strconv.FormatBool(e.Fallback))
+		m.set("placement_candidates_considered", float64(e.Considered), m.node)
+		m.took("orchd_queue_wait_seconds", e.QueueWait.Seconds(), m.node, known(e.Class))
 	case observe.FirstToken:
-		w := e.Worker
-		m.firstToken.WithLabelValues(known(w.Node), known(w.Engine), known(w.Version), known(w.Pool), e.Class).Observe(ms(e.After))
+		m.took("latency_first_token_ms", ms(e.After), pool(e.Worker, e.Class)...)
 	case observe.Retried:
-		m.attempts.WithLabelValues(known(e.Worker.Node), known(e.Worker.Pool), e.Class).Inc()
+		m.count("orchd_dispatch_attempts_total", 1, known(e.Worker.Node), known(e.Worker.Pool), known(e.Class))
+	case observe.Victim:
+		m.count("orchd_queue_evictions_total", 1, m.node, known(e.Policy), known(e.Class))
+		m.count("admission_backpressure_events_total", 1, m.node, none, known(e.Policy))
 	case observe.Finished:
 		m.finished(e)
 	case observe.StoreOp:
@@ -160,47 +147,196 @@ func (m *Metrics) Observe(e observe.Event) {
 		if e.Err {
 			outcome = "error"
 		}
-		m.storeOp.WithLabelValues(e.Op, outcome).Observe(e.Took.Seconds())
+		m.took("orchd_store_op_seconds", e.Took.Seconds(), m.node, e.Op, outcome)
 	case observe.Streams:
-		m.streams.Add(float64(e.Delta))
+		m.gauges["orchd_streams_open"].WithLabelValues(m.node).Add(float64(e.Delta))
 	case observe.Loop:
-		m.depth.WithLabelValues("interactive").Set(float64(e.Interactive))
-		m.depth.WithLabelValues("batch").Set(float64(e.Batch))
-		m.slotsTotal.Set(float64(e.SlotsTotal))
-		m.slotsUsed.Set(float64(e.Running))
-		if n := int64(e.DuplicateReleases); n > 0 {
-			m.duplicates.Add(float64(n - m.seenDuplicates.Swap(n)))
+		m.loop(e)
+	case observe.WorkerChanged, observe.ModelLoad, observe.Workers:
+		m.workers(e)
+	default:
+		m.rare(e)
+	}
+}
+
+// rare counts what seldom happens.
+func (m *Metrics) rare(e observe.Event) {
+	switch e := e.(type) {
+	case observe.MetricsDropped:
+		m.count("sse_backpressure_drops_total", 1, m.node)
+	case observe.Verified:
+		m.count("catalog_verifications_total", 1, known(e.Node), known(e.Result), known(e.Reason), none)
+	case observe.Leader:
+		leads := 0.0
+		if e.Leads {
+			leads = 1
 		}
-		m.lag.Observe(e.Lag.Seconds())
+		m.set("orchd_leader", leads, m.node)
+	case observe.Fenced:
+		m.count("orchd_fenced_writes_total", 1, m.node, e.Op)
+	case observe.DecisionGap:
+		m.count("orchd_decision_gaps_total", float64(e.Steps), m.node)
+	case observe.AuditFailed:
+		m.count("orchd_audit_errors_total", 1, m.node)
+	}
+}
+
+func (m *Metrics) rejected(e observe.Rejected) {
+	m.count("tasks_rejected_total", 1, m.node, none, known(e.Code))
+	m.took("orchd_admission_seconds", e.Took.Seconds(), m.node, "rejected")
+	switch e.Code {
+	case "DEADLINE_UNMET":
+		m.count("orchd_deadline_outcomes_total", 1, m.node, "rejected", known(e.Class))
+	case "QUEUE_FULL", "ADMISSION_REJECT":
+		m.count("admission_backpressure_events_total", 1, m.node, none, "reject")
+	case "NO_EU_WORKER_AVAILABLE", "NO_REGION_WORKER_AVAILABLE", "POOL_UNAVAILABLE", "POOL_UNREADY", "NODE_UNAVAILABLE", "MODEL_NOT_AVAILABLE", "INSUFFICIENT_VRAM":
+		m.count("placement_decisions_total", 1, m.node, "no_capacity", "false", "false")
 	}
 }
 
 func (m *Metrics) finished(e observe.Finished) {
 	w := e.Worker
-	m.tokensIn.WithLabelValues(engine(w)...).Add(float64(e.TokensIn))
-	m.tokensOut.WithLabelValues(engine(w)...).Add(float64(e.TokensOut))
+	m.count("tokens_in_total", float64(e.TokensIn), engine(w)...)
+	m.count("tokens_out_total", float64(e.TokensOut), engine(w)...)
 	if e.FirstToken > 0 {
-		m.decode.WithLabelValues(known(w.Node), known(w.Engine), known(w.Version), known(w.Pool), e.Class).Observe(ms(e.Decode))
+		m.took("latency_decode_ms", ms(e.Decode), pool(w, e.Class)...)
+	}
+	if e.TokensOut > 1 && e.Decode > 0 {
+		m.took("orchd_inter_token_seconds", e.Decode.Seconds()/float64(e.TokensOut-1), m.node, known(w.Engine))
 	}
 	if e.Stop > 0 {
-		m.cancel.WithLabelValues(known(e.Reason)).Observe(e.Stop.Seconds())
+		m.took("orchd_cancel_seconds", e.Stop.Seconds(), m.node, known(e.Reason))
 	}
-	switch e.Code {
-	case "CANCELLED":
-		m.cancelled.WithLabelValues(append(engine(w), known(e.Reason))...).Inc()
-	case "QUEUE_FULL_DROP_LRU":
-		m.evicted.WithLabelValues("drop-lru", e.Class).Inc()
-	case "ADMISSION_REJECT":
-		m.evicted.WithLabelValues("shed-low-priority", e.Class).Inc()
-	case "DEADLINE_UNMET":
-		m.deadlines.WithLabelValues("expired", e.Class).Inc()
+	if e.Code == "CANCELLED" {
+		m.count("tasks_canceled_total", 1, engine(w, known(e.Reason))...)
+	}
+	if outcome := deadlineOutcome(e); outcome != "" {
+		m.count("orchd_deadline_outcomes_total", 1, m.node, outcome, known(e.Class))
 	}
 	if w != (observe.Worker{}) {
 		outcome := "ok"
 		if e.Code != "" {
 			outcome = known(cmp.Or(e.Failure, e.Reason))
 		}
-		m.attempts.WithLabelValues(known(w.Node), known(w.Pool), outcome).Inc()
+		m.count("orchd_dispatch_attempts_total", 1, known(w.Node), known(w.Pool), outcome)
+	}
+}
+
+// deadlineOutcome says how a task stood to its deadline; "" if it had none.
+func deadlineOutcome(e observe.Finished) string {
+	switch {
+	case e.Code == "DEADLINE_UNMET" && e.Worker == (observe.Worker{}):
+		return "expired"
+	case e.Code == "DEADLINE_UNMET":
+		return "missed"
+	case e.Code == "" && e.Deadline:
+		return "met"
+	}
+	return ""
+}
+
+func (m *Metrics) loop(e observe.Loop) {
+	for _, c := range []struct {
+		class  string
+		depth  int
+		oldest time.Duration
+	}{{"interactive", e.Interactive, e.OldestInteractive}, {"batch", e.Batch, e.OldestBatch}} {
+		m.set("queue_depth", float64(c.depth), m.node, none, none, none, c.class)
+		m.set("orchd_queue_oldest_seconds", c.oldest.Seconds(), m.node, c.class)
+	}
+	m.took("orchd_loop_lag_seconds", e.Lag.Seconds(), m.node)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := e.DuplicateReleases; n > m.duplicates {
+		m.count("orchd_slot_release_duplicates_total", float64(n-m.duplicates), m.node)
+		m.duplicates = n
+	}
+}
+
+// workers follows what workers report and what becomes of them. Series of workers
+// that are gone go with them.
+func (m *Metrics) workers(e observe.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch e := e.(type) {
+	case observe.WorkerChanged:
+		e.Worker.Engine, e.Worker.Version = "", ""
+		if e.State == "quarantined" {
+			m.quarantined[e.Worker] = struct{}{}
+		} else {
+			delete(m.quarantined, e.Worker)
+		}
+		m.showQuarantined()
+	case observe.ModelLoad:
+		if e.State != "loading" {
+			m.took("orchd_model_load_seconds", e.Took.Seconds(), m.node, known(e.State))
+		}
+		m.loads(e)
+	case observe.Workers:
+		m.facts(e.List)
+	}
+}
+
+func (m *Metrics) showQuarantined() {
+	g := m.gauges["orchd_worker_quarantined"]
+	g.Reset()
+	for w := range m.quarantined {
+		g.WithLabelValues(known(w.Node), known(w.Pool)).Inc()
+	}
+}
+
+// loads counts the loads under way; the rest of model_state comes with the facts.
+func (m *Metrics) loads(e observe.ModelLoad) {
+	model := m.model(e.Model)
+	if m.loading[model] == nil {
+		m.loading[model] = map[string]float64{}
+	}
+	by := 1.0
+	if e.State != "loading" {
+		by = -1
+	}
+	m.loading[model]["loading"] = max(0, m.loading[model]["loading"]+by)
+	m.set("model_state", m.loading[model]["loading"], m.node, model, "loading")
+}
+
+// model bounds the values of a label.
+func (m *Metrics) model(id string) string {
+	if _, ok := m.models[id]; !ok && len(m.models) >= maxModels {
+		return other
+	}
+	m.models[id] = struct{}{}
+	return known(id)
+}
+
+func (m *Metrics) facts(list []observe.WorkerFacts) {
+	for _, name := range []string{"kv_cache_usage_ratio", "gpu_utilization", "vram_used_bytes", "orchd_slots_total", "orchd_slots_in_use"} {
+		m.gauges[name].Reset()
+	}
+	loaded := map[string]float64{}
+	alive := map[observe.Worker]struct{}{}
+	for _, f := range list {
+		alive[observe.Worker{Node: f.Worker.Node, Pool: f.Worker.Pool, Worker: f.Worker.Worker}] = struct{}{}
+		if f.Model != "" && f.Ready {
+			loaded[m.model(f.Model)]++
+		}
+		if f.KVUsed >= 0 {
+			m.set("kv_cache_usage_ratio", f.KVUsed, engine(f.Worker)...)
+		}
+		for _, d := range f.Devices {
+			if d.Utilization >= 0 {
+				m.set("gpu_utilization", d.Utilization, engine(f.Worker, d.ID)...)
+			}
+			m.set("vram_used_bytes", float64(d.VRAMUsed), engine(f.Worker, d.ID)...)
+		}
+		m.gauges["orchd_slots_total"].WithLabelValues(known(f.Worker.Node), known(f.Worker.Pool)).Add(float64(f.Slots))
+		m.gauges["orchd_slots_in_use"].WithLabelValues(known(f.Worker.Node), known(f.Worker.Pool)).Add(float64(f.InUse))
+	}
+	maps.DeleteFunc(m.quarantined, func(w observe.Worker, _ struct{}) bool { _, here := alive[w]; return !here })
+	m.showQuarantined()
+	state := m.gauges["model_state"]
+	state.DeletePartialMatch(prometheus.Labels{"state": "loaded"})
+	for _, model := range slices.Sorted(maps.Keys(loaded)) {
+		state.WithLabelValues(m.node, model, "loaded").Set(loaded[model])
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -19,34 +20,50 @@ import (
 	"github.com/llorch/llorch/orchestrator/observe"
 )
 
-// family is one row of the contract.
+// family is one row of the contract as the specification has it.
 type family struct{ name, kind, labels string }
 
-// contract is every family with its type and its labels, sorted by name.
+// contract is every family with its type and its labels, sorted by name. Dashboards
+// are written to it.
 var contract = []family{
+	{"admission_backpressure_events_total", "COUNTER", "engine node_id policy"},
+	{"catalog_verifications_total", "COUNTER", "engine node_id reason result"},
+	{"gpu_utilization", "GAUGE", "device engine engine_version node_id pool_id replica_id"},
+	{"kv_cache_usage_ratio", "GAUGE", "engine engine_version node_id pool_id replica_id"},
 	{"latency_decode_ms", "HISTOGRAM", "engine engine_version node_id pool_id priority"},
 	{"latency_first_token_ms", "HISTOGRAM", "engine engine_version node_id pool_id priority"},
+	{"model_state", "GAUGE", "model_id node_id state"},
 	{"orchd_admission_seconds", "HISTOGRAM", "node_id outcome"},
+	{"orchd_audit_errors_total", "COUNTER", "node_id"},
 	{"orchd_cancel_seconds", "HISTOGRAM", "node_id reason"},
 	{"orchd_deadline_outcomes_total", "COUNTER", "node_id outcome priority"},
+	{"orchd_decision_gaps_total", "COUNTER", "node_id"},
 	{"orchd_dispatch_attempts_total", "COUNTER", "node_id outcome pool_id"},
+	{"orchd_fenced_writes_total", "COUNTER", "node_id op"},
+	{"orchd_inter_token_seconds", "HISTOGRAM", "engine node_id"},
+	{"orchd_leader", "GAUGE", "node_id"},
 	{"orchd_loop_lag_seconds", "HISTOGRAM", "node_id"},
+	{"orchd_model_load_seconds", "HISTOGRAM", "node_id outcome"},
 	{"orchd_queue_evictions_total", "COUNTER", "node_id policy priority"},
+	{"orchd_queue_oldest_seconds", "GAUGE", "node_id priority"},
 	{"orchd_queue_wait_seconds", "HISTOGRAM", "node_id priority"},
 	{"orchd_slot_release_duplicates_total", "COUNTER", "node_id"},
-	{"orchd_slots_in_use", "GAUGE", "node_id"},
-	{"orchd_slots_total", "GAUGE", "node_id"},
+	{"orchd_slots_in_use", "GAUGE", "node_id pool_id"},
+	{"orchd_slots_total", "GAUGE", "node_id pool_id"},
 	{"orchd_store_op_seconds", "HISTOGRAM", "node_id op outcome"},
 	{"orchd_streams_open", "GAUGE", "node_id"},
+	{"orchd_worker_quarantined", "GAUGE", "node_id pool_id"},
 	{"placement_candidates_considered", "GAUGE", "node_id"},
-	{"placement_decisions_total", "COUNTER", "node_id outcome"},
-	{"queue_depth", "GAUGE", "node_id priority"},
+	{"placement_decisions_total", "COUNTER", "fallback node_id outcome pinned"},
+	{"queue_depth", "GAUGE", "engine engine_version node_id pool_id priority"},
+	{"sse_backpressure_drops_total", "COUNTER", "node_id"},
 	{"tasks_canceled_total", "COUNTER", "engine engine_version node_id pool_id reason replica_id"},
-	{"tasks_enqueued_total", "COUNTER", "node_id priority"},
-	{"tasks_rejected_total", "COUNTER", "node_id reason"},
+	{"tasks_enqueued_total", "COUNTER", "engine engine_version node_id pool_id priority replica_id"},
+	{"tasks_rejected_total", "COUNTER", "engine node_id reason"},
 	{"tasks_started_total", "COUNTER", "engine engine_version node_id pool_id priority replica_id"},
 	{"tokens_in_total", "COUNTER", "engine engine_version node_id pool_id replica_id"},
 	{"tokens_out_total", "COUNTER", "engine engine_version node_id pool_id replica_id"},
+	{"vram_used_bytes", "GAUGE", "device engine engine_version node_id pool_id replica_id"},
 }
 
 // canary stands for everything that a caller chose and no label may hold.
@@ -78,7 +95,24 @@ func every() []observe.Event {
 		observe.StoreOp{Op: "submit", Took: time.Millisecond},
 		observe.StoreOp{Op: "start", Err: true},
 		observe.Streams{Delta: 1},
-		observe.Loop{Interactive: 3, Batch: 1, SlotsTotal: 4, SlotsFree: 1, Running: 3, Lag: time.Millisecond},
+		observe.Victim{Task: canary, Class: "batch", Policy: "drop-lru"},
+		observe.Victim{Task: canary, Class: "batch", Policy: "shed-low-priority"},
+		observe.Finished{Task: canary, Owner: owner, Class: "batch", Model: canary, Code: "DEADLINE_UNMET", Deadline: true},
+		observe.Finished{Task: canary, Owner: owner, Class: "batch", Model: canary, Worker: w, Deadline: true},
+		observe.Workers{List: []observe.WorkerFacts{{Worker: w, Model: "llama", Ready: true, Slots: 4, InUse: 3, KVUsed: 0.5, Devices: []observe.Device{{ID: "0", Utilization: 0.9, VRAMUsed: 1 << 30}}}}},
+		observe.WorkerChanged{Worker: w, State: "quarantined"},
+		observe.ModelLoad{Worker: w, Model: "llama", State: "loading"},
+		observe.ModelLoad{Worker: w, Model: "llama", State: "loaded", Took: time.Second},
+		observe.Verified{Node: "gpu-1", Result: "pass"},
+		observe.Leader{Leads: true, Epoch: 3},
+		observe.Fenced{Op: "complete"},
+		observe.DecisionGap{Steps: 7},
+		observe.AuditFailed{},
+		observe.MetricsDropped{},
+		observe.Limited{Owner: owner, Limit: "rpm", Count: 3},
+		observe.Violation{Task: canary, Correlation: canary, Owner: owner},
+		observe.Erased{Correlation: canary}, observe.PolicyChanged{SHA256: canary}, observe.Started{Task: canary, Worker: w},
+		observe.Loop{Interactive: 3, Batch: 1, SlotsTotal: 4, SlotsFree: 1, Running: 3, Lag: time.Millisecond, OldestBatch: time.Minute},
 	}
 }
 
@@ -107,13 +141,14 @@ func scrape(t *testing.T, reg *prometheus.Registry) string {
 }
 
 // TestMetricsContract: names, types and labels are what dashboards rely on
-// (ORC-890); every family is fed by some event and no other family appears.
+// (ORC-890): the table of the code, a scrape and this page agree, every family is fed
+// by some event and no other family appears.
 func TestMetricsContract(t *testing.T) {
 	families, err := fed(t).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []family
+	var got, table []family
 	for _, f := range families {
 		labels := map[string]bool{}
 		for _, m := range f.GetMetric() {
@@ -126,14 +161,67 @@ func TestMetricsContract(t *testing.T) {
 			t.Errorf("%s has no help", f.GetName())
 		}
 	}
-	for _, f := range got {
-		if !slices.Contains(contract, f) {
-			t.Errorf("not in the contract: %v", f)
-		}
+	for _, f := range metrics.Contract() {
+		labels := slices.Sorted(slices.Values(append([]string{"node_id"}, f.Labels...)))
+		table = append(table, family{f.Name, strings.ToUpper(f.Kind), strings.Join(labels, " ")})
 	}
-	for _, f := range contract {
-		if !slices.Contains(got, f) {
-			t.Errorf("not scraped: %v", f)
+	if diff := cmp.Diff(contract, got, cmp.AllowUnexported(family{})); diff != "" {
+		t.Errorf("scraped (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(contract, table, cmp.AllowUnexported(family{})); diff != "" {
+		t.Errorf("in the code (-want +got):\n%s", diff)
+	}
+}
+
+// TestDepthByClass (ORC-890): depth and age of the queue and what it turned away are
+// there by class and policy without any setting.
+func TestDepthByClass(t *testing.T) {
+	const want = `
+# HELP orchd_queue_oldest_seconds Age of the oldest waiting task.
+# TYPE orchd_queue_oldest_seconds gauge
+orchd_queue_oldest_seconds{node_id="host-1",priority="batch"} 60
+orchd_queue_oldest_seconds{node_id="host-1",priority="interactive"} 0
+# HELP queue_depth Waiting tasks.
+# TYPE queue_depth gauge
+queue_depth{engine="none",engine_version="none",node_id="host-1",pool_id="none",priority="batch"} 1
+queue_depth{engine="none",engine_version="none",node_id="host-1",pool_id="none",priority="interactive"} 3
+# HELP orchd_queue_evictions_total Waiting tasks that made room.
+# TYPE orchd_queue_evictions_total counter
+orchd_queue_evictions_total{node_id="host-1",policy="drop-lru",priority="batch"} 1
+orchd_queue_evictions_total{node_id="host-1",policy="shed-low-priority",priority="batch"} 1
+# HELP admission_backpressure_events_total Requests or waiting tasks that a full queue turned away.
+# TYPE admission_backpressure_events_total counter
+admission_backpressure_events_total{engine="none",node_id="host-1",policy="drop-lru"} 1
+admission_backpressure_events_total{engine="none",node_id="host-1",policy="reject"} 1
+admission_backpressure_events_total{engine="none",node_id="host-1",policy="shed-low-priority"} 1
+`
+	if err := testutil.GatherAndCompare(fed(t), strings.NewReader(want), "orchd_queue_oldest_seconds", "queue_depth", "orchd_queue_evictions_total", "admission_backpressure_events_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSeriesAreBounded (G8, ORC-890): workers that are gone take their series with
+// them, and more than 1,024 models share one.
+func TestSeriesAreBounded(t *testing.T) {
+	reg := prometheus.NewPedanticRegistry()
+	m, err := metrics.New(reg, metrics.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := make([]observe.WorkerFacts, 1500)
+	for i := range list {
+		w := observe.Worker{Node: "n", Pool: fmt.Sprint("p", i), Worker: "r0"}
+		list[i] = observe.WorkerFacts{Worker: w, Model: fmt.Sprint("m", i), Ready: true, Slots: 1, KVUsed: -1}
+		m.Observe(observe.WorkerChanged{Worker: w, State: "quarantined"})
+	}
+	m.Observe(observe.Workers{List: list})
+	if n, err := testutil.GatherAndCount(reg, "model_state"); err != nil || n != 1025 {
+		t.Errorf("%d series of 1,500 models, %v; want 1,024 and other", n, err)
+	}
+	m.Observe(observe.Workers{})
+	for _, name := range []string{"model_state", "orchd_slots_total", "orchd_worker_quarantined"} {
+		if n, err := testutil.GatherAndCount(reg, name); err != nil || n != 0 {
+			t.Errorf("%d series of %s after all workers went, %v", n, name, err)
 		}
 	}
 }
@@ -172,38 +260,32 @@ tasks_started_total{engine="ollama",engine_version="none",node_id="static",pool_
 // TestCounts: the numbers behind the events.
 func TestCounts(t *testing.T) {
 	const want = `
-# HELP orchd_deadline_outcomes_total Tasks whose deadline could not be met.
+# HELP orchd_deadline_outcomes_total Tasks with a deadline: met, missed, rejected, expired.
 # TYPE orchd_deadline_outcomes_total counter
 orchd_deadline_outcomes_total{node_id="host-1",outcome="expired",priority="batch"} 1
+orchd_deadline_outcomes_total{node_id="host-1",outcome="met",priority="batch"} 1
+orchd_deadline_outcomes_total{node_id="host-1",outcome="missed",priority="batch"} 1
 orchd_deadline_outcomes_total{node_id="host-1",outcome="rejected",priority="batch"} 1
 # HELP orchd_dispatch_attempts_total Attempts, by how they ended.
 # TYPE orchd_dispatch_attempts_total counter
 orchd_dispatch_attempts_total{node_id="gpu-1",outcome="connect",pool_id="chat-a"} 1
 orchd_dispatch_attempts_total{node_id="gpu-1",outcome="none",pool_id="chat-a"} 2
-orchd_dispatch_attempts_total{node_id="gpu-1",outcome="ok",pool_id="chat-a"} 1
+orchd_dispatch_attempts_total{node_id="gpu-1",outcome="ok",pool_id="chat-a"} 2
 orchd_dispatch_attempts_total{node_id="gpu-1",outcome="reset",pool_id="chat-a"} 2
-# HELP orchd_queue_evictions_total Waiting tasks that made room.
-# TYPE orchd_queue_evictions_total counter
-orchd_queue_evictions_total{node_id="host-1",policy="drop-lru",priority="batch"} 1
-orchd_queue_evictions_total{node_id="host-1",policy="shed-low-priority",priority="batch"} 1
 # HELP orchd_slots_in_use Slots reserved by this scheduler.
 # TYPE orchd_slots_in_use gauge
-orchd_slots_in_use{node_id="host-1"} 3
-# HELP queue_depth Waiting tasks.
-# TYPE queue_depth gauge
-queue_depth{node_id="host-1",priority="batch"} 1
-queue_depth{node_id="host-1",priority="interactive"} 3
+orchd_slots_in_use{node_id="gpu-1",pool_id="chat-a"} 3
 # HELP tasks_rejected_total Requests refused, by error code.
 # TYPE tasks_rejected_total counter
-tasks_rejected_total{node_id="host-1",reason="DEADLINE_UNMET"} 1
-tasks_rejected_total{node_id="host-1",reason="QUEUE_FULL"} 1
+tasks_rejected_total{engine="none",node_id="host-1",reason="DEADLINE_UNMET"} 1
+tasks_rejected_total{engine="none",node_id="host-1",reason="QUEUE_FULL"} 1
 # HELP tokens_out_total Tokens produced.
 # TYPE tokens_out_total counter
 tokens_out_total{engine="none",engine_version="none",node_id="none",pool_id="none",replica_id="none"} 0
 tokens_out_total{engine="vllm",engine_version="0.9",node_id="gpu-1",pool_id="chat-a",replica_id="r0"} 100
 `
 	if err := testutil.GatherAndCompare(fed(t), strings.NewReader(want), "orchd_deadline_outcomes_total", "orchd_dispatch_attempts_total",
-		"orchd_queue_evictions_total", "orchd_slots_in_use", "queue_depth", "tasks_rejected_total", "tokens_out_total"); err != nil {
+		"orchd_slots_in_use", "tasks_rejected_total", "tokens_out_total"); err != nil {
 		t.Error(err)
 	}
 }
@@ -247,7 +329,7 @@ func TestConcurrentSafeMetrics(t *testing.T) {
 		scrape(t, reg)
 	}
 	wg.Wait()
-	if text := scrape(t, reg); !strings.Contains(text, `tasks_enqueued_total{node_id="local",priority="interactive"} 1600`) {
+	if text := scrape(t, reg); !strings.Contains(text, `tasks_enqueued_total{engine="none",engine_version="none",node_id="none",pool_id="none",priority="interactive",replica_id="none"} 1600`) {
 		t.Errorf("1,600 admitted tasks are not counted:\n%s", text)
 	}
 }

@@ -76,6 +76,10 @@ type (
 	}
 	// PolicyChanged: another placement policy or other regions hold from now on.
 	PolicyChanged struct{ SHA256 string }
+	// Verified: a node has hashed a model.
+	Verified struct{ Node, Result, Reason string }
+	// AuditFailed: the audit log refused an event.
+	AuditFailed struct{}
 	// MetricsDropped: a metrics event was left out because a reader lagged.
 	MetricsDropped struct{}
 	// DecisionGap: the decision log left out steps.
@@ -100,6 +104,8 @@ type (
 		Class      string
 		Attempt    int
 		Considered int           // workers looked at
+		Pinned     bool          // the request named its place
+		Fallback   bool          // it got another one than it wished
 		QueueWait  time.Duration // since acceptance
 	}
 	// FirstToken: the first token of a task was published.
@@ -127,6 +133,7 @@ type (
 		Attempts            int
 		TokensIn, TokensOut int
 		Estimated           bool
+		Deadline            bool          // the client had set one
 		Queued              time.Duration // from acceptance to the last start
 		FirstToken          time.Duration // from acceptance; 0 if none came
 		Decode              time.Duration // from the first token to the end
@@ -147,6 +154,8 @@ type (
 		SlotsTotal, SlotsFree int
 		Running               int
 		DuplicateReleases     int
+		OldestInteractive     time.Duration // age of the oldest waiting task
+		OldestBatch           time.Duration
 		Lag                   time.Duration // age of the oldest event of the last turn
 	}
 )
@@ -169,16 +178,27 @@ func (Leader) event()         {}
 func (Fenced) event()         {}
 func (Erased) event()         {}
 func (PolicyChanged) event()  {}
+func (Verified) event()       {}
+func (AuditFailed) event()    {}
 func (MetricsDropped) event() {}
 func (DecisionGap) event()    {}
 func (Limited) event()        {}
 func (Violation) event()      {}
 
-// WorkerFacts are what one worker reports of itself.
+// WorkerFacts are what one worker reports of itself, and what is reserved there.
 type WorkerFacts struct {
-	Worker              Worker
-	Model               string
-	Ready               bool
-	VRAMUsed, VRAMTotal uint64
-	KVUsed, Utilization float64 // 0…1; negative = unknown
+	Worker  Worker
+	Model   string
+	Ready   bool
+	Slots   int
+	InUse   int     // reserved by this scheduler
+	KVUsed  float64 // 0…1; negative = unknown
+	Devices []Device
+}
+
+// Device is a GPU of a worker.
+type Device struct {
+	ID          string
+	Utilization float64 // 0…1; negative = unknown
+	VRAMUsed    uint64  // bytes
 }
