@@ -1,11 +1,13 @@
 // Package queue is the one bounded queue between admission and placement. It is
 // pure: no clock, no randomness, no goroutine; the caller owns it and passes
-// the time. Classes are strict, inside a class order is arrival; a task whose
-// key has no free slot never holds up one whose key has (ORC-214).
+// the time. Classes are strict; inside a class tenants share by virtual time
+// (start-time fair queueing, ORC-210); inside a tenant the earliest Due goes
+// first, then arrival. A task whose key has no free slot never holds up one
+// whose key has (ORC-214), and what waited long goes first now and then (ORC-213).
 package queue
 
 import (
-	"container/heap"
+	"container/list"
 	"errors"
 	"slices"
 )
@@ -22,18 +24,31 @@ type Instant int64
 // Tenant names who shares fairly with whom: 16 bytes without a spelling (ORC-123).
 type Tenant [16]byte
 
-// Item is a task in the queue.
+// Item is a task in the queue. Push brings numbers outside their range into it.
 type Item struct {
-	ID      ID      `json:"id"`
-	Tenant  Tenant  `json:"tenant"`
-	Class   Class   `json:"class"`
-	Key     KeyID   `json:"key"`
-	Cost    int64   `json:"cost"`    // milli-tokens, ≥ 0; charged by Pick (ORC-210)
-	Bytes   int64   `json:"bytes"`   // of its sealed body
-	Service int64   `json:"service"` // expected time on a slot, in ns; for predictions
-	Arrived Instant `json:"arrived"`
-	Due     Instant `json:"due"` // its deadline, else arrival + queue timeout; 0 = none
-	Seq     uint64  `json:"seq"` // order of arrival; set by Push
+	ID       ID      `json:"id"`
+	Tenant   Tenant  `json:"tenant"`
+	Class    Class   `json:"class"`              // an unknown one counts as Batch
+	Promoted bool    `json:"promoted,omitempty"` // set by Pick: the aging guard chose it
+	Key      KeyID   `json:"key"`
+	Cost     int64   `json:"cost"`    // milli-tokens, 0…2⁴⁰; charged by Pick (ORC-210)
+	Bytes    int64   `json:"bytes"`   // of its sealed body, ≥ 0
+	Service  int64   `json:"service"` // expected time on a slot, 0…2⁴⁴ ns; for predictions
+	Arrived  Instant `json:"arrived"`
+	Due      Instant `json:"due"`              // its deadline, else arrival + queue timeout; 0 = none, after all others
+	Latest   Instant `json:"latest,omitempty"` // start after which even the best case misses the deadline; 0 = none
+	Seq      uint64  `json:"seq"`              // order of arrival; set by Push
+}
+
+// Bounds of an item's numbers, so that sums of them stay far from overflow.
+const (
+	maxCost    = 1 << 40
+	maxService = 1 << 44
+)
+
+func (it *Item) bound() {
+	it.Class, it.Promoted = min(it.Class, classes-1), false
+	it.Cost, it.Service, it.Bytes = min(max(0, it.Cost), maxCost), min(max(0, it.Service), maxService), max(0, it.Bytes)
 }
 
 // Victim is an item that was pushed out, and the policy that did it.
@@ -46,55 +61,29 @@ type Victim struct {
 var (
 	// ErrFull reports that the capacity is reached and the policy found no victim.
 	ErrFull = errors.New("queue: full")
+	// ErrTenantFull reports that the tenant holds its share of the places already (ORC-203).
+	ErrTenantFull = errors.New("queue: the tenant holds its share of the places")
 	// ErrBytes reports that the bodies waiting would exceed the byte bound.
 	ErrBytes = errors.New("queue: too many bytes")
 	// ErrDuplicate reports that the id waits already.
 	ErrDuplicate = errors.New("queue: duplicate id")
 )
 
-// entry is an item with its place in a heap; place −1 = its place is reserved
-// but it may not be picked yet.
-type entry struct {
-	item  Item
-	place int
-}
-
-// lane holds the pickable items of one key in one class, oldest first.
-type lane struct {
-	key   KeyID
-	items []*entry
-}
-
-func (l *lane) Len() int           { return len(l.items) }
-func (l *lane) Less(i, j int) bool { return l.items[i].item.Seq < l.items[j].item.Seq }
-func (l *lane) Swap(i, j int) {
-	l.items[i], l.items[j] = l.items[j], l.items[i]
-	l.items[i].place, l.items[j].place = i, j
-}
-
-func (l *lane) Push(x any) {
-	e := x.(*entry)
-	e.place = len(l.items)
-	l.items = append(l.items, e)
-}
-
-func (l *lane) Pop() any {
-	last := len(l.items) - 1
-	e := l.items[last]
-	l.items[last] = nil
-	l.items = l.items[:last]
-	e.place = -1
-	return e
-}
-
 // Queue is the queue. It is not safe for concurrent use: one goroutine owns it.
 type Queue struct {
-	cfg   Config
-	byID  map[ID]*entry
-	lanes [classes][]*lane // per class, sorted by key, none empty
-	count [classes]int     // places taken, reserved ones included
-	bytes int64
-	seq   uint64
+	cfg     Config
+	now     Instant // the latest that a call has told
+	byID    map[ID]*entry
+	peak    int // most places taken since byID was made
+	ranks   [classes]*rank
+	tenants map[Tenant]*tenant
+	busy    *list.List // tenants with places
+	idle    *list.List // tenants without, the longest idle first
+	weights int64      // of busy tenants
+	bytes   int64
+	seq     uint64
+	turn    uint64 // number of the Pick for which groups remember whether they are open
+	picks   int    // since the last promotion, at most promoteEvery
 }
 
 // New returns an empty queue; it fails only on a Config that [Config.Validate] refuses.
@@ -102,145 +91,167 @@ func New(cfg Config) (*Queue, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Queue{cfg: cfg.withDefaults(), byID: make(map[ID]*entry)}, nil
+	q := &Queue{
+		cfg: cfg.withDefaults(), byID: make(map[ID]*entry), tenants: make(map[Tenant]*tenant),
+		busy: list.New(), idle: list.New(), picks: promoteEvery,
+	}
+	for c := range q.ranks {
+		q.ranks[c] = new(rank)
+	}
+	return q, nil
 }
 
-// Push takes a place for it and returns the number of items ahead. The item
-// can not be picked before [Queue.Open]. Victims of the full policy are
-// appended to out; each of them has left the queue.
+// Push takes a place for it and returns its [Queue.Position]. The item can not
+// be picked before [Queue.Open]. Victims of the full policy are appended to
+// out; each of them has left the queue.
 func (q *Queue) Push(now Instant, it Item, out []Victim) (ahead int, victims []Victim, err error) {
-	if _, ok := q.byID[it.ID]; ok {
+	q.see(now)
+	it.bound()
+	switch {
+	case q.byID[it.ID] != nil:
 		return 0, out, ErrDuplicate
-	}
-	if q.cfg.Bytes >= 0 && len(q.byID) > 0 && q.bytes+it.Bytes > q.cfg.Bytes {
+	case q.cfg.Bytes >= 0 && len(q.byID) > 0 && it.Bytes > q.cfg.Bytes-q.bytes:
 		return 0, out, ErrBytes
+	case q.crowded(it.Tenant):
+		return 0, out, ErrTenantFull
 	}
-	out, err = q.makeRoom(it.Class, out)
-	if err != nil {
+	if out, err = q.makeRoom(it.Class, out); err != nil {
 		return 0, out, err
 	}
 	q.seq++
 	it.Seq = q.seq
-	q.byID[it.ID] = &entry{item: it, place: -1}
-	q.bytes += it.Bytes
-	ahead = q.above(it.Class) + q.count[it.Class]
-	q.count[it.Class]++
-	return ahead, out, nil
+	return q.position(q.add(it)), out, nil
 }
 
 // Open lets the item be picked; unknown and open ids change nothing.
 func (q *Queue) Open(id ID) {
-	e, ok := q.byID[id]
-	if !ok || e.place >= 0 {
-		return
+	if e := q.byID[id]; e != nil && !e.open {
+		e.lane.unshut(e)
+		q.activate(e.lane.flow)
 	}
-	lanes := q.lanes[e.item.Class]
-	at, found := slices.BinarySearchFunc(lanes, e.item.Key, func(l *lane, k KeyID) int { return compare(l.key, k) })
-	if !found {
-		lanes = slices.Insert(lanes, at, &lane{key: e.item.Key})
-		q.lanes[e.item.Class] = lanes
-	}
-	heap.Push(lanes[at], e)
 }
 
-// Pick removes and returns the oldest item of the highest class whose key is
-// open; open is asked at most once per key and class.
+// Pick removes and returns the item that goes next: one that waited too long
+// (ORC-213), else of the highest class with an open key the first item of the
+// tenant with the lowest virtual time. It charges the tenant. open is asked at
+// most once per key and class.
 func (q *Queue) Pick(now Instant, open func(KeyID) bool) (Item, bool) {
-	for class := range q.lanes {
-		best := -1
-		for i, l := range q.lanes[class] {
-			if best >= 0 && l.items[0].item.Seq > q.lanes[class][best].items[0].item.Seq {
-				continue // an older one is open already
-			}
-			if open(l.key) {
-				best = i
-			}
-		}
-		if best >= 0 {
-			it := q.lanes[class][best].items[0].item
-			q.Remove(it.ID)
-			return it, true
-		}
+	q.see(now)
+	q.turn++
+	e := q.aged(open)
+	promoted := e != nil
+	for c := 0; e == nil && c < len(q.ranks); c++ {
+		e = q.fairest(q.ranks[c], open)
 	}
-	return Item{}, false
+	if e == nil {
+		return Item{}, false
+	}
+	f := e.lane.flow
+	if promoted {
+		q.picks = 0
+	} else {
+		q.picks = min(q.picks+1, promoteEvery)
+		f.rank.clock = max(f.rank.clock, f.virtual)
+	}
+	it := e.item
+	it.Promoted = promoted
+	q.charge(f, it.Cost)
+	q.remove(e)
+	return it, true
 }
 
-// Return puts a picked item back at its old place, whatever the capacity says:
-// it was admitted once (ORC-217). It can not be picked before Open.
+// Return puts a picked item back at its old place and refunds its charge,
+// whatever the capacity says: it was admitted once (ORC-217). It can not be
+// picked before Open.
 func (q *Queue) Return(it Item) {
-	if _, ok := q.byID[it.ID]; ok {
+	if q.byID[it.ID] != nil {
 		return
 	}
-	q.byID[it.ID] = &entry{item: it, place: -1}
-	q.bytes += it.Bytes
-	q.count[it.Class]++
+	it.bound()
+	f := q.add(it).lane.flow
+	f.set(max(0, f.virtual-f.share(it.Cost)))
 }
 
 // Restore takes a place for an item that was admitted before a restart: at the
 // end, whatever the capacity says. It can not be picked before Open.
 func (q *Queue) Restore(it Item) Item {
+	if q.byID[it.ID] != nil {
+		return it
+	}
+	it.bound()
 	q.seq++
 	it.Seq = q.seq
-	q.Return(it)
+	q.add(it)
 	return it
 }
 
 // Remove takes an item out, wherever it is; false if it is not here.
 func (q *Queue) Remove(id ID) (Item, bool) {
-	e, ok := q.byID[id]
-	if !ok {
+	e := q.byID[id]
+	if e == nil {
 		return Item{}, false
 	}
-	if e.place >= 0 {
-		q.leaveLane(e)
-	}
-	delete(q.byID, id)
-	q.bytes -= e.item.Bytes
-	q.count[e.item.Class]--
+	q.remove(e)
 	return e.item, true
 }
 
-func (q *Queue) leaveLane(e *entry) {
-	lanes := q.lanes[e.item.Class]
-	at, _ := slices.BinarySearchFunc(lanes, e.item.Key, func(l *lane, k KeyID) int { return compare(l.key, k) })
-	heap.Remove(lanes[at], e.place)
-	if lanes[at].Len() == 0 {
-		q.lanes[e.item.Class] = slices.Delete(lanes, at, at+1)
+// add takes a place.
+func (q *Queue) add(it Item) *entry {
+	t := q.tenant(it.Tenant)
+	f := &t.flows[it.Class]
+	e := &entry{item: it}
+	f.lane(it.Key).add(e)
+	q.byID[it.ID] = e
+	q.peak = max(q.peak, len(q.byID))
+	q.bytes += it.Bytes
+	if f.places == 0 {
+		f.rank.weights += t.weight
 	}
+	f.rank.grow(f.places)
+	f.places++
+	if t.places++; t.places == 1 {
+		q.move(t, q.busy)
+		q.weights += t.weight
+	}
+	return e
 }
 
-// Ahead returns how many items would go before this one if every key were
-// open; false if it does not wait here. It looks at every item, unless this one
-// came last.
-func (q *Queue) Ahead(id ID) (int, bool) {
-	e, ok := q.byID[id]
-	if !ok {
-		return 0, false
+// remove gives a place back.
+func (q *Queue) remove(e *entry) {
+	f := e.lane.flow
+	t := f.tenant
+	e.lane.remove(e)
+	if !f.pickable() {
+		f.deactivate()
 	}
-	n := q.above(e.item.Class)
-	if e.item.Seq == q.seq {
-		return n + q.count[e.item.Class] - 1, true
+	q.bytes -= e.item.Bytes
+	f.places--
+	f.rank.shrink(f.places)
+	if f.places == 0 {
+		f.rank.weights -= t.weight
 	}
-	for _, other := range q.byID {
-		if other.item.Class == e.item.Class && other.item.Seq < e.item.Seq {
-			n++
-		}
+	if t.places--; t.places == 0 {
+		q.weights -= t.weight
+		q.rest(t)
 	}
-	return n, true
+	delete(q.byID, e.item.ID)
+	if len(q.byID) == 0 && q.peak > 4096 {
+		q.byID, q.peak = make(map[ID]*entry), 0 // maps never give memory back
+	}
 }
 
 // All returns every item, reserved places included, by class and arrival.
 func (q *Queue) All() []Item {
 	out := make([]Item, 0, len(q.byID))
-	for _, e := range q.byID {
-		out = append(out, e.item)
-	}
-	slices.SortFunc(out, func(a, b Item) int {
-		if c := compare(a.Class, b.Class); c != 0 {
-			return c
+	for c := range q.ranks {
+		from := len(out)
+		for _, g := range q.ranks[c].groups {
+			for e := g.head; e != nil; e = e.next {
+				out = append(out, e.item)
+			}
 		}
-		return compare(a.Seq, b.Seq)
-	})
+		slices.SortFunc(out[from:], func(a, b Item) int { return compare(a.Seq, b.Seq) })
+	}
 	return out
 }
 
@@ -248,31 +259,22 @@ func (q *Queue) All() []Item {
 func (q *Queue) Len() int { return len(q.byID) }
 
 // Count returns the places taken in a class.
-func (q *Queue) Count(c Class) int { return q.count[c] }
+func (q *Queue) Count(c Class) int { return q.ranks[min(c, classes-1)].count }
 
 // Bytes returns the sum of the bodies waiting.
 func (q *Queue) Bytes() int64 { return q.bytes }
 
 // Empty reports whether nothing can be picked, whatever keys are open.
 func (q *Queue) Empty() bool {
-	for _, lanes := range q.lanes {
-		if len(lanes) > 0 {
+	for c := range q.ranks {
+		if len(q.ranks[c].active) > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// above counts the items of higher classes.
-func (q *Queue) above(c Class) int {
-	n := 0
-	for _, k := range q.count[:c] {
-		n += k
-	}
-	return n
-}
-
-func compare[T Class | uint64 | KeyID](a, b T) int {
+func compare[T uint64 | KeyID](a, b T) int {
 	switch {
 	case a < b:
 		return -1

@@ -27,8 +27,6 @@ var clocks = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Sin
 
 // mapRanges are the only places that may walk a map, and why no order gets out.
 var mapRanges = map[string]string{
-	"queue Queue.All":            "sorts what it collected",
-	"queue Queue.Ahead":          "counts",
 	"placement View.Apply":       "fills another map",
 	"placement View.Active":      "adds counts into a map",
 	"internal/sched Core.sorted": "sorts what it collected",
