@@ -1,5 +1,7 @@
 package placement
 
+import "slices"
+
 // Constraints narrow the choice of a worker. Zero members do not narrow it.
 type Constraints struct {
 	Mode       string   `json:"mode,omitempty"`   // auto, pin or prefer; "" = pin if a place is named
@@ -16,4 +18,36 @@ type Constraints struct {
 	Mask       []string `json:"device_mask,omitempty"`
 	MinVRAM    uint64   `json:"min_vram_bytes,omitempty"`
 	Spread     int      `json:"spread,omitempty"` // at most so many of the session's tasks on one node; 0 = any
+}
+
+// The modes (ORC-302).
+const (
+	modeAuto   = "auto"
+	modePin    = "pin"
+	modePrefer = "prefer"
+)
+
+// mode returns the mode that holds.
+func (c *Constraints) mode() string {
+	switch {
+	case c.Mode != "":
+		return c.Mode
+	case c.Pool != "" || c.Node != "" || c.Worker != "":
+		return modePin
+	case len(c.Prefer) > 0:
+		return modePrefer
+	}
+	return modeAuto
+}
+
+// admits reports whether the place of a worker may be taken: with preferred only
+// the preferred pools.
+func (c *Constraints) admits(k Key, preferred bool) bool {
+	switch c.mode() {
+	case modeAuto:
+		return true
+	case modePrefer:
+		return !preferred || k.Pool == c.Pool || slices.Contains(c.Prefer, k.Pool)
+	}
+	return (c.Pool == "" || c.Pool == k.Pool) && (c.Node == "" || c.Node == k.Node) && (c.Worker == "" || c.Worker == k.Worker)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -65,7 +66,7 @@ func TestDecideModel(t *testing.T) {
 		rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "seed"))).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		v2 := placement.NewView()
 		v2.Apply(shuffled)
-		if again := placement.Decide(v2, r, placement.Policy{}); again != got {
+		if again := placement.Decide(v2, r, placement.Policy{}); !reflect.DeepEqual(again, got) {
 			t.Fatalf("Decide depends on input order: %v, then %v", got, again)
 		}
 		e := placement.Explain(v, r, placement.Policy{})
@@ -191,7 +192,7 @@ func TestBinding(t *testing.T) {
 		{placement.Request{Model: "a"}, ""}, // load and readiness do not count
 		{placement.Request{Model: "b"}, "model"},
 		{placement.Request{Model: "a", Ctx: 101}, "ctx"},
-		{placement.Request{Model: "a", Place: placement.Constraints{Node: "m"}}, "pin"},
+		{placement.Request{Model: "a", Place: placement.Constraints{Node: "m"}}, "node"},
 	} {
 		if got := placement.Binding(v, c.r); got != c.want {
 			t.Errorf("Binding(%+v) = %q, want %q", c.r, got, c.want)

@@ -27,10 +27,7 @@ var clocks = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Sin
 
 // mapRanges are the only places that may walk a map, and why no order gets out.
 var mapRanges = map[string]string{
-	"placement View.Apply":       "fills another map",
-	"placement View.Active":      "adds counts into a map",
 	"internal/sched Core.sorted": "sorts what it collected",
-	"placement View.State":       "sorts what it collected",
 }
 
 // purity is the state of the check.
