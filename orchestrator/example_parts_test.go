@@ -128,7 +128,7 @@ func ExampleOrchestrator_Explain() {
 	}
 	fmt.Printf("%s: %s\n", why.Reason, why.Words)
 	// Output:
-	// slots: Every slot of the workers that serve the model is taken; the task starts when one is free.
+	// slot: Every slot of the workers that serve the model is taken; the task starts when one is free.
 }
 
 // One key store for audit and orchestrator: who erases a person destroys one

@@ -450,7 +450,7 @@ func TestBubbleQueue(t *testing.T) {
 			t.Fatalf("Submit into a full queue = %#v", err)
 		}
 		why, err := b.Explain(t.Context(), me, ids[6])
-		if err != nil || why.Reason != "slots" || why.Words == "" {
+		if err != nil || why.Reason != "fair_share" || why.Words == "" {
 			t.Errorf("Explain of a waiting task = %+v, %v", why, err)
 		}
 		var started []time.Duration

@@ -23,8 +23,10 @@ const (
 	Reset    Class = "reset"
 	Timeout  Class = "timeout"
 	Protocol Class = "protocol"
-	Store    Class = "store"  // the store could not begin the attempt
-	Erased   Class = "erased" // the body can not be opened any more
+	Store    Class = "store"   // the store could not begin the attempt
+	Erased   Class = "erased"  // the body can not be opened any more
+	Load     Class = "load"    // the model could not be loaded
+	Startup  Class = "startup" // its load stood still
 )
 
 // MaxAttempts bounds the attempts of one task.
@@ -46,6 +48,7 @@ type Verdict struct {
 	Retry bool
 	After time.Duration // wait before the next attempt
 	Code  string        // wire code of the end, when not Retry
+	Spent bool          // it could have run again, but for its attempts or its time
 }
 
 // codes are the ends of the classes: when nothing was published, and after the
@@ -65,6 +68,8 @@ var codes = [...]struct {
 	{Rejected, "INVALID_PARAMS", "WORKER_RESET", false},
 	{Denied, "INTERNAL", "WORKER_RESET", false},
 	{Erased, "SUBJECT_ERASED", "SUBJECT_ERASED", false},
+	{Load, "MODEL_LOAD_FAILED", "MODEL_LOAD_FAILED", true},
+	{Startup, "STARTUP_TIMEOUT", "STARTUP_TIMEOUT", true},
 }
 
 // Next decides after a failed attempt (ORC-403): at most MaxAttempts, never
@@ -79,12 +84,9 @@ func Next(a Attempt) Verdict {
 		if a.Emitted {
 			return Verdict{Code: c.after}
 		}
-		if !c.retry || a.N >= MaxAttempts {
-			return Verdict{Code: c.before}
-		}
 		after := wait(a)
-		if after >= a.Left {
-			return Verdict{Code: c.before}
+		if !c.retry || a.N >= MaxAttempts || after >= a.Left {
+			return Verdict{Code: c.before, Spent: c.retry}
 		}
 		return Verdict{Retry: true, After: after}
 	}

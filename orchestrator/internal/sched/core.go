@@ -10,6 +10,7 @@
 package sched
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -41,6 +42,11 @@ type task struct {
 	tried   []placement.Key
 	stop    Reason  // a StopRun was given; the attempt has not finished yet
 	code    string  // wire code of the end that goes with stop
+	resume  Instant // end of backoff
+	hold    Instant // until when it waits for a first worker; 0 = there was one
+	warned  bool    // most of its time is over
+	loads   int     // loads for it that failed
+	tokens  int     // produced so far
 	wake    Instant // its timer
 	wakeAt  int     // place in the timer heap, −1 none
 }
@@ -56,6 +62,9 @@ type Config struct {
 	Hold        time.Duration // how long a task waits when no worker is registered; 0 = it is refused (ORC-247)
 	Regions     []string      // allowed in this installation; nil = all
 	Strict      bool          // a broken rule of residency panics instead of refusing (tests)
+	Startup     time.Duration // a load without progress for this long has failed; 0 = 60 s
+	PromptCost  int64         // milli-tokens of a prompt token; 0 = 1,000
+	OutputCost  int64         // of an output token; 0 = 2,000
 }
 
 // Core is the state. One goroutine owns it.
@@ -72,8 +81,23 @@ type Core struct {
 	refusing bool
 	durable  bool
 	dupes    int // releases of slots that were not held
+	tenants  tenants
+	sessions *recent[[16]byte, placement.Key] // worker of the last turn
+	mates    []mate                           // one per worker of the view, by key
+	sick     []sick                           // by key
+	loads    []load                           // by key
+	rng      splitmix
+
+	// What follows lasts for one step, or follows from what is above.
 	fx       []Effect
-	watch    func(Choice) // nil: nobody
+	watch    func(Choice)  // nil: nobody
+	gen      uint64        // changes with whatever request depends on
+	want     []queue.KeyID // keys with waiting work that only a load can serve
+	pause    Instant       // when one of them may begin
+	ripe     Instant       // when the first young model may go
+	stale    bool          // the pins of the view have to be set anew
+	loadable bool          // some worker has models on disk
+	broken   int           // scorers removed
 }
 
 // New returns an empty core.
@@ -82,7 +106,14 @@ func New(cfg Config) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Core{cfg: cfg, queue: q, policy: cfg.Policy, view: placement.NewView(), tasks: make(map[queue.ID]*task), keys: newKeys()}, nil
+	cfg.Startup = cmp.Or(cfg.Startup, time.Minute)
+	cfg.PromptCost, cfg.OutputCost = cmp.Or(cfg.PromptCost, 1000), cmp.Or(cfg.OutputCost, 2000)
+	c := &Core{
+		cfg: cfg, queue: q, policy: cfg.Policy, view: placement.NewView(), tasks: make(map[queue.ID]*task), keys: newKeys(), gen: 1,
+		tenants: newTenants(), sessions: newRecent[[16]byte, placement.Key](maxIdle), rng: splitmix(cfg.Seed),
+	}
+	c.view.SetScorers(cfg.Scorers)
+	return c, nil
 }
 
 // View returns the picture of the workers. Read only.
@@ -111,30 +142,6 @@ func (c *Core) Positions() map[queue.ID]int {
 		out[it.ID] = i
 	}
 	return out
-}
-
-// Why explains where a task would go now, or why it waits; false if the core
-// does not hold it.
-func (c *Core) Why(id queue.ID) (placement.Explanation, bool) {
-	t, ok := c.tasks[id]
-	if !ok {
-		return placement.Explanation{}, false
-	}
-	need := t.Need
-	need.Tried = t.tried
-	e := placement.Explain(c.view, need, c.policy)
-	switch t.phase {
-	case placed:
-		e.Reason, e.Words = "persisting", "The task is being stored."
-	case backoff:
-		e.Reason, e.Words = "backoff", "The last attempt failed; the next one follows after a pause."
-	case waiting:
-		if e.Winner != "" {
-			e.Reason, e.Words = "queue", "Tasks that came earlier or have a higher class go first."
-		}
-		e.Winner, e.RunnerUp = "", ""
-	}
-	return e, true
 }
 
 // decisionID names the decision about an attempt of a task.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/queue"
@@ -40,6 +41,7 @@ var eventKinds = [...]struct {
 	{"workers", eventAs[Workers]},
 	{"finished", eventAs[Finished]},
 	{"cancel", eventAs[Cancel]},
+	{"cancelall", eventAs[CancelAll]},
 	{"tenant", eventAs[Tenant]},
 	{"policy", eventAs[Policy]},
 	{"probed", eventAs[Probed]},
@@ -122,7 +124,7 @@ func DecodeEvent(b []byte) (Event, error) {
 func AppendEffect(dst []byte, e Effect) ([]byte, error) {
 	switch e := e.(type) {
 	case Assign:
-		return tagged(dst, "assign", assigned{e.ID, e.Attempt, e.Worker.Key, e.Why})
+		return tagged(dst, "assign", assigned{e.ID, e.Attempt, e.Worker.Key, e.Warmup, e.Why})
 	case Load:
 		return tagged(dst, "load", loaded{e.Worker.Key, e.Model, e.Evict})
 	}
@@ -159,13 +161,14 @@ type assigned struct {
 	ID      queue.ID
 	Attempt int
 	Worker  placement.Key
+	Warmup  time.Duration
 	Why     placement.Explanation
 }
 
 func decodeAssign(b []byte) (Effect, error) {
 	var a assigned
 	err := json.Unmarshal(b, &a)
-	return Assign{ID: a.ID, Attempt: a.Attempt, Worker: &placement.Worker{Key: a.Worker}, Why: a.Why}, err
+	return Assign{ID: a.ID, Attempt: a.Attempt, Worker: &placement.Worker{Key: a.Worker}, Warmup: a.Warmup, Why: a.Why}, err
 }
 
 // loaded is the written form of Load.

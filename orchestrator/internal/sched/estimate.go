@@ -26,6 +26,12 @@ func (e *estimate) value() time.Duration {
 	return e.mean
 }
 
+// learn takes what an attempt that went well tells.
+func (c *Core) learn(now Instant, t *task, _ Result) { c.service.add(time.Duration(now - t.began)) }
+
+// fastest is how long the task holds a slot in the best case.
+func (t *task) fastest() time.Duration { return 0 }
+
 // startIn predicts when a task with that many tasks ahead starts: an estimate
 // that takes every slot as equal.
 func (c *Core) startIn(ahead int) time.Duration {

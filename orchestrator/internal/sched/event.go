@@ -56,6 +56,11 @@ type (
 		ID     queue.ID
 		Reason Reason
 	}
+	// CancelAll asks that every task of a person ends.
+	CancelAll struct {
+		Subject Ref
+		Reason  Reason
+	}
 	// Tenant replaces the rules of a tenant; unknown tenants have the zero rules.
 	Tenant struct {
 		ID    queue.Tenant
@@ -94,6 +99,7 @@ type (
 	Cut struct{}
 )
 
+func (CancelAll) event() {}
 func (Tenant) event()    {}
 func (Policy) event()    {}
 func (Probed) event()    {}
@@ -181,6 +187,7 @@ type (
 		ID      queue.ID
 		Attempt int
 		Worker  *placement.Worker
+		Warmup  time.Duration // added to the first-token time: the engine may have to load the model first
 		Why     placement.Explanation
 	}
 	// Retry says that an attempt failed and another follows.
@@ -217,7 +224,7 @@ type (
 	}
 	// Note tells of a change that only observers want to know of.
 	Note struct {
-		Kind   string // quarantined, restored, scorer_removed, policy_changed, residency_refused, promoted
+		Kind   string // quarantined, restored, scorer_removed, policy_changed, residency_refused, promoted, deadline_warning
 		Worker placement.Key
 		ID     queue.ID
 		For    time.Duration

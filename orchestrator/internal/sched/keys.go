@@ -18,8 +18,14 @@ type keys struct {
 type key struct {
 	id   queue.KeyID
 	text string
-	need placement.Request // without Tried
+	need placement.Request // without Tried and Affinity
 	uses int
+
+	failed []placement.Key // workers on which a load for it failed
+	after  Instant         // no load begins before
+
+	gen uint64            // of now
+	now placement.Request // need within the regions that hold; see Core.request
 }
 
 func newKeys() keys {
@@ -27,7 +33,7 @@ func newKeys() keys {
 }
 
 func (k *keys) take(r placement.Request) queue.KeyID {
-	r.Tried = nil
+	r.Tried, r.Affinity = nil, placement.Key{}
 	text := keyText(r)
 	e, ok := k.byText[text]
 	if !ok {
@@ -52,5 +58,5 @@ func (k *keys) drop(id queue.KeyID) {
 
 // keyText spells a set of requirements.
 func keyText(r placement.Request) string {
-	return fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Ctx, r.Place})
+	return fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Workload, r.Digest, r.Ctx, r.Place, r.Regions})
 }

@@ -47,7 +47,7 @@ func Bugs() []Bug {
 				k.need.Regions = nil
 			}
 		})},
-//		{9, "all tenants weigh the same", each(func(c *Core, t *task) { c.queue.SetWeight(t.Tenant, 1) })},
+		{9, "all tenants weigh the same", each(func(c *Core, t *task) { c.queue.SetWeight(t.Tenant, 1) })},
 		{10, "who waits goes to the end", each(func(c *Core, t *task) {
 			if t.phase != waiting {
 				return

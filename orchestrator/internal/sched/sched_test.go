@@ -44,10 +44,15 @@ type world struct {
 	ended    map[queue.ID]int
 	stopped  map[queue.ID]bool // a client's cancel was acknowledged
 	began    map[queue.ID]sched.Instant
-	halted   map[queue.ID]bool // its end was decided before: the first one stands
+	halted   map[queue.ID]bool               // its end was decided before: the first one stands
+	asked    map[placement.Key]sched.Instant // Probes that are not answered yet
+	holds    map[queue.ID]queue.Tenant       // tenants of tasks
 	refused  bool
 	durable  bool
 }
+
+// Two tenants; the second may hold one slot.
+var tenantA, tenantB = queue.Tenant{1}, queue.Tenant{2}
 
 func newWorld(t *rapid.T) *world {
 	core, err := sched.New(sched.Config{Queue: queue.Config{Capacity: capacity, Policy: queue.DropLRU}, CancelAfter: cancelAfter})
@@ -57,8 +62,10 @@ func newWorld(t *rapid.T) *world {
 	w := &world{
 		t: t, core: core, now: 1, up: []bool{true, true, true}, epoch: []uint64{1, 1, 1}, placed: map[queue.ID]bool{}, accepted: map[queue.ID]bool{},
 		live: map[queue.ID]bool{}, runs: map[queue.ID]map[int]string{}, emitted: map[queue.ID]bool{}, ended: map[queue.ID]int{},
+		asked: map[placement.Key]sched.Instant{}, holds: map[queue.ID]queue.Tenant{},
 		stopped: map[queue.ID]bool{}, began: map[queue.ID]sched.Instant{}, halted: map[queue.ID]bool{},
 	}
+	w.step(sched.Tenant{ID: tenantB, Rules: sched.Rules{MaxRunning: 1, Wait: true}})
 	w.step(w.workers())
 	return w
 }
@@ -111,6 +118,18 @@ func (w *world) apply(fx sched.Effect) {
 			w.runs[f.ID] = map[int]string{}
 		}
 		w.runs[f.ID][f.Attempt] = f.Worker.Key.Worker
+		if w.holds[f.ID] == tenantB && w.core.RunningOf(tenantB) > 1 {
+			t.Fatalf("a tenant holds more slots than its quota")
+		}
+	case sched.Probe:
+		if at, ok := w.asked[f.Worker.Key]; ok && w.now < at+sched.Instant(10*time.Second) {
+			t.Fatalf("two probes of one worker at a time")
+		}
+		w.asked[f.Worker.Key] = w.now
+	case sched.Note:
+		if f.Kind == "restored" {
+			delete(w.asked, f.Worker)
+		}
 	case sched.Terminal:
 		w.end(f.ID)
 		if w.stopped[f.ID] && f.Code != "CANCELLED" {
@@ -216,8 +235,10 @@ func TestCoreModel(t *testing.T) {
 				next++
 				task := sched.Task{
 					ID: id(next), Class: queue.Class(rapid.IntRange(0, 1).Draw(t, "class")), Need: placement.Request{Model: "m"},
-					Total: total, Ephemeral: rapid.Bool().Draw(t, "ephemeral"),
+					Total: total, Ephemeral: rapid.Bool().Draw(t, "ephemeral"), Subject: [16]byte{byte(next % 3)},
+					Tenant: rapid.SampledFrom([]queue.Tenant{tenantA, tenantB}).Draw(t, "tenant"), Cost: 1000,
 				}
+				w.holds[task.ID] = task.Tenant
 				if rapid.IntRange(0, 3).Draw(t, "deadline") == 0 {
 					task.Due = w.now + sched.Instant(rapid.IntRange(1, 10).Draw(t, "s"))*sched.Instant(time.Second)
 				}
@@ -279,10 +300,31 @@ func TestCoreModel(t *testing.T) {
 					t.Fatalf("a waiting task did not end with its cancel")
 				}
 			},
+			"probe answers": func(t *rapid.T) {
+				w.t = t
+				w.probes(rapid.Bool().Draw(t, "ok"))
+			},
+			"token seen": func(t *rapid.T) {
+				w.t = t
+				if x, _, ok := w.anyRun(t); ok {
+					w.step(sched.Progress{ID: x, Tokens: 1})
+				}
+			},
+			"person erased": func(t *rapid.T) {
+				w.t = t
+				who := rapid.IntRange(0, 8).Draw(t, "person") // mostly nobody
+				for n := 1; n <= next; n++ {
+					if n%3 == who && w.live[id(n)] && !w.halted[id(n)] {
+						w.stopped[id(n)] = true
+					}
+				}
+				w.step(sched.CancelAll{Subject: [16]byte{byte(who)}, Reason: sched.Erasure})
+			},
 			"worker dies or returns": func(t *rapid.T) {
 				w.t = t
 				i := rapid.IntRange(0, len(w.up)-1).Draw(t, "worker")
 				w.up[i] = !w.up[i]
+				delete(w.asked, placement.Key{Node: "n", Pool: "p", Worker: fmt.Sprint(i)})
 				if w.up[i] {
 					w.epoch[i]++
 				}
@@ -310,6 +352,16 @@ func TestCoreModel(t *testing.T) {
 	})
 }
 
+// probes answers every probe that is under way.
+func (w *world) probes(ok bool) {
+	for i := range w.up {
+		if k := (placement.Key{Node: "n", Pool: "p", Worker: fmt.Sprint(i)}); w.asked[k] != 0 {
+			delete(w.asked, k)
+			w.step(sched.Probed{Worker: k, OK: ok})
+		}
+	}
+}
+
 // drain ends every fault and checks that nothing stays (I15): all accepted
 // tasks have one end and all slots are free.
 func (w *world) drain(next int) {
@@ -329,6 +381,7 @@ func (w *world) drain(next int) {
 				w.step(sched.Finished{ID: id(n), Attempt: a})
 			}
 		}
+		w.probes(true)
 		w.advance(time.Second)
 		w.check()
 	}

@@ -31,6 +31,7 @@ type State struct {
 	Refusing bool
 	Durable  bool
 	Dupes    int
+	Memory   memory
 }
 
 type taskState struct {
@@ -45,6 +46,11 @@ type taskState struct {
 	Tried   []placement.Key
 	Stop    Reason
 	Code    string
+	Resume  Instant
+	Hold    Instant
+	Warned  bool
+	Loads   int
+	Tokens  int
 	Wake    Instant // 0 = no timer
 }
 
@@ -59,13 +65,14 @@ func (c *Core) Snapshot() *State {
 	s := &State{
 		Policy: c.policy, Tasks: make([]taskState, 0, len(c.tasks)), Keys: []keyState{}, LastKey: c.keys.last,
 		Queue: c.queue.State(), View: c.view.State(), TimerSet: c.timerSet, Service: c.service.mean,
-		Refusing: c.refusing, Durable: c.durable, Dupes: c.dupes,
+		Refusing: c.refusing, Durable: c.durable, Dupes: c.dupes, Memory: c.memory(),
 	}
 	var used []queue.KeyID
 	for _, t := range c.sorted() {
 		x := taskState{
 			Task: t.Task, Item: t.item, Phase: t.phase, Arrived: t.arrived, Attempt: t.attempt, Worker: t.worker, Epoch: t.epoch,
 			Began: t.began, Tried: slices.Clone(t.tried), Stop: t.stop, Code: t.code,
+			Resume: t.resume, Hold: t.hold, Warned: t.warned, Loads: t.loads, Tokens: t.tokens,
 		}
 		if t.wakeAt >= 0 {
 			x.Wake = t.wake
@@ -106,7 +113,7 @@ func Restore(cfg Config, b []byte) (*Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.load(&s); err != nil {
+	if err := c.refill(&s); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrState, err)
 	}
 	// Whatever is doubled, out of order or unknown does not come out as it went in.
@@ -116,8 +123,8 @@ func Restore(cfg Config, b []byte) (*Core, error) {
 	return c, nil
 }
 
-// load fills an empty core.
-func (c *Core) load(s *State) error {
+// refill fills an empty core.
+func (c *Core) refill(s *State) error {
 	c.policy, c.timerSet, c.service.mean = s.Policy, s.TimerSet, s.Service
 	c.refusing, c.durable, c.dupes, c.keys.last = s.Refusing, s.Durable, s.Dupes, s.LastKey
 	if err := errors.Join(c.queue.Load(s.Queue), c.view.LoadState(s.View)); err != nil {
@@ -138,13 +145,19 @@ func (c *Core) load(s *State) error {
 		}
 		t := &task{
 			Task: x.Task, item: x.Item, phase: x.Phase, arrived: x.Arrived, attempt: x.Attempt, worker: x.Worker, epoch: x.Epoch,
-			began: x.Began, tried: x.Tried, stop: x.Stop, code: x.Code, wakeAt: -1,
+			began: x.Began, tried: x.Tried, stop: x.Stop, code: x.Code,
+			resume: x.Resume, hold: x.Hold, warned: x.Warned, loads: x.Loads, tokens: x.Tokens, wakeAt: -1,
 		}
 		k.uses++
 		c.tasks[t.ID] = t
 		c.timers.set(t, x.Wake)
 	}
-	return c.matches(s)
+	if err := c.matches(s); err != nil {
+		return err
+	}
+	c.broken = len(c.view.Broken())
+	c.recall(s.Memory)
+	return nil
 }
 
 // matches checks that queue, reservations and tasks are of each other.
@@ -162,11 +175,6 @@ func (c *Core) matches(s *State) error {
 	}
 	if waits != len(s.Queue.Items) {
 		return errors.New("queue")
-	}
-	for _, w := range s.View.Workers {
-		if w == nil {
-			return errors.New("workers")
-		}
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ func oneOfEach() []sched.Event {
 		sched.Workers{List: []*placement.Worker{engine("a", 2)}},
 		sched.Finished{ID: id(1), Attempt: 2, Result: sched.Result{Class: exec.Reset, Emitted: true, TokensOut: 4, First: time.Second}},
 		sched.Cancel{ID: id(1), Reason: sched.Client},
+		sched.CancelAll{Subject: sched.Ref{4}, Reason: sched.Erasure},
 		sched.Tenant{ID: queue.Tenant{1}, Rules: sched.Rules{Weight: 2, Wait: true}},
 		sched.Policy{Policy: placement.Policy{Strategy: "predicted"}, Regions: []string{"EU"}},
 		sched.Probed{Worker: key, OK: true},

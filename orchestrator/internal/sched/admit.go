@@ -1,0 +1,133 @@
+package sched
+
+import (
+	"cmp"
+	"errors"
+
+	"github.com/llorch/llorch/orchestrator/queue"
+)
+
+// submit takes a place for a new task, or refuses it.
+func (c *Core) submit(now Instant, in Task) *task {
+	if c.refusing {
+		c.emit(Reject{ID: in.ID, Code: "SHUTTING_DOWN"})
+		return nil
+	}
+	if rule := c.quota(in.Tenant); rule != "" {
+		c.emit(Reject{ID: in.ID, Code: "QUOTA_EXCEEDED", After: c.drainHint(), Details: Details{Filter: "quota", Field: rule}})
+		return nil
+	}
+	t := &task{Task: in, phase: placed, arrived: now, attempt: in.Attempt, wakeAt: -1}
+	t.item = c.itemOf(t, now)
+	if code, details, after := c.unservable(c.request(t.item.Key)); details.Filter == "empty" && c.cfg.Hold > 0 {
+		t.hold = now + Instant(c.cfg.Hold)
+	} else if code != "" {
+		c.keys.drop(t.item.Key)
+		c.emit(Reject{ID: in.ID, Code: code, After: after, Details: details})
+		return nil
+	}
+	ahead, victims, err := c.queue.Push(now, t.item, nil)
+	if err != nil {
+		c.keys.drop(t.item.Key)
+		c.emit(c.full(t, err))
+		return nil
+	}
+	for _, v := range victims {
+		c.evict(v)
+	}
+	c.add(t)
+	c.emit(Admit{ID: t.ID, Ahead: ahead, StartIn: c.startIn(ahead)})
+	if t.Ephemeral {
+		return c.open(t)
+	}
+	return nil
+}
+
+// itemOf is what the queue holds of a task.
+func (c *Core) itemOf(t *task, now Instant) queue.Item {
+	due, latest := t.end(), Instant(0)
+	if t.QueueFor > 0 && t.Due == 0 {
+		due = min(due, now+Instant(t.QueueFor))
+	}
+	if t.Due > 0 {
+		latest = max(1, t.Due-Instant(t.fastest()))
+	}
+	need := t.Need
+	need.Session = [16]byte{}
+	if need.Place.Spread > 0 {
+		need.Session = t.Session
+	}
+	return queue.Item{
+		ID: t.ID, Tenant: t.Tenant, Class: t.Class, Key: c.keys.take(need), Cost: t.Cost, Bytes: t.Bytes,
+		Service: int64(c.service.value()), Arrived: now, Due: due, Latest: latest,
+	}
+}
+
+// add takes a task into the tables.
+func (c *Core) add(t *task) {
+	c.tasks[t.ID] = t
+	c.enter(t.Tenant)
+	c.arm(t)
+}
+
+// full is the refusal of the queue.
+func (c *Core) full(t *task, err error) Reject {
+	r := Reject{ID: t.ID, Code: "QUEUE_FULL", After: c.drainHint(), Details: Details{Label: string(cmp.Or(c.cfg.Queue.Policy, queue.Reject))}}
+	switch {
+	case errors.Is(err, queue.ErrDuplicate):
+		return Reject{ID: t.ID, Code: "CONFLICT"}
+	case errors.Is(err, queue.ErrTenantFull):
+		r.Code, r.Details.Label = "ADMISSION_REJECT", "fair-share"
+	}
+	return r
+}
+
+func (c *Core) evict(v queue.Victim) {
+	t := c.tasks[v.Item.ID]
+	code := "QUEUE_FULL_DROP_LRU"
+	if v.Policy == queue.Shed {
+		code = "ADMISSION_REJECT"
+	}
+	c.emit(Evict{t.ID, code})
+	c.forget(t)
+}
+
+// recover takes a task back that was accepted before; capacity does not matter.
+// It always says Queued, so that a reader from before the restart finds the
+// event ids that it knows.
+func (c *Core) recover(now Instant, in Task) {
+	if c.tasks[in.ID] != nil {
+		return
+	}
+	t := &task{Task: in, arrived: now, attempt: in.Attempt, wakeAt: -1}
+	t.item = c.queue.Restore(c.itemOf(t, now))
+	c.add(t)
+	if c.open(t) != nil {
+		ahead, _ := c.queue.Ahead(t.ID)
+		c.emit(Queued{t.ID, ahead, c.startIn(ahead)})
+	}
+}
+
+// open lets a task be picked.
+func (c *Core) open(t *task) *task {
+	t.phase = waiting
+	if t.stop != "" { // it was to end before the store had answered
+		c.terminal(t, t.code, t.stop, "")
+		return nil
+	}
+	if c.refusing {
+		c.release(t)
+		return nil
+	}
+	c.queue.Open(t.ID)
+	return t
+}
+
+// arrived lets a task that waited for workers go on waiting for a slot, once there
+// is one for it; nodes come one by one.
+func (c *Core) arrived(t *task) {
+	if code, _, _ := c.unservable(c.request(t.item.Key)); code == "" {
+		t.hold = 0
+		c.arm(t)
+	}
+}

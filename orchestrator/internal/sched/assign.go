@@ -1,0 +1,123 @@
+package sched
+
+import (
+	"time"
+
+	"github.com/llorch/llorch/orchestrator/internal/exec"
+	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
+)
+
+// assign gives free slots to waiting tasks, in the order of the queue, and sees
+// to workers that have to be asked or loaded first.
+func (c *Core) assign(now Instant) {
+	if c.refusing {
+		return
+	}
+	c.overdue(now)
+	c.pin(now)
+	for !c.queue.Empty() {
+		if _, free := c.view.Slots(); free == 0 && !c.loadable {
+			break
+		}
+		c.want = c.want[:0]
+		it, ok := c.queue.Pick(now, c.free)
+		if !ok {
+			break
+		}
+		c.start(now, c.tasks[it.ID], it)
+	}
+	c.load(now)
+	c.askAgain(now)
+}
+
+// free reports whether a slot is free for tasks of a key.
+func (c *Core) free(id queue.KeyID) bool {
+	d := placement.Decide(c.view, *c.request(id), c.policy)
+	if d.Load != nil {
+		c.want = append(c.want, id)
+	}
+	return d.Worker != nil
+}
+
+// notNow is how long a picked task is put back when no worker takes it, though
+// one took its key.
+const notNow = 100 * time.Millisecond
+
+// start reserves the slot and begins the next attempt of a picked task; false if
+// it could not.
+func (c *Core) start(now Instant, t *task, it queue.Item) bool {
+	if it.Promoted {
+		c.emit(Note{Kind: "promoted", ID: t.ID, For: time.Duration(now - t.arrived)})
+	}
+	t.item = it
+	need := *c.request(it.Key)
+	need.Prompt, need.Expected, need.Tried, need.Affinity = t.Need.Prompt, t.Need.Expected, t.tried, c.affinity(t)
+	w := placement.Decide(c.view, need, c.policy).Worker
+	if w == nil {
+		c.queue.Return(it)
+		t.phase, t.resume = backoff, now+Instant(notNow)
+		c.arm(t)
+		return false
+	}
+	why := placement.Explain(c.view, need, c.policy)
+	if !c.residency(t, w, &why) {
+		return false
+	}
+	t.phase, t.attempt, t.began, t.hold, t.tokens = running, t.attempt+1, now, 0, 0
+	t.worker, t.epoch = w.Key, w.Epoch
+	why.DecisionID, why.At, why.Attempt = decisionID(t.ID, t.attempt), int64(now), t.attempt
+	c.choice(now, t, need)
+	c.view.Assign(t.ID, t.attempt, w.Key, need)
+	c.slots(t.Tenant, +1)
+	c.remember(t)
+	c.arm(t)
+	a := Assign{ID: t.ID, Attempt: t.attempt, Worker: w, Why: why}
+	if w.OnDemand {
+		a.Warmup = c.cfg.Startup
+	}
+	c.emit(a)
+	return true
+}
+
+// stand ends the run of a task: its slot is free, and a worker that it was to try
+// is asked again if it learned nothing.
+func (c *Core) stand(now Instant, t *task) {
+	c.slots(t.Tenant, -1)
+	if m := c.mate(t.worker); m != nil {
+		m.Used = now
+	}
+	if i, out := c.ill(t.worker); out && c.sick[i].Try == t.attempt && c.sick[i].Task == t.ID {
+		c.again(now, &c.sick[i])
+	}
+	t.phase = backoff
+}
+
+// workers applies a new picture and stops attempts whose worker is gone. A worker's
+// id is new for every process: one that stands under a larger epoch of its node has
+// outlived the node's program, and what runs there with it.
+func (c *Core) workers(now Instant, list []*placement.Worker) {
+	c.view.Apply(list)
+	c.gen++
+	c.loadable = c.any(onDisk)
+	c.muster(now)
+	for _, k := range c.settleLoads() {
+		if i := c.loadAt(k); i >= 0 {
+			c.loadFailed(now, i, exec.Load)
+		}
+	}
+	for _, t := range c.sorted() {
+		if t.hold > 0 && len(list) > 0 {
+			c.arrived(t)
+		}
+		if t.phase != running || t.stop != "" {
+			continue
+		}
+		if w, ok := c.view.Find(t.worker); ok && w.Epoch >= t.epoch && !w.Gone {
+			continue
+		}
+		t.stop = Lost
+		c.timers.set(t, now+Instant(c.cfg.CancelAfter))
+		c.emit(StopRun{t.ID, t.attempt, Lost})
+	}
+}
