@@ -134,7 +134,7 @@ func (o *Orchestrator) Tasks(ctx context.Context, p Principal, f Filter) iter.Se
 		q, err := o.filter(ctx, p, f)
 		var page []store.Record
 		if err == nil {
-			page, err = o.store.Tasks(ctx, q)
+			page, err = store.Page(ctx, o.store, q)
 		}
 		if err != nil {
 			yield(Task{}, wireError(err))

@@ -28,6 +28,9 @@ var (
 	ErrInUse = errors.New("store: in use by another process")
 	// ErrSchemaTooNew reports a database written by a newer program.
 	ErrSchemaTooNew = errors.New("store: schema is newer than this program")
+	// ErrRestored reports a store whose terms are behind what others have seen: it
+	// is an old copy, and what was accepted since then is not in it.
+	ErrRestored = errors.New("store: older than terms that were seen")
 	// ErrCorrupt reports that the storage is damaged; nothing is repaired silently.
 	ErrCorrupt = errors.New("store: corrupt")
 )

@@ -240,8 +240,12 @@ func (m *Memory) Lead(ctx context.Context, r LeaseRequest) (Lease, error) {
 		return Lease{}, err
 	}
 	defer m.mu.Unlock()
-	m.epoch++
-	return Lease{Epoch: m.epoch, Holder: r.Holder}, nil
+	next, err := r.Next(m.epoch)
+	if err != nil {
+		return Lease{}, err
+	}
+	m.epoch = next
+	return Lease{Epoch: next, Holder: r.Holder, URL: r.URL}, nil
 }
 
 // Durable implements [Upkeep]: false.

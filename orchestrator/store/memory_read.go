@@ -72,12 +72,17 @@ func (m *Memory) Tasks(ctx context.Context, f Filter) ([]Record, error) {
 		}
 	}
 	var out []Record
+	refused, scans := 0, f.Scans()
 	for _, t := range each {
-		if len(out) == size {
-			break
-		}
-		if !t.removed && f.selects(&t.rec) {
+		switch {
+		case len(out) == size:
+			return out, nil
+		case !t.removed && f.selects(&t.rec):
 			out = append(out, t.rec.clone())
+		case scans:
+			if refused++; refused == MaxPage {
+				return out, &MoreError{Next: t.rec.Seq}
+			}
 		}
 	}
 	return out, nil

@@ -68,11 +68,15 @@ const (
 // MaxPage bounds [Filter.Limit] and the limit of a Purge, in records.
 const MaxPage = 10_000
 
+// MetaVersion is that of every [Meta] written here. A store that finds a higher
+// one answers [ErrSchemaTooNew].
+const MetaVersion = 1
+
 // Meta is what is stored of a task beside the columns that are filtered by. It
 // holds no prompt and no output text. It is stored as one versioned JSON
 // document; Params and Place come back compacted.
 type Meta struct {
-	V            int             `json:"v"` // 1; a store writes 1 for 0
+	V            int             `json:"v"` // MetaVersion; also written for 0
 	Kind         string          `json:"kind"`
 	Engine       string          `json:"engine,omitempty"`
 	Correlation  string          `json:"correlation_id,omitempty"`
@@ -243,10 +247,14 @@ type Doc struct {
 type LeaseRequest struct {
 	Holder string // replica id
 	URL    string // where the others reach it; "" alone
+	Seen   Epoch  // the highest epoch that a node or replica has seen; 0 = unknown
+	Force  bool   // lead although the store is behind Seen: the operator knows that it was restored
 }
 
 // Lease is a term. Every write names its Epoch.
 type Lease struct {
-	Epoch  Epoch
-	Holder string
+	Epoch   Epoch
+	Holder  string
+	URL     string
+	Expires time.Time // the zero time: never
 }

@@ -14,6 +14,9 @@ func (n NewTask) Stored(e Epoch, now time.Time) (Record, error) {
 	if in.ID == (TaskID{}) {
 		return Record{}, fmt.Errorf("task id: %w", ErrInvalid)
 	}
+	if in.Meta.V != 0 && in.Meta.V != MetaVersion {
+		return Record{}, fmt.Errorf("meta.v: %w", ErrInvalid)
+	}
 	if len(n.Body) > MaxBody {
 		return Record{}, fmt.Errorf("body: %w", ErrTooLarge)
 	}
@@ -29,9 +32,7 @@ func (n NewTask) Stored(e Epoch, now time.Time) (Record, error) {
 		Session: in.Session, IdemKey: in.IdemKey, BodyHash: in.BodyHash, State: Queued, Epoch: e,
 		Created: clock(in.Created), Deadline: clock(in.Deadline), Meta: in.Meta,
 	}
-	if r.Meta.V == 0 {
-		r.Meta.V = 1
-	}
+	r.Meta.V = MetaVersion
 	if r.Created.IsZero() {
 		r.Created = clock(now)
 	}
@@ -141,6 +142,21 @@ func (c Completion) checked() (Completion, error) {
 func (r *Record) Forget(e Epoch) {
 	r.Subject, r.Session, r.IdemKey, r.BodyHash, r.Epoch = SubjectRef{}, "", "", [32]byte{}, e
 	r.Meta.PromptSHA256 = ""
+}
+
+// maxSeen leaves room for terms after any claim.
+const maxSeen Epoch = 1 << 62
+
+// Next returns the epoch of the term that q begins after the present one.
+// Errors: ErrRestored, ErrInvalid.
+func (q LeaseRequest) Next(present Epoch) (Epoch, error) {
+	switch {
+	case q.Seen > maxSeen:
+		return 0, fmt.Errorf("lease request: seen: %w", ErrInvalid)
+	case q.Seen > present && !q.Force:
+		return 0, ErrRestored
+	}
+	return max(present, q.Seen) + 1, nil
 }
 
 // Check refuses a document that no store keeps: ErrInvalid, ErrTooLarge.

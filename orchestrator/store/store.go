@@ -62,6 +62,8 @@ type Tasks interface {
 	// Task returns one record, or ErrNotFound.
 	Task(ctx context.Context, id TaskID) (Record, error)
 	// Tasks returns a page of records by seq; ErrInvalid for a limit out of range.
+	// A filter that [Filter.Scans] reads at most about MaxPage records that it does
+	// not select; if the page is not full then, it comes with a [*MoreError].
 	Tasks(ctx context.Context, f Filter) ([]Record, error)
 	// Output returns the sealed output of an ended task; ErrNotFound if there is none.
 	Output(ctx context.Context, id TaskID) ([]byte, error)
@@ -90,6 +92,8 @@ type Upkeep interface {
 	// Lead begins a new term: its epoch is above every earlier one of this
 	// store, and writes of any other term are ErrFenced from then on. It sees
 	// every commit of earlier terms. Before the first Lead every write is ErrFenced.
+	// A store whose last term is below r.Seen is ErrRestored, or begins a term
+	// above r.Seen when r.Force says so; ErrInvalid for a Seen above 2⁶².
 	Lead(ctx context.Context, r LeaseRequest) (Lease, error)
 	// Purge deletes up to limit ended tasks that finished before the instant,
 	// oldest first, and reports how many. A limit outside 0…MaxPage is ErrInvalid.

@@ -114,3 +114,52 @@ func TestBrokenRow(t *testing.T) {
 		}
 	}
 }
+
+// TestBadRowFailsAlone is ORC-641 and ORC-650: an item at which the engine fails
+// is undone and refused; its neighbours in the batch and in the commit are stored.
+func TestBadRowFailsAlone(t *testing.T) {
+	path := fresh(t)
+	s := open(t, path)
+	l, err := s.Lead(t.Context(), store.LeaseRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, l.Epoch, crashTask(1), crashTask(2), crashTask(3))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, path, "UPDATE task SET outcome = '[' WHERE seq = 2; CREATE TRIGGER t BEFORE INSERT ON body WHEN substr(new.sealed, 1, 1) = x'35' BEGIN SELECT raise(FAIL, 'x'); END")
+	s, e := begin(t, path)
+	var ends []store.Completion
+	for n := range 4 {
+		ends = append(ends, store.Completion{ID: crashID(n), State: store.Failed})
+	}
+	out, err := s.Complete(t.Context(), e, ends)
+	if err != nil || len(out) != 4 {
+		t.Fatalf("Complete() = %v, %v", out, err)
+	}
+	for n, want := range []error{store.ErrNotFound, nil, store.ErrCorrupt, nil} {
+		if !errors.Is(out[n], want) {
+			t.Errorf("answer for task %d = %v, want %v", n, out[n], want)
+		}
+	}
+	stored, err := s.Submit(t.Context(), e, []store.NewTask{crashTask(4), crashTask(5), crashTask(6)})
+	if err != nil || len(stored) != 3 {
+		t.Fatalf("Submit() = %v, %v", stored, err)
+	}
+	for i, want := range []error{nil, store.ErrUnavailable, nil} {
+		if !errors.Is(stored[i].Err, want) {
+			t.Errorf("answer for task %d = %v, want %v", 4+i, stored[i].Err, want)
+		}
+	}
+	for n, want := range map[int]error{4: nil, 5: store.ErrNotFound, 6: nil} {
+		if _, err := s.Task(t.Context(), crashID(n)); !errors.Is(err, want) {
+			t.Errorf("Task(%d) = %v, want %v", n, err, want)
+		}
+	}
+	for n, want := range map[int]store.State{1: store.Failed, 3: store.Failed} {
+		if r, err := s.Task(t.Context(), crashID(n)); err != nil || r.State != want {
+			t.Errorf("Task(%d) = %s, %v, want %s", n, r.State, err, want)
+		}
+	}
+}

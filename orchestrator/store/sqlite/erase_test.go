@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -136,5 +137,52 @@ func TestPurgeOutputsPlan(t *testing.T) {
 	plan, err := s.PlanOf(t.Context(), "SELECT seq FROM body WHERE ended < ? ORDER BY ended, seq LIMIT ?", time.Now().UnixMicro(), 10)
 	if err != nil || !strings.Contains(plan, "COVERING INDEX body_ended") {
 		t.Errorf("plan = %q, %v, want the index on outputs", plan, err)
+	}
+}
+
+// TestEraseUnderReader: while somebody reads an old state the log can not be
+// emptied; Erase says so, and the writer empties it as soon as nobody does.
+func TestEraseUnderReader(t *testing.T) {
+	path := fresh(t)
+	s, e := begin(t, path)
+	who := store.SubjectRef{1}
+	submit(t, s, e, marked(1, who, "m"))
+	if err := s.Impatient(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	c, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if _, err := c.ExecContext(t.Context(), "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.QueryRowContext(t.Context(), "SELECT count(*) FROM task").Scan(&n); err != nil || n != 1 {
+		t.Fatalf("another reader sees %d tasks, %v", n, err)
+	}
+	if _, err := s.Erase(t.Context(), e, who); !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("Erase under a reader = %v, want ErrUnknown", err)
+	}
+	if r, err := s.Task(t.Context(), crashID(1)); err != nil || r.Subject != (store.SubjectRef{}) {
+		t.Errorf("Task() = %+v, %v, want it erased", r, err)
+	}
+	if size := len(files(t, path)["tasks.db-wal"]); size == 0 {
+		t.Error("the log is empty although a reader needs it")
+	}
+	if _, err := c.ExecContext(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the empty log", func() bool {
+		info, err := os.Stat(path + "-wal")
+		return err == nil && info.Size() == 0
+	})
+	if got, err := s.Erase(t.Context(), e, who); err != nil || got != (store.Erased{}) {
+		t.Errorf("Erase() again = %+v, %v, want nothing left", got, err)
 	}
 }

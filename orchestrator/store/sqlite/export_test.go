@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -41,7 +42,7 @@ func (s *Store) Waiting() int { return len(s.ops) }
 
 // Plan returns the engine's plan for a page.
 func (s *Store) Plan(ctx context.Context, f store.Filter) (string, error) {
-	text, args := pageQuery(f, 100)
+	text, args := pageQuery(f, sql.NullInt64{}, 100)
 	return s.PlanOf(ctx, text, args...)
 }
 
@@ -54,3 +55,9 @@ func (s *Store) PlanOf(ctx context.Context, text string, args ...any) (plan stri
 
 // Joined waits for the background check.
 func (s *Store) Joined() { s.checked.Wait() }
+
+// Impatient has the writer wait for nobody; nothing may be writing.
+func (s *Store) Impatient() error {
+	_, err := s.writer.conn.ExecContext(context.Background(), "PRAGMA busy_timeout = 20")
+	return err
+}

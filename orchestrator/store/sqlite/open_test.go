@@ -181,6 +181,30 @@ func TestSchemaTooNew(t *testing.T) {
 	begin(t, path)
 }
 
+// TestMetaTooNew is ORC-642 and ORC-653: meta of a later version is not read as if it were ours.
+func TestMetaTooNew(t *testing.T) {
+	path := fresh(t)
+	s := open(t, path)
+	l, err := s.Lead(t.Context(), store.LeaseRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := crashTask(2)
+	newer.Record.Meta.V = store.MetaVersion + 1
+	out, err := s.Submit(t.Context(), l.Epoch, []store.NewTask{crashTask(1), newer})
+	if err != nil || out[0].Err != nil || !errors.Is(out[1].Err, store.ErrInvalid) {
+		t.Errorf("Submit() = %+v, %v, want the second refused", out, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, path, "UPDATE task SET meta = json_set(meta, '$.v', 2)")
+	s, _ = begin(t, path)
+	if _, err := s.Task(t.Context(), crashID(1)); !errors.Is(err, store.ErrSchemaTooNew) {
+		t.Errorf("Task() = %v, want ErrSchemaTooNew", err)
+	}
+}
+
 // TestMigrationDiffers is ORC-653: the recorded digest must be ours.
 func TestMigrationDiffers(t *testing.T) {
 	path := fresh(t)

@@ -21,15 +21,13 @@ func (s *Store) query(ctx context.Context, verb string, read func() error) error
 	}
 	defer s.gate.RUnlock()
 	err := read()
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case ctx.Err() != nil: // the engine's own word for it is "interrupted"
-		err = ctx.Err()
-	case !errors.Is(err, store.ErrCorrupt):
-		err = classify(err)
 	}
-	return fmt.Errorf("%s: %w", verb, err)
+	if ctx.Err() != nil { // the engine's own word for it is "interrupted"
+		err = ctx.Err()
+	}
+	return fmt.Errorf("%s: %w", verb, classify(err))
 }
 
 // Task implements [store.Tasks].
@@ -71,79 +69,140 @@ func (s *Store) Tasks(ctx context.Context, f store.Filter) (page []store.Record,
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
-	text, args := pageQuery(f, size)
+	var more error
 	err = s.query(ctx, "list tasks", func() error {
-		rows, err := s.read.QueryContext(ctx, text, args...)
-		if err != nil {
-			return err
-		}
-		page, err = collect(rows, scanRecord)
+		page, more, err = s.page(ctx, f, size)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return page, nil
+	return page, more
 }
 
-func pageQuery(f store.Filter, size int) (string, []any) {
-	where, args := conditions(f)
-	order := " ORDER BY seq DESC"
+// page reads what f selects. A filter that scans ends at the record after which
+// it has read enough; records only vanish meanwhile, so none is passed over.
+func (s *Store) page(ctx context.Context, f store.Filter, size int) (page []store.Record, more, err error) {
+	var last sql.NullInt64
+	if f.Scans() {
+		text, args := lastQuery(f)
+		if err := s.read.QueryRowContext(ctx, text, args...).Scan(&last); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, nil, err
+		}
+	}
+	text, args := pageQuery(f, last, size)
+	rows, err := s.read.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if page, err = collect(rows, scanRecord); err != nil {
+		return nil, nil, err
+	}
+	if last.Valid && len(page) < size {
+		more = &store.MoreError{Next: uint64(last.Int64)}
+	}
+	return page, more, nil
+}
+
+// lastQuery asks for the seq at which a scan has read MaxPage records.
+func lastQuery(f store.Filter) (string, []any) {
+	where, args := indexed(f).text()
+	return "SELECT seq FROM task" + where + order(f) + " LIMIT 1 OFFSET ?", append(args, store.MaxPage-1)
+}
+
+func pageQuery(f store.Filter, last sql.NullInt64, size int) (string, []any) {
+	c := indexed(f)
+	c.read(f)
+	switch {
+	case last.Valid && f.Oldest:
+		c.add("seq <= ?", last.Int64)
+	case last.Valid:
+		c.add("seq >= ?", last.Int64)
+	}
+	where, args := c.text()
+	return "SELECT " + columns + " FROM task" + where + order(f) + " LIMIT ?", append(args, size)
+}
+
+func order(f store.Filter) string {
 	if f.Oldest {
-		order = " ORDER BY seq"
+		return " ORDER BY seq"
 	}
-	return "SELECT " + columns + " FROM task" + where + order + " LIMIT ?", append(args, size)
+	return " ORDER BY seq DESC"
 }
 
-// conditions writes the WHERE clause of f. Live states are also written as the
-// text of the partial index, which the planner recognises by its words.
-func conditions(f store.Filter) (string, []any) {
-	var (
-		parts []string
-		args  []any
-	)
-	add := func(part string, values ...any) {
-		parts = append(parts, part)
-		args = append(args, values...)
-	}
-	if f.Tenant != "" {
-		add("tenant = ?", f.Tenant)
-	}
-	if f.Subject != (store.SubjectRef{}) {
-		add("subject = ?", f.Subject[:])
-	}
-	if len(f.States) > 0 {
-		if !slices.ContainsFunc(f.States, store.State.Terminal) {
-			add("state IN " + liveStates)
-		}
-		marks := strings.TrimSuffix(strings.Repeat("?,", len(f.States)), ",")
-		add("state IN (" + marks + ")")
-		for _, s := range f.States {
-			args = append(args, string(s))
-		}
-	}
-	if f.Model != "" {
-		add("model = ?", f.Model)
-	}
-	if f.Session != "" {
-		add("session = ?", f.Session)
-	}
-	if f.IdemKey != "" {
-		add("idem = ?", f.IdemKey)
-	}
-	if !f.Since.IsZero() {
-		add("created >= ?", f.Since.UnixMicro())
-	}
-	if f.Before != 0 {
-		add("seq < ?", signed(f.Before))
-	}
-	if f.After != 0 {
-		add("seq > ?", signed(f.After))
-	}
-	if len(parts) == 0 {
+// conditions are the parts of a WHERE clause.
+type conditions struct {
+	parts []string
+	args  []any
+}
+
+func (c *conditions) add(part string, values ...any) {
+	c.parts = append(c.parts, part)
+	c.args = append(c.args, values...)
+}
+
+func (c *conditions) text() (string, []any) {
+	if len(c.parts) == 0 {
 		return "", nil
 	}
-	return " WHERE " + strings.Join(parts, " AND "), args
+	return " WHERE " + strings.Join(c.parts, " AND "), c.args
+}
+
+// indexed returns what an index answers. Live states are written as the text of
+// the partial index, which the planner recognises by its words.
+func indexed(f store.Filter) *conditions {
+	c := new(conditions)
+	switch {
+	case f.Tenant != "" && f.IdemKey != "":
+		c.add("tenant = ? AND idem = ?", f.Tenant, f.IdemKey)
+	case f.Subject != store.SubjectRef{}:
+		c.add("subject = ?", f.Subject[:])
+	case f.Tenant != "":
+		c.add("tenant = ?", f.Tenant)
+	}
+	if len(f.States) > 0 && !slices.ContainsFunc(f.States, store.State.Terminal) {
+		c.add("state IN " + liveStates)
+	}
+	if f.Before != 0 {
+		c.add("seq < ?", signed(f.Before))
+	}
+	if f.After != 0 {
+		c.add("seq > ?", signed(f.After))
+	}
+	return c
+}
+
+// read adds what is read record by record; the sign keeps the planner from
+// another index than that of indexed.
+func (c *conditions) read(f store.Filter) {
+	if f.Subject != (store.SubjectRef{}) {
+		c.add("+subject = ?", f.Subject[:])
+	}
+	if f.Tenant != "" {
+		c.add("+tenant = ?", f.Tenant)
+	}
+	if len(f.States) > 0 {
+		c.add("+state IN ("+strings.TrimSuffix(strings.Repeat("?,", len(f.States)), ",")+")", anys(f.States)...)
+	}
+	if f.Model != "" {
+		c.add("model = ?", f.Model)
+	}
+	if f.Session != "" {
+		c.add("session = ?", f.Session)
+	}
+	if f.IdemKey != "" {
+		c.add("+idem = ?", f.IdemKey)
+	}
+	if !f.Since.IsZero() {
+		c.add("created >= ?", f.Since.UnixMicro())
+	}
+}
+
+func anys(states []store.State) (out []any) {
+	for _, s := range states {
+		out = append(out, string(s))
+	}
+	return out
 }
 
 // signed maps a bound above every seq to the highest one.

@@ -37,8 +37,11 @@ func scanRecord(row scanner) (store.Record, error) {
 		return r, errRow
 	}
 	r.IdemKey, r.Created, r.Deadline = idem.String, fromMicros(created), fromMicros(deadline)
-	if json.Unmarshal(meta, &r.Meta) != nil {
+	if json.Unmarshal(meta, &r.Meta) != nil || r.Meta.V < 1 {
 		return r, errRow
+	}
+	if r.Meta.V > store.MetaVersion {
+		return r, fmt.Errorf("%w: a task's meta has version %d", store.ErrSchemaTooNew, r.Meta.V)
 	}
 	return r, m.into(&r)
 }

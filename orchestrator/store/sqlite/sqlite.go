@@ -39,6 +39,7 @@ type Config struct {
 // concurrent use.
 type Store struct {
 	log  *slog.Logger
+	path string // absolute
 	lock *os.File
 	conn *sql.DB // the writer's, one connection
 	read *sql.DB // the readers', four connections
@@ -73,7 +74,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{
-		log: c.Logger, lock: f.lock,
+		log: c.Logger, path: f.path, lock: f.lock,
 		conn: openPool(f.path, writerPragmas(), 1), read: openPool(f.path, readerPragmas(), readers),
 		ops: make(chan *op, groupOps),
 	}

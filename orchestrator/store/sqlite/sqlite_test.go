@@ -1,6 +1,8 @@
 package sqlite_test
 
 import (
+	"database/sql"
+	"errors"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -43,6 +45,10 @@ func TestStore(t *testing.T) {
 				path, _ := paths.Load(s)
 				return at(open(t, path.(string)), path.(string))
 			},
+			Away: func(t testing.TB, s store.Store) func() {
+				path, _ := paths.Load(s)
+				return occupy(t, s.(*sqlite.Store), path.(string))
+			},
 			Slow: func(t testing.TB, perCommit time.Duration) store.Store {
 				s, err := sqlite.OpenSlow(t.Context(), sqlite.Config{Path: fresh(t)}, perCommit)
 				if err != nil {
@@ -51,4 +57,28 @@ func TestStore(t *testing.T) {
 				return s
 			},
 		})
+}
+
+// occupy has another connection hold the file until back is called.
+func occupy(t testing.TB, s *sqlite.Store, path string) (back func()) {
+	t.Helper()
+	if err := s.Impatient(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(c.Close(), db.Close()); err != nil {
+			t.Errorf("Close() = %v", err)
+		}
+	}
 }

@@ -17,20 +17,9 @@ func (s *Store) Submit(ctx context.Context, e store.Epoch, batch []store.NewTask
 			size += len(n.Final.Output)
 		}
 	}
-	var out []store.Submitted
-	err := s.write(ctx, &op{epoch: e, fenced: true, items: len(batch), bytes: size, run: func(t *tx) (err error) {
-		out = make([]store.Submitted, len(batch))
-		for i := range batch {
-			if out[i], err = t.submit(e, &batch[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	}})
-	if err != nil {
-		return nil, fmt.Errorf("submit tasks: %w", err)
-	}
-	return out, nil
+	return writeEach(ctx, s, "submit tasks", e, batch, size,
+		func(t *tx, n store.NewTask) (store.Submitted, error) { return t.submit(e, &n) },
+		func(err error) store.Submitted { return store.Submitted{Err: err} })
 }
 
 func (t *tx) submit(e store.Epoch, n *store.NewTask) (store.Submitted, error) {
@@ -85,7 +74,7 @@ func (t *tx) taken(r *store.Record, n *store.NewTask) (store.Submitted, error) {
 
 // Start implements [store.Tasks].
 func (s *Store) Start(ctx context.Context, e store.Epoch, batch []store.StartReq) ([]store.Started, error) {
-	return writeEach(ctx, s, "start tasks", e, batch, func(t *tx, q store.StartReq) (store.Started, error) {
+	return writeEach(ctx, s, "start tasks", e, batch, 0, func(t *tx, q store.StartReq) (store.Started, error) {
 		r, refusal, err := t.move(q.ID, func(r *store.Record) (bool, error) { return r.Start(q, e, time.Now()) })
 		if err != nil || refusal != nil {
 			return store.Started{Err: refusal}, err
@@ -93,20 +82,24 @@ func (s *Store) Start(ctx context.Context, e store.Epoch, batch []store.StartReq
 		var body []byte
 		err = t.stmts.body.QueryRowContext(context.Background(), int64(r.Seq)).Scan(&body)
 		return store.Started{Body: body}, err
-	})
+	}, func(err error) store.Started { return store.Started{Err: err} })
 }
 
 // Mark implements [store.Tasks].
 func (s *Store) Mark(ctx context.Context, e store.Epoch, batch []store.MarkReq) ([]error, error) {
-	return writeEach(ctx, s, "mark tasks", e, batch, func(t *tx, q store.MarkReq) (error, error) {
+	return writeEach(ctx, s, "mark tasks", e, batch, 0, func(t *tx, q store.MarkReq) (error, error) {
 		_, refusal, err := t.move(q.ID, func(r *store.Record) (bool, error) { return r.Mark(q, e) })
 		return refusal, err
-	})
+	}, refuse)
 }
 
 // Complete implements [store.Tasks].
 func (s *Store) Complete(ctx context.Context, e store.Epoch, batch []store.Completion) ([]error, error) {
-	return writeEach(ctx, s, "complete tasks", e, batch, func(t *tx, c store.Completion) (error, error) {
+	size := 0
+	for _, c := range batch {
+		size += len(c.Output)
+	}
+	return writeEach(ctx, s, "complete tasks", e, batch, size, func(t *tx, c store.Completion) (error, error) {
 		ended := false
 		r, refusal, err := t.move(c.ID, func(r *store.Record) (changed bool, err error) {
 			ended, err = r.Complete(c, e, time.Now())
@@ -116,12 +109,12 @@ func (s *Store) Complete(ctx context.Context, e store.Epoch, batch []store.Compl
 			return refusal, err
 		}
 		return nil, t.endBody(&r, c.Output)
-	})
+	}, refuse)
 }
 
 // Cancel implements [store.Tasks].
 func (s *Store) Cancel(ctx context.Context, e store.Epoch, batch []store.CancelReq) ([]store.CancelState, error) {
-	return writeEach(ctx, s, "cancel tasks", e, batch, func(t *tx, q store.CancelReq) (store.CancelState, error) {
+	return writeEach(ctx, s, "cancel tasks", e, batch, 0, func(t *tx, q store.CancelReq) (store.CancelState, error) {
 		changed := false
 		r, refusal, err := t.move(q.ID, func(r *store.Record) (bool, error) {
 			changed = r.Cancel(q, e, time.Now())
@@ -131,7 +124,7 @@ func (s *Store) Cancel(ctx context.Context, e store.Epoch, batch []store.CancelR
 			err = t.endBody(&r, nil)
 		}
 		return store.CancelState{State: r.State, Err: refusal}, err
-	})
+	}, func(err error) store.CancelState { return store.CancelState{Err: err} })
 }
 
 // move loads a task, lets change move it and writes it back when it changed.
@@ -168,23 +161,17 @@ func (t *tx) endBody(r *store.Record, output []byte) error {
 	return err
 }
 
-// writeEach runs do for every item of a batch in one op.
-func writeEach[Q, A any](ctx context.Context, s *Store, verb string, e store.Epoch, batch []Q, do func(*tx, Q) (A, error)) ([]A, error) {
-	size := 0
-	if completions, ok := any(batch).([]store.Completion); ok {
-		for _, c := range completions {
-			size += len(c.Output)
-		}
-	}
+// refuse is the answer to an item where the answer is an error.
+func refuse(err error) error { return err }
+
+// writeEach runs do for every item of a batch in one op; size is in bytes.
+func writeEach[Q, A any](
+	ctx context.Context, s *Store, verb string, e store.Epoch, batch []Q, size int, do func(*tx, Q) (A, error), refuse func(error) A,
+) ([]A, error) {
 	var out []A
 	err := s.write(ctx, &op{epoch: e, fenced: true, items: len(batch), bytes: size, run: func(t *tx) (err error) {
-		out = make([]A, len(batch))
-		for i, q := range batch {
-			if out[i], err = do(t, q); err != nil {
-				return err
-			}
-		}
-		return nil
+		out, err = each(t, batch, do, refuse)
+		return err
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", verb, err)

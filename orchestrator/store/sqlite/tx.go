@@ -12,6 +12,7 @@ import (
 type tx struct {
 	stmts *statements
 	term  store.Epoch // as this transaction will leave it
+	apart bool        // each item of a batch has its own savepoint, and fails alone
 }
 
 // admit refuses an op whose caller is gone or whose term is over.
@@ -25,9 +26,50 @@ func (t *tx) admit(o *op) error {
 	return nil
 }
 
+// item does one item of a batch. Apart, an item at which the engine fails is
+// undone and refused; err is for what ends the whole transaction.
+func (t *tx) item(do func() error) (refusal, err error) {
+	if !t.apart {
+		return nil, do()
+	}
+	ctx := context.Background()
+	if _, err := t.stmts.savepoint.ExecContext(ctx); err != nil {
+		return nil, err
+	}
+	failed := do()
+	if failed != nil {
+		if _, err := t.stmts.undo.ExecContext(ctx); err != nil {
+			return nil, failed // the engine has ended the transaction
+		}
+		failed = classify(failed)
+	}
+	_, err = t.stmts.release.ExecContext(ctx)
+	return failed, err
+}
+
+// each does the items of a batch in their order; refuse makes the answer to one
+// at which the engine failed.
+func each[Q, A any](t *tx, batch []Q, do func(*tx, Q) (A, error), refuse func(error) A) ([]A, error) {
+	out := make([]A, len(batch))
+	for i, q := range batch {
+		refusal, err := t.item(func() (err error) {
+			out[i], err = do(t, q)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if refusal != nil {
+			out[i] = refuse(refusal)
+		}
+	}
+	return out, nil
+}
+
 // statements are the writer's, prepared once.
 type statements struct {
 	begin, commit, logSize, passive  *sql.Stmt
+	savepoint, undo, release         *sql.Stmt
 	insert, insertBody               *sql.Stmt
 	byID, byKey, load                *sql.Stmt
 	move, body, endBody, dropBody    *sql.Stmt
@@ -54,6 +96,9 @@ func (s *statements) prepare(ctx context.Context, c *sql.Conn) error {
 	}{
 		{&s.begin, "BEGIN IMMEDIATE"},
 		{&s.commit, "COMMIT"},
+		{&s.savepoint, "SAVEPOINT item"},
+		{&s.undo, "ROLLBACK TO item"},
+		{&s.release, "RELEASE item"},
 		{&s.logSize, "PRAGMA wal_checkpoint(NOOP)"},
 		{&s.passive, "PRAGMA wal_checkpoint(PASSIVE)"},
 		{&s.insert, "INSERT INTO task (" + fixed + ", " + moving + ") VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"},
@@ -65,7 +110,7 @@ func (s *statements) prepare(ctx context.Context, c *sql.Conn) error {
 		{&s.body, "SELECT sealed FROM body WHERE seq = ?"},
 		{&s.endBody, "INSERT INTO body (seq, output, ended) VALUES (?1, ?2, ?3) ON CONFLICT (seq) DO UPDATE SET sealed = NULL, output = ?2, ended = ?3"},
 		{&s.dropBody, "DELETE FROM body WHERE seq = ?"},
-		{&s.lead, "UPDATE term SET epoch = epoch + 1, holder = ?, begun = ? RETURNING epoch"},
+		{&s.lead, "UPDATE term SET epoch = ?, holder = ?, begun = ?"},
 		{&s.purge, "DELETE FROM task WHERE seq IN (SELECT seq FROM task WHERE finished < ? ORDER BY finished, seq LIMIT ?)"},
 		{&s.docVersion, "SELECT version FROM doc WHERE kind = ? AND key = ?"},
 		{&s.insertDoc, "INSERT OR REPLACE INTO doc (kind, key, data) VALUES (?,?,?)"},

@@ -14,18 +14,27 @@ import (
 // Lead implements [store.Upkeep]. The file lock is the right to lead, so a new
 // term begins at once.
 func (s *Store) Lead(ctx context.Context, r store.LeaseRequest) (store.Lease, error) {
-	var epoch int64
+	var (
+		next    store.Epoch
+		refusal error
+	)
 	err := s.write(ctx, &op{items: 1, run: func(t *tx) error {
-		err := t.stmts.lead.QueryRowContext(context.Background(), r.Holder, time.Now().UnixMicro()).Scan(&epoch)
+		if next, refusal = r.Next(t.term); refusal != nil {
+			return nil
+		}
+		_, err := t.stmts.lead.ExecContext(context.Background(), int64(next), r.Holder, time.Now().UnixMicro())
 		if err == nil {
-			t.term = store.Epoch(epoch)
+			t.term = next
 		}
 		return err
 	}})
+	if err == nil {
+		err = refusal
+	}
 	if err != nil {
 		return store.Lease{}, fmt.Errorf("lead: %w", err)
 	}
-	return store.Lease{Epoch: store.Epoch(epoch), Holder: r.Holder}, nil
+	return store.Lease{Epoch: next, Holder: r.Holder, URL: r.URL}, nil
 }
 
 // Purge implements [store.Upkeep].

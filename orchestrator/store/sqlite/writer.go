@@ -162,7 +162,8 @@ func gather(first *op, ops <-chan *op) []*op {
 }
 
 // commit runs a group in one transaction and answers it. When the group fails
-// before its COMMIT, each op is tried alone, so that none fails for another.
+// before its COMMIT, each op is tried alone and each item apart, so that none
+// fails for another.
 func (w *writer) commit(group []*op) {
 	live := group[:0]
 	for _, o := range group {
@@ -174,15 +175,15 @@ func (w *writer) commit(group []*op) {
 	if len(group) == 0 {
 		return
 	}
-	err := w.transact(group)
-	if err == nil || len(group) == 1 || errors.Is(err, store.ErrUnknown) {
+	err := w.transact(group, false)
+	if err == nil || len(group) == 1 && group[0].items <= 1 || errors.Is(err, store.ErrUnknown) {
 		for _, o := range group {
 			o.done <- w.outcome(o, err)
 		}
 		return
 	}
 	for _, o := range group {
-		o.done <- w.outcome(o, w.transact([]*op{o}))
+		o.done <- w.outcome(o, w.transact([]*op{o}, true))
 	}
 }
 
@@ -195,13 +196,13 @@ func (w *writer) outcome(o *op, err error) error {
 }
 
 // transact runs ops in one transaction. After an error nothing of it is visible.
-func (w *writer) transact(ops []*op) (err error) {
+func (w *writer) transact(ops []*op, apart bool) (err error) {
 	ctx := context.Background() // a commit is never cancelled half way
 	if _, err := w.stmts.begin.ExecContext(ctx); err != nil {
 		w.rollback(ctx)
 		return classify(err)
 	}
-	t := &tx{stmts: &w.stmts, term: w.term}
+	t := &tx{stmts: &w.stmts, term: w.term, apart: apart}
 	for _, o := range ops {
 		o.refused = t.admit(o)
 		if o.refused != nil {

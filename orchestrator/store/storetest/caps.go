@@ -14,6 +14,9 @@ type Caps struct {
 	Durable bool
 	// Reopen closes s and returns a store over the same storage; nil = not possible.
 	Reopen func(t testing.TB, s store.Store) store.Store
+	// Away puts what s keeps its data in out of its reach and returns a function
+	// that brings it back; nil = not possible.
+	Away func(t testing.TB, s store.Store) (back func())
 	// Slow opens a new store whose every commit takes that much longer; nil =
 	// commits cost nothing worth sharing, so group commit is not checked.
 	Slow func(t testing.TB, perCommit time.Duration) store.Store

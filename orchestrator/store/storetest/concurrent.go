@@ -121,14 +121,14 @@ func racingContext(t testing.TB, s suite) {
 	wg.Wait()
 }
 
-// groupCommit checks that callers share commits: when each commit takes 20 ms
+// groupCommit checks that callers share commits: when each commit takes 2 ms
 // more, 64 callers reach at least ten times the rate of one.
 func groupCommit(t testing.TB, s suite) {
 	const (
-		delay   = 20 * time.Millisecond
-		alone   = 10
+		delay   = 2 * time.Millisecond
+		alone   = 50
 		clients = 64
-		each    = 5
+		each    = 25
 		factor  = 10
 	)
 	c := suite{open: func(t testing.TB) store.Store { return s.caps.Slow(t, delay) }, caps: s.caps}.begin(t)

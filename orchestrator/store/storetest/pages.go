@@ -1,6 +1,8 @@
 package storetest
 
 import (
+	"cmp"
+	"errors"
 	"slices"
 	"strconv"
 	"testing"
@@ -133,6 +135,55 @@ func paging(t testing.TB, s suite) {
 	slices.Reverse(newest)
 	if len(all) != 250 || !slices.Equal(oldest, all) || !slices.Equal(newest, all) {
 		t.Errorf("pages hold %d and %d tasks, want the same %d in order", len(oldest), len(newest), len(all))
+	}
+}
+
+// scans stores more tasks than one scan reads; those that are looked for lie at
+// both ends.
+func scans(t testing.TB, s suite) {
+	c := s.begin(t)
+	const many = store.MaxPage + 500
+	var batch []store.NewTask
+	for n := range many {
+		q := task(n)
+		q.Record.Tenant, q.Body = "a", nil
+		if n < 3 || n >= many-3 {
+			q.Record.Session = "s"
+		}
+		if batch = append(batch, q); len(batch) == 1000 || n == many-1 {
+			c.submit(batch...)
+			batch = nil
+		}
+	}
+	for what, f := range map[string]store.Filter{
+		"newest": {Session: "s"}, "oldest": {Session: "s", Oldest: true}, "tenant": {Session: "s", Tenant: "a"},
+		"ended": {States: []store.State{store.Failed}}, "other model": {Model: "x", Oldest: true},
+	} {
+		page, err := c.Tasks(c.ctx, f)
+		more, ok := errors.AsType[*store.MoreError](err)
+		want := 3
+		if f.Session == "" {
+			want = 0
+		}
+		if !ok || len(page) != want || more.Next == 0 {
+			t.Errorf("%s: Tasks() = %d tasks, %v, want %d and a MoreError", what, len(page), err, want)
+		}
+		page, err = store.Page(c.ctx, c.Store, f)
+		rising := slices.IsSortedFunc(page, func(a, b store.Record) int { return cmp.Compare(a.Seq, b.Seq) })
+		if err != nil || len(page) != 2*want || want > 0 && rising != f.Oldest {
+			t.Errorf("%s: Page() = %d tasks, rising %t, %v, want %d", what, len(page), rising, err, 2*want)
+		}
+		f.Limit = 2
+		if page, err = store.Page(c.ctx, c.Store, f); err != nil || len(page) != min(want, 2) {
+			t.Errorf("%s: Page(limit 2) = %d tasks, %v", what, len(page), err)
+		}
+	}
+	for what, f := range map[string]store.Filter{
+		"tenant": {Tenant: "none"}, "subject": {Subject: person(1)}, "live": {States: []store.State{store.Running}},
+	} {
+		if page, err := c.Tasks(c.ctx, f); err != nil || len(page) != 0 {
+			t.Errorf("%s: Tasks() = %d tasks, %v, want none: an index answers this", what, len(page), err)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ type check struct {
 
 func checks() []check {
 	reopens := func(c Caps) bool { return c.Reopen != nil }
+	leaves := func(c Caps) bool { return c.Away != nil }
 	slows := func(c Caps) bool { return c.Slow != nil }
 	return []check{
 		{"ORC-640/durable is what it claims", nil, claimsDurability},
@@ -55,6 +56,7 @@ func checks() []check {
 		{"ORC-641/a later item sees the earlier ones", nil, batchSeesItself},
 		{"ORC-641/batches of 0, 1 and 1024", nil, batchSizes},
 		{"ORC-641/a term is above every earlier one", nil, termsRise},
+		{"ORC-641/an old copy does not lead unless it is forced to", nil, restored},
 		{"ORC-641/a void term writes nothing", nil, voidTerm},
 		{"ORC-101/only the moves of the table", nil, movesOfTheTable},
 		{"ORC-642/a task reads back as it was submitted", nil, readsBack},
@@ -62,11 +64,13 @@ func checks() []check {
 		{"ORC-642/nothing is shared with the caller", nil, nothingShared},
 		{"ORC-642/a page holds what the filter selects", nil, filters},
 		{"ORC-642/pages meet without gap or overlap", nil, paging},
+		{"ORC-642/a scan reads so much and goes on", nil, scans},
 		{"ORC-643/body until the end, output after it", nil, bodyAndOutput},
 		{"ORC-645/arguments out of range", nil, badArguments},
 		{"ORC-645/unknown tasks are ErrNotFound", nil, unknownTasks},
 		{"ORC-645/a context that ended writes nothing", nil, endedContext},
 		{"ORC-645/a context that ends meanwhile leaves all or nothing", nil, racingContext},
+		{"ORC-645/a context that ends at any look leaves all or nothing", nil, everyLook},
 		{"ORC-645/after close every call is ErrClosed", nil, closed},
 		{"ORC-640/documents compare versions", nil, docVersions},
 		{"ORC-640/versions never come back", nil, docVersionsRise},
@@ -79,6 +83,7 @@ func checks() []check {
 		{"ORC-644/an erasure is there after reopening", reopens, erasureSurvives},
 		{"ORC-843/purge of outputs takes the oldest and leaves the records", nil, purgeOutputs},
 		{"ORC-655/32 clients ConcurrentSafe", nil, concurrentClients},
+		{"ORC-655/what is refused while the storage is away can be repeated", leaves, away},
 		{"ORC-655/close waits for writes in flight", reopens, closeWaits},
 		{"ORC-655/64 callers share commits", slows, groupCommit},
 		{"ORC-655/model", nil, model},

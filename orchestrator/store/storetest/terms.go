@@ -34,6 +34,38 @@ func termsRise(t testing.TB, s suite) {
 	}
 }
 
+func restored(t testing.TB, s suite) {
+	c := s.begin(t)
+	present := c.epoch
+	lead := func(q store.LeaseRequest) (store.Lease, error) {
+		q.Holder, q.URL = "another", "https://replica-2.example"
+		return c.Lead(c.ctx, q)
+	}
+	_, err := lead(store.LeaseRequest{Seen: present + 1})
+	c.want("Lead behind what was seen", err, store.ErrRestored)
+	for _, force := range []bool{false, true} {
+		_, err = lead(store.LeaseRequest{Seen: 1<<62 + 1, Force: force})
+		c.want("Lead with an epoch that can not be", err, store.ErrInvalid)
+	}
+	c.submit(task(1)) // the refused calls left the term as it was
+	l, err := lead(store.LeaseRequest{Seen: present})
+	if err != nil || l.Epoch <= present || l.Holder != "another" || l.URL != "https://replica-2.example" || !l.Expires.IsZero() && !l.Expires.After(time.Now()) {
+		t.Fatalf("Lead() = %+v, %v, want a term of its holder above %d", l, err, present)
+	}
+	seen := l.Epoch + 5
+	_, err = lead(store.LeaseRequest{Seen: seen})
+	c.want("Lead behind what was seen", err, store.ErrRestored)
+	l, err = lead(store.LeaseRequest{Seen: seen, Force: true})
+	if err != nil || l.Epoch <= seen {
+		t.Fatalf("forced Lead() = %+v, %v, want an epoch above %d", l, err, seen)
+	}
+	c.epoch = l.Epoch
+	c.submit(task(2))
+	if l, err = lead(store.LeaseRequest{Seen: seen}); err != nil || l.Epoch <= c.epoch {
+		t.Errorf("Lead() after the forced one = %+v, %v, want an epoch above %d", l, err, c.epoch)
+	}
+}
+
 // writes are all calls that carry an epoch; each would change task 1 or 2.
 func (c *session) writes(ctx context.Context, e store.Epoch) map[string]error {
 	errs := make(map[string]error)
