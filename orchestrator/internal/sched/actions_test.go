@@ -14,13 +14,16 @@ import (
 	"github.com/llorch/llorch/orchestrator/store"
 )
 
+// actionNames says how often each action is drawn.
+var actionNames = []string{
+	"submit", "submit", "submit", "store", "store", "store", "token", "token", "finish", "finish", "read", "cancel", "time", "rare",
+}
+
 // actions is what can happen to a cluster.
 func (c *cluster) actions() map[string]func(*rapid.T) {
-	all := map[string]func(*rapid.T){
+	return map[string]func(*rapid.T){
 		"submit":  c.submit,
-		"submit2": c.submit,
 		"store":   c.storeAnswers,
-		"store2":  c.storeAnswers,
 		"token": func(t *rapid.T) {
 			if a := c.pick(t, func(a *attempt) bool { return a.started && !a.engine.hangs }); a != nil {
 				c.emit(a)
@@ -40,7 +43,6 @@ func (c *cluster) actions() map[string]func(*rapid.T) {
 		"time": func(t *rapid.T) { c.advance(time.Duration(rapid.IntRange(1, 8000).Draw(t, "ms")) * time.Millisecond) },
 		"rare": c.rare,
 	}
-	return all
 }
 
 func (c *cluster) submit(t *rapid.T) {

@@ -23,8 +23,6 @@ import (
 )
 
 // invariants is how many ORC-951 numbers.
-var temporary = false
-
 const invariants = 16
 
 // check holds what must be true after every step.
@@ -38,18 +36,21 @@ func (c *cluster) check() {
 			inside++
 		}
 		c.checkStream(j)
+		if late := time.Duration(c.now - j.since); j.live && late > total+cancelAfter+time.Second {
+			c.fail(1, "task %d lives after %v", j.n, late)
+		}
 	}
 	for _, e := range c.engines {
 		if n := c.core.View().Reserved(e.key); n != held[e.key] || n > e.slots {
 			c.fail(4, "engine %s: %d of %d slots reserved, %d attempts hold one", e.key, n, e.slots, held[e.key])
 		}
 	}
-	tasks, keys, timers, _ := c.core.Held()
-	if keys > 2*tasks || timers > tasks {
-		c.fail(13, "%d tasks have %d keys and %d timers", tasks, keys, timers)
+	n, workers := c.core.Tables(), c.core.View().Len()
+	if n.Keys > n.Tasks || n.Timers > n.Tasks || n.Tenants > n.Tasks || n.Mates > workers || n.Sick > workers || n.Loads > len(c.engines) {
+		c.fail(13, "tables grow: %+v", n)
 	}
-	if tasks != inside && c.inStep != nil && c.finishing == nil {
-		c.fail(13, "the core holds %d tasks, the executor %d", tasks, inside)
+	if n.Tasks != inside {
+		c.fail(13, "the core holds %d tasks, the executor %d", n.Tasks, inside)
 	}
 	c.checkErased()
 }
@@ -112,7 +113,7 @@ func (c *cluster) checkAssign(j *job, f sched.Assign) {
 		c.fail(14, "explained %s, assigned %s", f.Why.Winner, f.Worker.Key)
 	}
 	for _, allowed := range [][]string{j.task.Need.Regions, c.regions} {
-		if temporary && allowed != nil && !slices.Contains(allowed, f.Worker.Country) && !slices.Contains(allowed, f.Worker.Group) {
+		if allowed != nil && !slices.Contains(allowed, f.Worker.Country) && !slices.Contains(allowed, f.Worker.Group) {
 			c.fail(8, "task %d, allowed in %v, goes to %s/%s", j.n, allowed, f.Worker.Country, f.Worker.Group)
 		}
 	}
@@ -125,7 +126,7 @@ func (c *cluster) checkAssign(j *job, f sched.Assign) {
 			c.fail(10, "task %d is dispatched before task %d of the same tenant", j.n, o.n)
 		}
 	}
-	if most := c.limit[j.task.Tenant].MaxRunning; temporary && most > 0 && running > most {
+	if most := c.limit[j.task.Tenant].MaxRunning; most > 0 && running > most {
 		c.fail(12, "%d tasks of a tenant run, %d may", running, most)
 	}
 }
@@ -298,7 +299,13 @@ func walk(t *rapid.T, bug *planted) (found string) {
 		}
 	}()
 	c := newCluster(t, bug)
-	t.Repeat(c.actions())
+	do, names := c.actions(), slices.Clone(actionNames)
+	if c.fair {
+		names = append(names, "submit", "submit", "submit", "store", "store")
+	}
+	for range rapid.IntRange(10, 120).Draw(t, "steps") {
+		do[rapid.SampledFrom(names).Draw(t, "action")](t)
+	}
 	c.drain()
 	return ""
 }

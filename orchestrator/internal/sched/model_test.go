@@ -133,10 +133,11 @@ func newCluster(t *rapid.T, bug *planted) *cluster {
 		Queue: queue.Config{Capacity: capacity, Policy: rapid.SampledFrom(policies).Draw(t, "policy")}, CancelAfter: cancelAfter, Seed: 11, Strict: true,
 	}
 	if c.fair {
-		c.cfg.Queue.Capacity = 4 * capacity
+		c.cfg.Queue.Capacity = 6 * capacity
 	}
+	slots := rapid.IntRange(1, slotsEach).Draw(t, "slots")
 	for i := range 4 {
-		e := &simEngine{key: placement.Key{Node: fmt.Sprintf("n%d", i/2), Pool: "p", Worker: fmt.Sprint(i)}, epoch: 1, up: true, ready: true, slots: slotsEach}
+		e := &simEngine{key: placement.Key{Node: fmt.Sprintf("n%d", i/2), Pool: "p", Worker: fmt.Sprint(i)}, epoch: 1, up: true, ready: true, slots: slots}
 		e.country, e.group = "DE", "EU"
 		if i == 3 {
 			e.country, e.group = "US", "US"
@@ -455,7 +456,7 @@ func (c *cluster) finish(a *attempt, class exec.Class) {
 		return
 	}
 	c.attempts = slices.Delete(c.attempts, i, i+1)
-	emitted := a.j.emitted && a.j.attempt == a.n
+	emitted := a.j.emitted && a.j.attempt == a.n && (c.bug == nil || !c.bug.silent)
 	if a.j.attempt == a.n {
 		a.j.attempt, a.j.held = 0, placement.Key{}
 	}

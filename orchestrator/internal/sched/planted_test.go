@@ -60,6 +60,12 @@ func Bugs() []Bug {
 			c.queue.Open(t.ID)
 		})},
 		{11, "a cancel is forgotten", each(func(_ *Core, t *task) { t.stop, t.code = "", "" })},
+		{12, "a tenant has no limit", each(func(c *Core, t *task) {
+			if x := c.tenants.busy[t.Tenant]; x != nil {
+				x.rules.MaxRunning = 0
+				c.hold(x)
+			}
+		})},
 		{13, "a key outlives its tasks", func(c *Core) {
 			if c.keys.last > 0 && c.keys.last < 1000 {
 				c.keys.last++
@@ -73,5 +79,16 @@ func Bugs() []Bug {
 				c.timers.set(t, 0)
 			}
 		})},
+	}
+}
+
+// Tables are the sizes of everything that the core keeps (I13).
+type Tables struct{ Tasks, Keys, Timers, Tenants, Mates, Sick, Loads int }
+
+// Tables counts.
+func (c *Core) Tables() Tables {
+	return Tables{
+		len(c.tasks), max(len(c.keys.byText), len(c.keys.byID)), len(c.timers), len(c.tenants.busy),
+		len(c.mates), len(c.sick), len(c.loads),
 	}
 }
