@@ -27,7 +27,12 @@ const (
 	Erased   Class = "erased"  // the body can not be opened any more
 	Load     Class = "load"    // the model could not be loaded
 	Startup  Class = "startup" // its load stood still
+	Region   Class = "region"  // the worker is outside the allowed regions
+	RegionEU Class = "region_eu"
 )
+
+// Unsupported is of an engine that does not do this kind of work.
+const Unsupported Class = "unsupported"
 
 // MaxAttempts bounds the attempts of one task.
 const MaxAttempts = 5
@@ -66,10 +71,13 @@ var codes = [...]struct {
 	{Protocol, "ENGINE_ERROR", "WORKER_RESET", true},
 	{Store, "STORE_UNAVAILABLE", "STORE_UNAVAILABLE", true},
 	{Rejected, "INVALID_PARAMS", "WORKER_RESET", false},
+	{Unsupported, "MODEL_INCOMPATIBLE", "MODEL_INCOMPATIBLE", false},
 	{Denied, "INTERNAL", "WORKER_RESET", false},
 	{Erased, "SUBJECT_ERASED", "SUBJECT_ERASED", false},
 	{Load, "MODEL_LOAD_FAILED", "MODEL_LOAD_FAILED", true},
 	{Startup, "STARTUP_TIMEOUT", "STARTUP_TIMEOUT", true},
+	{Region, "NO_REGION_WORKER_AVAILABLE", "NO_REGION_WORKER_AVAILABLE", false},
+	{RegionEU, "NO_EU_WORKER_AVAILABLE", "NO_EU_WORKER_AVAILABLE", false},
 }
 
 // Next decides after a failed attempt (ORC-403): at most MaxAttempts, never

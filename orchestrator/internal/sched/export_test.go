@@ -1,8 +1,7 @@
 package sched
 
 import (
-	"slices"
-
+	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/queue"
 )
 
@@ -21,22 +20,21 @@ func (c *Core) Held() (tasks, keys, timers, reservations int) {
 	return len(c.tasks) + len(c.tenants.busy) + len(c.sick) + len(c.loads), len(c.keys.byText) + len(c.keys.byID), len(c.timers), c.Running()
 }
 
-// EventNames are the names in the table of events, sorted.
-func EventNames() []string {
-	var out []string
-	for _, k := range eventKinds {
-		out = append(out, k.name)
-	}
-	slices.Sort(out)
-	return out
+// Virtual returns the virtual time of a tenant.
+func (c *Core) Virtual(id queue.Tenant, class queue.Class) int64 { return c.queue.Virtual(id, class) }
+
+// IdleTenants returns how many tenants without tasks have rules here.
+func (c *Core) IdleTenants() int { return len(c.tenants.idle.byKey) }
+
+// Sessions returns how many sessions are remembered.
+func (c *Core) Sessions() int { return len(c.sessions.byKey) }
+
+// BoundSessions sets how many sessions are remembered and returns the bound before.
+func (c *Core) BoundSessions(n int) int {
+	before := c.sessions.max
+	c.sessions.max = n
+	return before
 }
 
-// EffectNames are the names in the table of effects, sorted.
-func EffectNames() []string {
-	var out []string
-	for _, k := range effectKinds {
-		out = append(out, k.name)
-	}
-	slices.Sort(out)
-	return out
-}
+// KeyText spells a set of requirements.
+func KeyText(r placement.Request) string { return keyText(r) }
