@@ -47,3 +47,8 @@ var ErrErased = errErased
 
 // AsAsked renames a frame's model.
 func AsAsked(frame []byte, servedAs, model string) []byte { return asAsked(frame, servedAs, model) }
+
+// RefOf returns the reference of a person.
+func RefOf(o *Orchestrator, subject string) (store.SubjectRef, error) {
+	return o.refs.ref(context.Background(), "subject", subject)
+}

@@ -1,100 +1,102 @@
 package orchestrator
 
 import (
-	"context"
+	"cmp"
 	"slices"
 	"strconv"
-	"time"
+	"strings"
 
-	"github.com/llorch/llorch/orchestrator/internal/sched"
-	"github.com/llorch/llorch/orchestrator/observe"
 	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/poolregistry"
 )
 
-// factsEvery is how often observers hear what workers report. Up to maxFacts of them.
-const (
-	factsEvery = 5 * time.Second
-	maxFacts   = 10_000
-)
-
-// gauges is implemented by sources that know more of a worker than placement needs.
-type gauges interface {
-	// gauge adds what the worker of f reports: context memory and GPUs.
-	gauge(f *observe.WorkerFacts)
+// milli returns thousandths of a figure, 0 for none.
+func milli(x float64) int64 {
+	if !(x > 0) {
+		return 0
+	}
+	return int64(min(x, 1e12) * 1000)
 }
 
-// tellFacts tells observers how the workers stand.
-func (o *Orchestrator) tellFacts(ctx context.Context) {
-	tick := time.NewTicker(factsEvery)
-	defer tick.Stop()
-	for {
-		var list []observe.WorkerFacts
-		o.loop.ask(func(c *sched.Core) {
-			for w := range c.View().Workers() {
-				if len(list) < maxFacts {
-					list = append(list, factsOf(w, c.View().Reserved(w.Key)))
-				}
-			}
-		})
-		if g, ok := o.cfg.Pools.(gauges); ok {
-			for i := range list {
-				g.gauge(&list[i])
-			}
-		}
-		o.observe.Observe(observe.Workers{List: list})
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+// kinds are the capabilities that say what work a worker does; the others are
+// features.
+var kinds = []string{"chat", "completion", "embedding", "rerank"}
+
+// abilities tells workloads and features apart, both sorted. A worker that names no
+// workload leaves it open.
+func abilities(capabilities []string) (workloads, features []string) {
+	for _, c := range slices.Compact(slices.Sorted(slices.Values(capabilities))) {
+		if slices.Contains(kinds, c) {
+			workloads = append(workloads, c)
+		} else {
+			features = append(features, c)
 		}
 	}
+	return workloads, features
 }
 
-func factsOf(w *placement.Worker, reserved int) observe.WorkerFacts {
-	f := observe.WorkerFacts{Worker: whereIs(w), Ready: w.Online && w.Ready, Slots: w.SlotsTotal, InUse: reserved, KVUsed: -1}
-	if len(w.Models) > 0 {
-		f.Model = w.Models[0]
+// devices returns the mask of a pool, sorted, the lowest compute capability of the
+// worker's GPUs and their memory. A worker that does not name its GPUs has those of
+// the mask; without a mask, all. Compute capability and memory are 0 if one GPU does
+// not state its own; then the memory is what the pool says.
+func devices(n *poolregistry.Node, p *poolregistry.Pool, w *poolregistry.Worker) (mask []string, compute int, vram uint64) {
+	mask = slices.Compact(slices.Sorted(slices.Values(p.DeviceMask)))
+	of := mask
+	if len(w.GPUUUIDs) > 0 {
+		of = w.GPUUUIDs
 	}
-	return f
-}
-
-func (j joined) gauge(f *observe.WorkerFacts) {
-	for _, p := range j {
-		if g, ok := p.(gauges); ok {
-			g.gauge(f)
-		}
-	}
-}
-
-func (p registryPools) gauge(f *observe.WorkerFacts) {
-	n, ok := p.reg.View().Node(poolregistry.NodeID(f.Worker.Node))
-	if !ok {
-		return
-	}
-	pool, ok := n.Pool(poolregistry.PoolID(f.Worker.Pool))
-	if !ok {
-		return
-	}
-	i := slices.IndexFunc(pool.Workers, func(w poolregistry.Worker) bool { return string(w.ID) == f.Worker.Worker })
-	if i < 0 {
-		return
-	}
-	w := &pool.Workers[i]
-	if w.KVUsedRatio != nil {
-		f.KVUsed = *w.KVUsedRatio
-	}
+	known := true
+	compute = -1
 	for _, g := range n.Capabilities.GPUs {
-		if !slices.Contains(w.GPUUUIDs, g.UUID) {
+		if len(of) > 0 && !slices.Contains(of, g.UUID) && !slices.Contains(of, strconv.Itoa(g.DeviceID)) {
 			continue
 		}
-		d := observe.Device{ID: strconv.Itoa(g.DeviceID), Utilization: -1}
-		if g.UtilizationPercent != nil {
-			d.Utilization = *g.UtilizationPercent / 100
+		if c := capability(g.ComputeCapability); compute < 0 || c < compute {
+			compute = c
 		}
-		if g.VRAMTotalBytes != nil && g.VRAMFreeBytes != nil {
-			d.VRAMUsed = *g.VRAMTotalBytes - min(*g.VRAMTotalBytes, *g.VRAMFreeBytes)
+		if known = known && g.VRAMTotalBytes != nil; known {
+			vram += *g.VRAMTotalBytes
 		}
-		f.Devices = append(f.Devices, d)
 	}
+	if !known || vram == 0 {
+		vram = p.VRAMTotalBytes
+	}
+	return mask, max(0, compute), vram
+}
+
+// capability reads "8.6" as 86; 0 is unknown.
+func capability(s string) int {
+	major, minor, ok := strings.Cut(s, ".")
+	a, err := strconv.ParseUint(major, 10, 8)
+	b, err2 := strconv.ParseUint(minor, 10, 8)
+	if !ok || err != nil || err2 != nil || b > 9 {
+		return 0
+	}
+	return int(a)*10 + int(b)
+}
+
+// models returns what a worker serves and what it could load instead, both sorted.
+// An engine that loads on demand serves all that its pool has.
+func models(p *poolregistry.Pool, x *placement.Worker) (serves []string, disk []placement.OnDisk) {
+	serves = x.Models
+	for _, m := range p.ModelsAvailable {
+		loaded := slices.Contains(x.Models, m.Ref) || x.OnDemand && slices.Contains(p.ModelsLoaded, m.Ref)
+		if x.OnDemand && !slices.Contains(serves, m.Ref) {
+			serves = append(serves, m.Ref)
+		}
+		if loaded {
+			continue
+		}
+		d := placement.OnDisk{Model: m.Ref, Need: m.NeedBytes}
+		if m.Fits != nil {
+			d.Fits = -1
+			if *m.Fits {
+				d.Fits = 1
+			}
+		}
+		disk = append(disk, d)
+	}
+	slices.Sort(serves)
+	slices.SortFunc(disk, func(a, b placement.OnDisk) int { return cmp.Compare(a.Model, b.Model) })
+	return serves, disk
 }

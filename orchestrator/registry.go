@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/worker"
 	"github.com/llorch/llorch/poolregistry"
 	"github.com/llorch/llorch/poolregistry/poolclient"
 )
@@ -51,9 +52,17 @@ func appendNode(out []*placement.Worker, n *poolregistry.Node) []*placement.Work
 				Key:   placement.Key{Node: string(n.ID), Pool: string(p.ID), Worker: string(w.ID)},
 				Epoch: n.Epoch, URL: w.URL, Engine: w.Engine, Version: w.EngineVersion, Models: []string{w.ModelRef}, ServedAs: servedAs(w),
 				CtxMax: w.CtxMax, SlotsTotal: w.SlotsTotal, SlotsBusy: others(p, w), VRAMFree: p.VRAMFreeBytes,
+				Digest: w.ModelDigest, Quant: w.Quant, Country: n.Region.Country, Group: n.Region.Group, VRAMUsed: w.VRAMBytes,
+				TokensPerS: milli(w.TokensPerS), FirstToken: milli(w.FirstTokenMS) * 1000, OnDemand: w.Engine == string(worker.Ollama),
 				Online: placeable, Ready: w.Usable() && p.Reason == "" && w.Reason == "", Draining: p.Draining,
 				Gone: n.Liveness == poolregistry.Offline || slices.Contains([]poolregistry.WorkerStatus{"failed", "stopped", "stuck"}, w.Status), Why: why,
 			}
+			x.Workloads, x.Features = abilities(w.Capabilities)
+			x.Mask, x.Compute, x.VRAMTotal = devices(n, p, w)
+			if x.VRAMTotal > 0 {
+				x.VRAMFree = min(x.VRAMFree, x.VRAMTotal)
+			}
+			x.Models, x.OnDisk = models(p, x)
 			if x.Why == "" && !x.Ready {
 				x.Why = string(w.Status)
 			}

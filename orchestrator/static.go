@@ -10,6 +10,7 @@ import (
 
 	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/worker"
+	"github.com/llorch/llorch/poolregistry"
 )
 
 // Engine is a running engine that nobody supervises for us.
@@ -17,6 +18,10 @@ type Engine struct {
 	Name  string // unique; shown as the pool
 	URL   string // base, without path
 	Slots int    // 0 = as the engine reports, else 1
+
+	// Region is where it stands, as poolregistry.ParseRegion reads it. Empty or not
+	// readable is unknown, and no task with a rule of residency goes there.
+	Region string
 }
 
 // StaticPool watches one running engine.
@@ -86,6 +91,9 @@ func (p *staticPools) probe(ctx context.Context, a worker.Adapter, last []*place
 			if last != nil {
 				w = *last[i]
 			}
+			if r, err := poolregistry.ParseRegion(e.Region); err == nil {
+				w.Country, w.Group = r.Country, r.Group
+			}
 			st, err := a.Probe(ctx, worker.Target{URL: e.URL, Slots: max(1, e.Slots)})
 			w.URL, w.Static, w.Online, w.Ready, w.Why = e.URL, true, true, err == nil && st.Ready, ""
 			if !w.Ready {
@@ -96,7 +104,7 @@ func (p *staticPools) probe(ctx context.Context, a worker.Adapter, last []*place
 			} else {
 				w.Engine, w.Version, w.CtxMax = string(st.Flavour), st.Version, st.CtxMax
 				w.Models = slices.Sorted(slices.Values(st.Models))
-				w.SlotsTotal = slots(e, st)
+				w.SlotsTotal, w.OnDemand = slots(e, st), st.Flavour == worker.Ollama
 			}
 			out[i] = &w
 		})

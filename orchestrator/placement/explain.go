@@ -169,7 +169,7 @@ func (s *search) counterfactual() []Counterfactual {
 		}
 		short := s.short(row, at)
 		if c := &found[at]; c.Workers == 0 || short > 0 && (short < c.Missing || c.Missing == 0) {
-			c.Worker, c.Missing = row.Key.String(), short
+			c.Worker, c.Missing, c.Words = row.Key.String(), short, row.Why
 		}
 		found[at].Workers++
 	}
@@ -211,7 +211,11 @@ func (c *Counterfactual) worded(filter int) string {
 		amount = size(c.Missing)
 	case ctx, slots:
 	default:
-		return fmt.Sprintf(filters[filter].without, c.Worker)
+		words := fmt.Sprintf(filters[filter].without, c.Worker)
+		if c.Words != "" && (filter == online || filter == ready) {
+			words += " (" + c.Words + ")"
+		}
+		return words
 	}
 	if c.Missing == 0 { // its models stay for now, or it does not say how much it needs
 		return c.Worker + " fits once its other models have ended"

@@ -115,25 +115,28 @@ func (s *search) dynamic(w *row, isCold bool) (fails uint32, tier int) {
 	return fails, tier
 }
 
-// room returns the tier of loading a model on w, and how many bytes are missing for
-// it: 0 none, −1 an unknown number. Exactly what is needed fits.
+// room returns the tier of loading a model on r, and how many bytes are missing for
+// it: 0 none, −1 an unknown number. Exactly what is needed fits; what the node says of
+// it now counts as well as the numbers.
 func (r *row) room(model string) (tier int, short int64) {
 	d, _ := r.disk(model)
-	evicts := len(r.Models) > 0
-	fits := d.Fits > 0 || d.Fits == 0 && (d.Need == 0 || r.VRAMTotal == 0)
-	switch {
-	case (r.Many || !evicts) && (fits || d.Need > 0 && r.VRAMTotal > 0 && d.Need <= r.VRAMFree):
-		return 1, 0
-	case !evicts && d.Need > r.VRAMFree && r.VRAMTotal > 0:
-		return 1, int64(min(d.Need-r.VRAMFree, 1<<62))
-	case !evicts || r.ours+r.foreign > 0:
-		return 2, -1
-	case fits || d.Need > 0 && d.Need <= r.VRAMFree+r.VRAMUsed:
-		return 2, 0
-	case d.Need > r.VRAMFree+r.VRAMUsed:
-		return 2, int64(min(d.Need-r.VRAMFree-r.VRAMUsed, 1<<62))
+	known := d.Need > 0 && r.VRAMTotal > 0
+	fits := func(free uint64) bool { return d.Fits > 0 || known && d.Need <= free || d.Fits == 0 && !known }
+	idle, free := r.ours+r.foreign == 0, r.VRAMFree
+	tier = 1
+	if len(r.Models) > 0 && (!r.Many || idle && !fits(free)) {
+		if !idle {
+			return 2, -1
+		}
+		tier, free = 2, free+r.VRAMUsed
 	}
-	return 2, -1
+	switch {
+	case fits(free):
+		return tier, 0
+	case known:
+		return tier, int64(min(d.Need-free, 1<<62))
+	}
+	return tier, -1
 }
 
 // Binding says which filter keeps a request from being served, looking only at

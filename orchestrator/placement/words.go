@@ -15,7 +15,7 @@ var filters = [passed]struct{ name, why, without string }{
 	workload:   {"workload", "No worker of that model does this kind of work; serve a model for it.", "%s fits if it serves this kind of work"},
 	model:      {"model", "No worker serves the model.", "%s fits once it serves the model"},
 	digest:     {"digest", "No worker serves the model with the pinned digest; verify or reload the model there.", "%s fits once its copy of the model is the pinned one"},
-	ctx:        {"ctx", "No worker of that model has a context window this large.", "%s tokens less fit on %s"},
+	ctx:        {"ctx", "No worker of that model has a context window this large.", "%s tokens too many for %s"},
 	features:   {"features", "No worker of that model has every feature that the request asks for.", "%s fits without the features it lacks"},
 	quant:      {"quant", "No worker serves the model in the quantisation that the request asks for.", "%s fits with its own quantisation"},
 	compute:    {"compute", "No worker of that model has GPUs of the compute capability that the request asks for.", "%[2]s fits if a compute capability lower by %[1]s is enough"},

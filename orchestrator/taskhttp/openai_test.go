@@ -60,7 +60,9 @@ func TestRefusedCalls(t *testing.T) {
 		{`{"model":"m"}x`, "", "body"},
 		{chatBody, "X-Priority: urgent", "X-Priority"},
 		{chatBody, "X-Session-Id: a/b", "X-Session-Id"},
-		{chatBody, "X-Allowed-Regions: EU", "X-Allowed-Regions"},
+		{chatBody, "X-Allowed-Regions: EU,Atlantis", "X-Allowed-Regions"},
+		{chatBody, "X-Allowed-Regions: ", "X-Allowed-Regions"},
+		{chatBody, "X-Allowed-Regions: unknown", "X-Allowed-Regions"},
 	} {
 		f := &fake{}
 		w := do(handler(f), "POST", "/v1/chat/completions", tt.body, tt.head)

@@ -141,13 +141,14 @@ func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrat
 	if err != nil {
 		return fmt.Errorf("node routes: %w", err)
 	}
-	c.HTTP.Orchestrator, c.HTTP.Authorize, c.HTTP.Logger = orc, server.TaskPrincipal, a.log
-	return c.Front.open(ctx, a, server.Parts{Tasks: taskhttp.New(c.HTTP), Nodes: nodeRoutes, Metrics: reg, Ready: orc.Ready})
+	c.HTTP.Orchestrator, c.HTTP.Authorize, c.HTTP.Logger, c.HTTP.Version = orc, server.TaskPrincipal, a.log, c.Version
+	c.HTTP.Without |= taskhttp.Health | taskhttp.Privacy // the front serves the first; nobody is asked for the second yet
+	return c.Front.open(ctx, a, server.Parts{Tasks: taskhttp.New(c.HTTP), Without: c.HTTP.Without, Nodes: nodeRoutes, Metrics: reg, Ready: orc.Ready})
 }
 
 // openAudit opens the audit log; it is closed last but for the store.
 func openAudit(ctx context.Context, a *App, cfg audit.Config) (*audit.Log, error) {
-	cfg.Types, cfg.Logger = events.Types(), a.log
+	cfg.Types, cfg.Logger = append(events.Types(), orchestrator.AuditTypes()...), a.log
 	l, err := audit.Open(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)

@@ -98,7 +98,7 @@ func (c *Core) stand(now Instant, t *task) {
 func (c *Core) workers(now Instant, list []*placement.Worker) {
 	c.view.Apply(list)
 	c.gen++
-	c.loadable = c.any(func(w *placement.Worker) bool { return len(w.OnDisk) > 0 })
+	c.loadable = c.any(onDisk)
 	c.muster(now)
 	for _, k := range c.settleLoads() {
 		if i := c.loadAt(k); i >= 0 {

@@ -76,7 +76,7 @@ func residencyCode(regions []string) string {
 func (c *Core) swap(now Instant, e Policy) {
 	c.policy, c.cfg.Regions = e.Policy, e.Regions
 	c.gen++
-	c.emit(Note{Kind: "policy_changed"})
+	c.emit(Note{Kind: "policy_changed", Why: c.policy.Hash()})
 	for _, t := range c.sorted() {
 		switch t.phase {
 		case running:

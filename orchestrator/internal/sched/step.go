@@ -17,6 +17,10 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 		at, _ := c.startIn(t)
 		c.emit(Queued{t.ID, ahead, at})
 	}
+	if gone := c.view.Broken(); len(gone) > c.broken {
+		c.broken = len(gone)
+		c.emit(Note{Kind: "scorer_removed"})
+	}
 	if next := c.next(); next != c.timerSet {
 		c.timerSet = next
 		c.emit(SetTimer{next})

@@ -1,0 +1,7 @@
+package placement
+
+// Filters are the names of the filters in their order, and how many are static.
+func Filters() (list []string, static int) { return names[:], online }
+
+// Memos returns how many sets of requirements the view keeps notes for.
+func (v *View) Memos() int { return len(v.memo) }
