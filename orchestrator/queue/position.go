@@ -70,12 +70,11 @@ func (l *lane) below(i int, it *Item) (n int, work int64) {
 
 // Line is the work that stands before an item, in expected ns on one slot.
 type Line struct {
-	Above   int64  // of higher classes
-	Others  int64  // of other tenants in its class
-	Own     int64  // of its tenant in its class, what goes before it
-	Behind  int64  // of its tenant in its class, what goes after it
-	After   []Item // that, in order; nil if it is more than 1,024 items
-	Service int64  // its own
+	Above   int64 // of higher classes
+	Others  int64 // of other tenants in its class
+	Own     int64 // of its tenant in its class, what goes before it
+	Behind  int64 // of its tenant in its class, what goes after it
+	Service int64 // its own
 	Weight  int64
 	Weights int64 // of all tenants with places in its class, its own included
 }
@@ -115,35 +114,43 @@ func (q *Queue) Line(it Item, competes func(KeyID) bool) Line {
 	if e != nil {
 		out.Behind -= it.Service
 	}
-	n := 0
 	for _, l := range f.lanes {
 		if competes == nil || competes(l.group.key) {
-			ahead, work := l.ahead(&it)
-			n += len(l.items) + len(l.shut) - ahead
+			_, work := l.ahead(&it)
 			out.Own, out.Others, out.Behind = out.Own+work, out.Others-l.work, out.Behind+l.work-work
 		}
-	}
-	if n <= maxAfter {
-		out.After = f.after(&it, n, competes)
 	}
 	return out
 }
 
-// maxAfter bounds what [Queue.Line] lists.
+// maxAfter bounds what [Queue.After] lists.
 const maxAfter = 1024
 
-// after lists the n items of the flow that go after it.
-func (f *flow) after(it *Item, n int, competes func(KeyID) bool) []Item {
-	out := make([]Item, 0, n)
-	for _, l := range f.lanes {
+// After lists what the tenant of an item has in its class that goes after it, in
+// order; false if that is more than 1,024 items. Keys count as for Line.
+func (q *Queue) After(it Item, competes func(KeyID) bool) (out []Item, ok bool) {
+	it.bound()
+	if e := q.byID[it.ID]; e != nil {
+		it.Seq = e.item.Seq
+	} else {
+		it.Seq = math.MaxUint64
+	}
+	t := q.tenants[it.Tenant]
+	if t == nil {
+		return nil, true
+	}
+	for _, l := range t.flows[it.Class].lanes {
 		if competes != nil && !competes(l.group.key) {
 			continue
 		}
 		for _, list := range [...][]*entry{l.items, l.shut} {
 			for _, e := range list {
-				if before(it, &e.item) {
+				if before(&it, &e.item) {
 					out = append(out, e.item)
 				}
+			}
+			if len(out) > maxAfter {
+				return nil, false
 			}
 		}
 	}
@@ -153,7 +160,7 @@ func (f *flow) after(it *Item, n int, competes func(KeyID) bool) []Item {
 		}
 		return 1
 	})
-	return out
+	return out, true
 }
 
 // Work is what has to be done before the item starts: all that stands before
@@ -171,11 +178,11 @@ func (l Line) Drain() int64 {
 	return l.Work()
 }
 
-// Pushed yields the items of After, each with the Work before it once the item
-// stands before them.
-func (l Line) Pushed() iter.Seq2[Item, int64] {
+// Pushed yields the items that go after the one of the line, each with the Work
+// before it once that one stands before them.
+func (l Line) Pushed(after []Item) iter.Seq2[Item, int64] {
 	return func(yield func(Item, int64) bool) {
-		for _, e := range l.After {
+		for _, e := range after {
 			l.Own, l.Service = l.Own+l.Service, e.Service
 			if !yield(e, l.Work()) {
 				return

@@ -125,9 +125,9 @@ func (c *Core) predict(t *task) (f forecast, ok bool) {
 	prefill, decode := p.mean.service(int64(max(0, t.Need.Prompt)), c.est.output(t))
 	f.own = figure{Mean: sum(prefill.Mean, decode.Mean), Dev: root(prefill.Dev, decode.Dev)}
 	f.Load, f.Prefill, f.Decode = time.Duration(p.load.Mean), time.Duration(prefill.Mean), time.Duration(decode.Mean)
-	it, model := t.item, t.Need.Model
+	it := t.item
 	it.Service = f.own.Mean
-	f.line = c.queue.Line(it, func(k queue.KeyID) bool { return c.keys.byID[k].need.Model == model })
+	f.line = c.queue.Line(it, c.rivals(t))
 	if f.line.Work() < product(p.slots, max(1, f.own.Mean)) {
 		f.free = c.spare(c.request(t.item.Key))
 	}
@@ -159,13 +159,22 @@ func (f *forecast) wait(p *prospect, work, service int64) int64 {
 	return max(0, sum(work, service)-product(f.free, service)) / p.slots
 }
 
+// rivals tells which keys compete for the slots of a task: those of its model.
+func (c *Core) rivals(t *task) func(queue.KeyID) bool {
+	return func(k queue.KeyID) bool { return c.keys.byID[k].need.Model == t.Need.Model }
+}
+
 // harms reports whether one of those who were admitted before, and would go after
 // the task, would end too late.
-func (f *forecast) harms(now Instant, p *prospect) bool {
-	if f.line.Behind > 0 && f.line.After == nil {
+func (c *Core) harms(now Instant, t *task, f *forecast, p *prospect) bool {
+	if f.line.Behind == 0 {
+		return false
+	}
+	after, ok := c.queue.After(t.item, c.rivals(t))
+	if !ok {
 		return true
 	}
-	for e, work := range f.line.Pushed() {
+	for e, work := range f.line.Pushed(after) {
 		end := sum(sum(f.wait(p, work, e.Service), e.Service), int64(f.band))
 		if e.Due > 0 && end > int64(e.Due-now) {
 			return true
@@ -242,7 +251,7 @@ func (c *Core) feasible(now Instant, t *task) (Reject, bool) {
 	p, left := c.prospect(t.item.Key), time.Duration(t.Due-now)
 	mild := c.cfg.Optimistic || f.start == 0 || p.blind
 	if f.limit(mild) <= left {
-		if mild || !f.harms(now, p) {
+		if mild || !c.harms(now, t, &f, p) {
 			return Reject{}, false
 		}
 		f.set(p, f.line.Drain())
