@@ -33,8 +33,8 @@ func (c *Core) submit(now Instant, in Task) *task {
 	}
 	ahead, victims, err := c.queue.Push(now, t.item, nil)
 	if err != nil {
-		c.keys.drop(t.item.Key)
 		c.emit(c.full(t, err))
+		c.keys.drop(t.item.Key)
 		return nil
 	}
 	for _, v := range victims {

@@ -237,19 +237,19 @@ func (t *task) fastest() time.Duration {
 }
 
 // feasible refuses a task that will not end by its deadline (ORC-250, 251); false
-// if it may go on. Without a deadline, or a worker to predict for, it does. Where
-// trying costs nobody anything, or nothing is known yet, only what fails in the
-// best case is refused: else a wrong figure would never be mended.
+// if it may go on. Without a deadline, or a worker of known speed, it does. If it
+// would start at once only what fails in the best case is refused: trying costs
+// nobody anything, and a wrong figure would never be mended else.
 func (c *Core) feasible(now Instant, t *task) (Reject, bool) {
 	if t.Due <= 0 {
 		return Reject{}, false
 	}
 	f, ok := c.predict(t)
-	if !ok {
+	p, left := c.prospect(t.item.Key), time.Duration(t.Due-now)
+	if !ok || p.blind {
 		return Reject{}, false
 	}
-	p, left := c.prospect(t.item.Key), time.Duration(t.Due-now)
-	mild := c.cfg.Optimistic || f.start == 0 || p.blind
+	mild := c.cfg.Optimistic || f.start == 0
 	if f.limit(mild) <= left {
 		if mild || !c.harms(now, t, &f, p) {
 			return Reject{}, false

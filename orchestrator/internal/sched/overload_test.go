@@ -22,8 +22,8 @@ const (
 	simDecode  = 10 * time.Millisecond  // per output token
 )
 
-// job is a task of the simulation with what only an oracle knows.
-type job struct {
+// ask is a task of the simulation with what only an oracle knows.
+type ask struct {
 	sched.Task
 	at      sched.Instant
 	out     int // tokens that will come
@@ -34,11 +34,11 @@ type job struct {
 	over    bool
 }
 
-func (j *job) first() time.Duration { return time.Duration(j.Need.Prompt) * simPrefill }
-func (j *job) service() sched.Instant {
+func (j *ask) first() time.Duration { return time.Duration(j.Need.Prompt) * simPrefill }
+func (j *ask) service() sched.Instant {
 	return sched.Instant(j.first() + time.Duration(j.out)*simDecode)
 }
-func (j *job) inTime() bool { return j.over && j.fate == "" && (j.Due == 0 || j.ended <= j.Due) }
+func (j *ask) inTime() bool { return j.over && j.fate == "" && (j.Due == 0 || j.ended <= j.Due) }
 
 // happening is a future event of the simulation.
 type happening struct {
@@ -65,10 +65,10 @@ type sim struct {
 	now     sched.Instant
 	todo    future
 	seq     int
-	jobs    map[queue.ID]*job
-	waiting map[queue.ID]*job
-	running map[queue.ID]*job
-	done    func(*job) // told of each end
+	jobs    map[queue.ID]*ask
+	waiting map[queue.ID]*ask
+	running map[queue.ID]*ask
+	done    func(*ask) // told of each end
 }
 
 func newSim(t testing.TB, cfg sched.Config, slots int) *sim {
@@ -76,7 +76,7 @@ func newSim(t testing.TB, cfg sched.Config, slots int) *sim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &sim{t: t, core: core, slots: slots, jobs: map[queue.ID]*job{}, waiting: map[queue.ID]*job{}, running: map[queue.ID]*job{}, done: func(*job) {}}
+	s := &sim{t: t, core: core, slots: slots, jobs: map[queue.ID]*ask{}, waiting: map[queue.ID]*ask{}, running: map[queue.ID]*ask{}, done: func(*ask) {}}
 	s.step(sched.Workers{List: []*placement.Worker{{
 		Key: placement.Key{Node: "n", Pool: "p", Worker: "w"}, Models: []string{"m"}, SlotsTotal: slots, Online: true, Ready: true,
 		TokensPerS: int64(1000 * time.Second / simDecode), FirstToken: int64(time.Millisecond),
@@ -98,7 +98,7 @@ func (s *sim) run(until sched.Instant) {
 	s.now = until
 }
 
-func (s *sim) submit(j *job) {
+func (s *sim) submit(j *ask) {
 	j.at, j.Ephemeral = s.now, true
 	j.Need.Model, j.Total = "m", time.Hour
 	s.jobs[j.ID], s.waiting[j.ID] = j, j
@@ -131,7 +131,7 @@ func (s *sim) step(e sched.Event) {
 	}
 }
 
-func (s *sim) finish(j *job) {
+func (s *sim) finish(j *ask) {
 	if s.running[j.ID] == nil {
 		return // was cut before
 	}
@@ -151,13 +151,13 @@ func (s *sim) end(id queue.ID, code string) {
 
 // overload makes arrivals: deadlines of 3 to 8 s, services of
 // about 2 s, and outputs of ±30 % of what the requests say.
-func overload(rnd *rand.Rand, slots int, factor float64, n int) []*job {
+func overload(rnd *rand.Rand, slots int, factor float64, n int) []*ask {
 	mean := 2 * float64(time.Second)
-	var jobs []*job
+	var jobs []*ask
 	at := 0.0
 	for i := range n {
 		at += rnd.ExpFloat64() * mean / float64(slots) / factor
-		j := &job{at: sched.Instant(at)}
+		j := &ask{at: sched.Instant(at)}
 		j.ID = id(i + 1)
 		j.Need.Prompt, j.Need.Expected = 50+rnd.IntN(500), 60+rnd.IntN(260)
 		j.out = int(float64(j.Need.Expected) * (0.7 + 0.6*rnd.Float64()))
@@ -169,9 +169,9 @@ func overload(rnd *rand.Rand, slots int, factor float64, n int) []*job {
 
 // fifo is what the core is compared with: arrival order, bounded places, a task
 // whose time is over leaves the queue or its slot.
-func fifo(jobs []*job, slots, places int) (good int) {
+func fifo(jobs []*ask, slots, places int) (good int) {
 	free := make([]sched.Instant, slots)
-	var queued []*job
+	var queued []*ask
 	start := func(until sched.Instant) {
 		for len(queued) > 0 {
 			i := slices.Index(free, slices.Min(free))
@@ -192,7 +192,7 @@ func fifo(jobs []*job, slots, places int) (good int) {
 	}
 	for _, j := range jobs {
 		start(j.at)
-		queued = slices.DeleteFunc(queued, func(q *job) bool { return q.Due <= j.at })
+		queued = slices.DeleteFunc(queued, func(q *ask) bool { return q.Due <= j.at })
 		if len(queued) < places {
 			queued = append(queued, j)
 		}

@@ -26,7 +26,7 @@ func newCrowd(t testing.TB, slots int, seed uint64) *crowd {
 		sim: newSim(t, sched.Config{CancelAfter: time.Second, Queue: queue.Config{Capacity: queue.Unbounded, AgingAfter: -1}}, slots),
 		rnd: rand.New(rand.NewPCG(seed, 2)), got: map[queue.Tenant]float64{}, took: map[queue.Tenant][]sched.Instant{},
 	}
-	c.done = func(j *job) {
+	c.done = func(j *ask) {
 		if j.fate != "" {
 			t.Fatalf("a task ended with %q", j.fate)
 		}
@@ -39,7 +39,7 @@ func newCrowd(t testing.TB, slots int, seed uint64) *crowd {
 // send submits a task of about so many output tokens; what it says is ±30 % off.
 func (c *crowd) send(who queue.Tenant, tokens int) {
 	c.next++
-	j := &job{}
+	j := &ask{}
 	j.ID, j.Tenant = id(c.next), who
 	j.Need.Prompt, j.Need.Expected = 20+c.rnd.IntN(200), tokens/2+c.rnd.IntN(tokens)
 	j.out = int(float64(j.Need.Expected) * (0.7 + 0.6*c.rnd.Float64()))
@@ -52,7 +52,7 @@ func (c *crowd) busy(who queue.Tenant, tokens int) {
 		c.send(who, tokens)
 	}
 	told := c.done
-	c.done = func(j *job) {
+	c.done = func(j *ask) {
 		told(j)
 		if j.Tenant == who {
 			c.send(who, tokens)
