@@ -216,6 +216,7 @@ func (s *Spec) meta(sum [32]byte) store.Meta {
 	return store.Meta{
 		V: 1, Kind: string(s.Kind), Engine: s.Engine, Correlation: s.Correlation, Place: place, MaxTokens: s.MaxTokens, Expected: s.Expected,
 		PromptTokens: s.needCtx(), PromptLen: len(s.promptBytes()), PromptSHA256: hexSum(sum), Keep: s.Keep,
+		Regions: regionNames(s.Regions), Purposes: s.Purposes,
 	}
 }
 
@@ -249,7 +250,10 @@ func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
 		return duplicate(other.record(), r.rec)
 	}
 	defer close(r.answered)
-	acc, err := o.earlier(ctx, r)
+	acc, err := Accepted{}, o.permitted(ctx, r) // again, now that an erasure or revocation would find r
+	if err == nil {
+		acc, err = o.earlier(ctx, r)
+	}
 	if err == nil && !acc.Duplicate {
 		acc, err = o.place(ctx, r, size)
 		if err == nil && !r.ephemeral {

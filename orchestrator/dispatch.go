@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,9 @@ func (r *run) hasEmitted(attempt int) bool {
 // begin makes the attempt durable and opens the body. A nil body means that the
 // attempt ends here with the result.
 func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body, sched.Result) {
+	if err := o.residencyHolds(r, f.Worker); err != nil {
+		return nil, sched.Result{Class: o.residencyClass(r)}
+	}
 	if r.ephemeral {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -222,7 +226,7 @@ func (o *Orchestrator) first(ctx context.Context, r *run, f sched.Assign) (bool,
 	r.emitted, r.first, r.rec.Emitted = true, now, true
 	started := taskapi.Started{
 		JobID: r.id.String(), QueueWaitMS: r.started.Sub(r.began).Milliseconds(), Attempt: f.Attempt, Model: r.spec.Model, Engine: f.Worker.Engine,
-		NodeID: f.Worker.Node, Seed: r.spec.Params.Seed, CorrelationID: r.spec.Correlation, OrchestratorTS: now.UnixMilli(),
+		NodeID: f.Worker.Node, NodeRegion: cmp.Or(f.Worker.Country, f.Worker.Group), Seed: r.spec.Params.Seed, CorrelationID: r.spec.Correlation, OrchestratorTS: now.UnixMilli(),
 	}
 	r.mu.Unlock()
 	o.publish(r, EventStarted, started)

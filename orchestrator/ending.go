@@ -43,6 +43,7 @@ type ending struct {
 // ending puts the end of a task together.
 func (o *Orchestrator) ending(r *run, f sched.Terminal) ending {
 	now := time.Now()
+	why, _ := o.runs.explained(r.id)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := store.Outcome{
@@ -69,11 +70,19 @@ func (o *Orchestrator) ending(r *run, f sched.Terminal) ending {
 	e.completion = store.Completion{ID: r.id, Attempt: r.began1, State: state, Outcome: out}
 	e.seen = observe.Finished{
 		Task: r.id.String(), Correlation: r.spec.Correlation, Owner: r.owner, Class: r.spec.Class.String(), Model: r.spec.Model,
-		Worker: whereIs(r.worker), Code: f.Code, Reason: string(f.Reason), Failure: string(f.Class), Attempts: f.Attempt,
+		Session: r.spec.Session, Trace: traceID(r.spec.Traceparent), Decision: why.DecisionID, Worker: whereIs(r.worker), Code: f.Code, Reason: string(f.Reason), Failure: string(f.Class), Attempts: f.Attempt,
 		TokensIn: out.TokensIn, TokensOut: out.TokensOut, Estimated: out.Estimated, Deadline: !r.spec.Deadline.IsZero(),
 		Queued: r.queued(now), FirstToken: r.toFirst(), Decode: r.decoded(now), Total: now.Sub(r.began), Stop: r.stopping(now),
 	}
 	return e
+}
+
+// traceID returns the id within a W3C traceparent, "" without one.
+func traceID(parent string) string {
+	if len(parent) != 55 {
+		return ""
+	}
+	return parent[3:35]
 }
 
 // failure is the error that a reader sees.

@@ -29,8 +29,9 @@ const (
 )
 
 // subjectKeys keeps one random key per person as a wrapped document: under
-// "s/<reference>" the key's id, under "k/<id>" the wrapped key. A person's name
-// is nowhere in the store.
+// "s/<reference>" the key's id, under "k/<id>" the wrapped key and the name of the
+// other document. A key that its person's document does not name is as good as
+// destroyed. A person's name is nowhere in the store.
 type subjectKeys struct {
 	st   store.Store
 	keks []cipher.AEAD // the first wraps, all unwrap
@@ -38,6 +39,7 @@ type subjectKeys struct {
 	mu    sync.Mutex
 	idKey []byte // loaded on first use
 	cache map[string]cachedKey
+	gone  uint64 // keys destroyed here: what was read before is not cached after
 }
 
 type cachedKey struct {
@@ -89,12 +91,39 @@ func (k *subjectKeys) wrap(key []byte, name string) []byte {
 }
 
 func (k *subjectKeys) unwrap(box []byte, name string) ([]byte, error) {
-	for _, kek := range k.keks {
+	key, _, err := k.unwrapBy(box, name)
+	return key, err
+}
+
+// unwrapBy also says which seal key opened the box.
+func (k *subjectKeys) unwrapBy(box []byte, name string) ([]byte, int, error) {
+	for i, kek := range k.keks {
 		if key, err := kek.Open(nil, nil, box, []byte("llorch key v1|"+name)); err == nil {
-			return key, nil
+			return key, i, nil
 		}
 	}
-	return nil, errors.New("orchestrator: no seal key opens a stored key; was data.key replaced?")
+	return nil, 0, errors.New("orchestrator: no seal key opens a stored key; was data.key replaced?")
+}
+
+// wrappedKey is the size of a wrapped key: nonce, key, tag.
+const wrappedKey = 12 + 32 + 16
+
+// pack makes the document of a key that belongs to the document pointer.
+func (k *subjectKeys) pack(key []byte, id, pointer string) []byte {
+	if pointer == "" { // of an earlier version
+		return k.wrap(key, id)
+	}
+	return append(k.wrap(key, id+"|"+pointer), pointer...)
+}
+
+// unpack opens the document of a key.
+func (k *subjectKeys) unpack(data []byte, id string) (key []byte, pointer string, by int, err error) {
+	if len(data) > wrappedKey {
+		data, pointer = data[:wrappedKey], string(data[wrappedKey:])
+		id += "|" + pointer
+	}
+	key, by, err = k.unwrapBy(data, id)
+	return key, pointer, by, err
 }
 
 // installKey returns the key that turns names into references, made once per store.
@@ -155,7 +184,7 @@ func (k *subjectKeys) Key(ctx context.Context, subject string) ([32]byte, string
 		return [32]byte{}, "", err
 	}
 	name := "s/" + hex.EncodeToString(ref[:])
-	if c, ok := k.cached(name); ok {
+	if c, _, ok := k.cached(name); ok {
 		return c.key, c.id, nil
 	}
 	for range 2 {
@@ -178,7 +207,7 @@ func (k *subjectKeys) make(ctx context.Context, name string) error {
 	id := hex.EncodeToString(raw[:])
 	key := make([]byte, 32)
 	rand.Read(key)
-	made, err := k.st.PutDoc(ctx, store.Doc{Kind: store.KindKey, Key: "k/" + id, Data: k.wrap(key, id)}, 0)
+	made, err := k.st.PutDoc(ctx, store.Doc{Kind: store.KindKey, Key: "k/" + id, Data: k.pack(key, id, name)}, 0)
 	if err != nil {
 		return fmt.Errorf("store subject key: %w", err)
 	}
@@ -187,13 +216,38 @@ func (k *subjectKeys) make(ctx context.Context, name string) error {
 		return fmt.Errorf("encode key pointer: %w", err)
 	}
 	_, err = k.st.PutDoc(ctx, store.Doc{Kind: store.KindKey, Key: name, Data: text}, 0)
-	if errors.Is(err, store.ErrVersion) { // somebody was faster: drop ours
-		return k.st.DeleteDoc(ctx, store.KindKey, "k/"+id, made)
+	if errors.Is(err, store.ErrVersion) {
+		if err = k.heal(ctx, name, text); errors.Is(err, store.ErrVersion) { // somebody was faster: drop ours
+			return k.st.DeleteDoc(ctx, store.KindKey, "k/"+id, made)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("store key pointer: %w", err)
 	}
 	return nil
+}
+
+// heal replaces a pointer whose key is gone: a crash came between the two steps
+// of Destroy. ErrVersion if the key is there.
+func (k *subjectKeys) heal(ctx context.Context, name string, text []byte) error {
+	d, err := k.doc(ctx, name)
+	if errors.Is(err, audit.ErrNoSubjectKey) {
+		return store.ErrVersion // gone meanwhile: the caller looks again
+	}
+	var p pointer
+	if err == nil {
+		err = json.Unmarshal(d.Data, &p)
+	}
+	if err == nil {
+		if _, err = k.doc(ctx, "k/"+p.ID); err == nil {
+			return store.ErrVersion
+		}
+	}
+	if !errors.Is(err, audit.ErrNoSubjectKey) {
+		return err
+	}
+	_, err = k.st.PutDoc(ctx, store.Doc{Kind: store.KindKey, Key: name, Data: text}, d.Version)
+	return err
 }
 
 // Find returns a key by subject or by id; it never makes one.
@@ -206,31 +260,45 @@ func (k *subjectKeys) Find(ctx context.Context, subject, id string) ([32]byte, s
 		}
 		name = "s/" + hex.EncodeToString(ref[:])
 	}
-	if c, ok := k.cached(name); ok {
+	c, before, ok := k.cached(name)
+	if ok {
 		return c.key, c.id, nil
 	}
 	if subject != "" {
-		d, err := k.doc(ctx, name)
-		if err != nil {
+		var err error
+		if id, err = k.present(ctx, name); err != nil {
 			return [32]byte{}, "", err
 		}
-		var p pointer
-		if err := json.Unmarshal(d.Data, &p); err != nil {
-			return [32]byte{}, "", fmt.Errorf("decode key pointer: %w", err)
-		}
-		id = p.ID
 	}
 	d, err := k.doc(ctx, "k/"+id)
 	if err != nil {
 		return [32]byte{}, "", err
 	}
-	key, err := k.unwrap(d.Data, id)
+	key, pointer, _, err := k.unpack(d.Data, id)
 	if err != nil {
 		return [32]byte{}, "", err
 	}
-	c := cachedKey{key: [32]byte(key), id: id, until: time.Now().Add(keyCacheTTL)}
-	k.keep(name, c)
+	if subject == "" && pointer != "" {
+		if now, err := k.present(ctx, pointer); err != nil || now != id {
+			return [32]byte{}, "", errors.Join(err, audit.ErrNoSubjectKey)
+		}
+	}
+	c = cachedKey{key: [32]byte(key), id: id, until: time.Now().Add(keyCacheTTL)}
+	k.keep(name, c, before)
 	return c.key, c.id, nil
+}
+
+// present returns the id of the key that a person has now.
+func (k *subjectKeys) present(ctx context.Context, name string) (string, error) {
+	d, err := k.doc(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	var p pointer
+	if err := json.Unmarshal(d.Data, &p); err != nil {
+		return "", fmt.Errorf("decode key pointer: %w", err)
+	}
+	return p.ID, nil
 }
 
 func (k *subjectKeys) doc(ctx context.Context, name string) (store.Doc, error) {
@@ -262,10 +330,8 @@ func (k *subjectKeys) Destroy(ctx context.Context, subject string) error {
 	if err := json.Unmarshal(d.Data, &p); err != nil {
 		return fmt.Errorf("decode key pointer: %w", err)
 	}
-	k.mu.Lock()
-	delete(k.cache, name)
-	delete(k.cache, "k/"+p.ID)
-	k.mu.Unlock()
+	defer k.uncache(name, "k/"+p.ID)
+	k.uncache(name, "k/"+p.ID)
 	key, err := k.doc(ctx, "k/"+p.ID)
 	if err == nil {
 		err = k.st.DeleteDoc(ctx, store.KindKey, "k/"+p.ID, key.Version)
@@ -279,21 +345,36 @@ func (k *subjectKeys) Destroy(ctx context.Context, subject string) error {
 	return nil
 }
 
-func (k *subjectKeys) cached(name string) (cachedKey, bool) {
+// uncache forgets a key, also one that is being read right now.
+func (k *subjectKeys) uncache(names ...string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gone++
+	for _, n := range names {
+		delete(k.cache, n)
+	}
+}
+
+// cached returns a key in memory, and what keep has to be told of the instant.
+func (k *subjectKeys) cached(name string) (cachedKey, uint64, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c, ok := k.cache[name]
 	if ok && time.Now().After(c.until) {
 		delete(k.cache, name)
-		return cachedKey{}, false
+		ok = false
 	}
-	return c, ok
+	return c, k.gone, ok
 }
 
-// keep remembers a key for a short time; a full cache is emptied, it refills.
-func (k *subjectKeys) keep(name string, c cachedKey) {
+// keep remembers a key for a short time, unless one was destroyed since before; a
+// full cache is emptied, it refills.
+func (k *subjectKeys) keep(name string, c cachedKey, before uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.gone != before {
+		return
+	}
 	if len(k.cache) >= keyCacheSize {
 		clear(k.cache)
 	}

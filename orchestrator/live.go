@@ -126,6 +126,7 @@ type table struct {
 	bytes int // of the event logs of ended
 	why   map[TaskID]placement.Explanation
 	order []TaskID // of why, oldest first
+	gone  signal   // a run ended or left
 }
 
 // keptDecisions is how many explanations stay in memory (ORC-310).
@@ -156,6 +157,7 @@ func (t *table) drop(id TaskID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.byID, id)
+	t.gone.wake()
 }
 
 // retire keeps an ended run for late readers, within the bounds of c.
@@ -168,6 +170,7 @@ func (t *table) retire(r *run, c Streams) {
 	defer t.mu.Unlock()
 	t.ended = append(t.ended, r)
 	t.bytes += size
+	t.gone.wake()
 	for len(t.ended) > c.Ended || t.bytes > c.EndedBytes && len(t.ended) > 1 {
 		t.forgetLocked()
 	}

@@ -64,8 +64,8 @@ func TestPanickingObserver(t *testing.T) {
 			t.Errorf("its end was logged %d times, want once", n)
 		}
 		synctest.Wait()
-		if n := len(evidence.take()); n != 6 {
-			t.Errorf("%d audit events of 3 tasks, want 6", n)
+		if n := len(evidence.take()); n != 10 { // submitted, completed and executed of each, and one use of the model
+			t.Errorf("%d audit events of 3 tasks, want 10", n)
 		}
 		if n := strings.Count(lines.text(), `"event":"task_finished"`); n != 3 {
 			t.Errorf("%d ends were logged, want 3", n)
@@ -117,8 +117,8 @@ func TestAuditRecords(t *testing.T) {
 		}
 		synctest.Wait()
 		got := rec.take()
-		if len(got) != 2 {
-			t.Fatalf("%d records, want task.submitted and task.completed: %+v", len(got), got)
+		if len(got) != 4 {
+			t.Fatalf("%d records, want task.submitted, task.completed, data.inference_executed and data.model_accessed: %+v", len(got), got)
 		}
 		actor := audit.Token("a1b2c3", netip.MustParseAddr("10.1.2.3"))
 		sub, ok := got[0].Data.(events.TaskSubmitted)

@@ -42,6 +42,8 @@ type Orchestrator struct {
 	access  *accessCache
 	loop    *loop
 	runs    *table
+	people  *people
+	audit   auditLog
 
 	phase   atomic.Int32
 	epoch   atomic.Uint64
@@ -89,9 +91,9 @@ func New(cfg Config) (*Orchestrator, error) {
 	}
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
-		runs: newTable(), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
+		runs: newTable(), people: newPeople(), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
-	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(newAuditLog(cfg.Recorder, cfg.Logger), cfg.Logger), guard(wideLog{cfg.Logger}, cfg.Logger))
+	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(o.audit.observer(), cfg.Logger), guard(newWideLog(cfg.Logger), cfg.Logger))
 	o.loop = newLoop(core, o.execute, o.published)
 	return o, nil
 }
@@ -146,7 +148,9 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 		return err
 	}
 	o.epoch.Store(uint64(lease.Epoch))
-	o.observe.Observe(observe.Leader{Leads: true, Epoch: uint64(lease.Epoch)})
+	if err := o.loadErasures(ctx); err != nil { // nobody who is being erased is taken up again
+		return err
+	}
 	defer o.observe.Observe(observe.Leader{Epoch: uint64(lease.Epoch)})
 	work, stopWork := context.WithCancel(background) // attempts outlive ctx: they are drained
 	defer stopWork()
@@ -160,9 +164,15 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.tell(work) })
 	o.wg.Go(func() { o.tellWaiting(watch) })
 	o.wg.Go(func() { o.tellFacts(watch) })
-	if err = o.recoverTasks(ctx); err == nil {
+	o.wg.Go(func() { o.keepEstimates(watch) })
+	if err = o.loadEstimates(ctx); err == nil {
+		err = o.recoverTasks(ctx)
+	}
+	if err == nil {
 		o.phase.Store(int32(serving))
 		o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))
+		o.wg.Go(func() { o.resumeErasures(watch) })
+		o.observe.Observe(observe.Leader{Leads: true, Epoch: uint64(lease.Epoch)})
 		select {
 		case <-ctx.Done():
 			o.shutdown(background)
@@ -248,38 +258,6 @@ func (o *Orchestrator) watchPools(ctx context.Context) {
 		o.models.Store(&models)
 		o.access.keepOnly(list)
 		o.loop.post(sched.Workers{List: list})
-	}
-}
-
-// janitor forgets old event logs and deletes old records.
-func (o *Orchestrator) janitor(ctx context.Context) {
-	tick := time.NewTicker(10 * time.Second)
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			if keep := o.cfg.Retention.Streams; keep >= 0 {
-				o.runs.sweep(now.Add(-keep))
-			}
-			if keep := o.cfg.Retention.Tasks; keep >= 0 && n%360 == 0 {
-				o.purge(ctx, now.Add(-keep))
-			}
-		}
-	}
-}
-
-func (o *Orchestrator) purge(ctx context.Context, before time.Time) {
-	const page = 1000
-	for ctx.Err() == nil {
-		n, err := o.store.Purge(ctx, o.term(), before, page)
-		if err != nil {
-			o.log.ErrorContext(ctx, "Old tasks could not be deleted.", slog.String("event", "store_degraded"), slog.Any("err", err))
-		}
-		if n < page {
-			return
-		}
 	}
 }
 

@@ -30,10 +30,14 @@ func (o *Orchestrator) recoverTasks(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read live tasks: %w", err)
 		}
-		var over []store.Record
+		var over []fate
 		for _, rec := range page {
-			if _, ok := overdue(rec, began); ok {
-				over = append(over, rec)
+			end, err := o.fate(ctx, rec, began)
+			if err != nil {
+				return err
+			}
+			if end.completion.State != "" {
+				over = append(over, end)
 				continue
 			}
 			o.recoverOne(rec)
@@ -51,31 +55,82 @@ func (o *Orchestrator) recoverTasks(ctx context.Context) error {
 		f.After = page[len(page)-1].Seq
 	}
 	if queued+ended > 0 {
+		o.audit.recovered(ctx, queued, ended)
 		o.log.InfoContext(ctx, "Tasks of an earlier run were taken up.", slog.String("event", "recovered"),
 			slog.Int("queued", queued), slog.Int("ended", ended), slog.Int64("took_ms", time.Since(began).Milliseconds()))
 	}
 	return nil
 }
 
+// fate is how a live record of an earlier run ends at once; the zero completion
+// if it goes on.
+type fate struct {
+	rec        store.Record
+	completion store.Completion
+	reason     sched.Reason // of a cancellation that nobody has asked the store for yet
+}
+
+// fate looks at what has happened since: a deadline, an erasure, a revocation.
+func (o *Orchestrator) fate(ctx context.Context, rec store.Record, now time.Time) (fate, error) {
+	f := fate{rec: rec}
+	if c, ok := overdue(rec, now); ok {
+		f.completion = c
+		return f, nil
+	}
+	switch err := o.consented(ctx, rec.Subject, o.purposesOf(rec.Tenant, rec.Meta.Purposes)); {
+	case o.erasing(rec.Subject):
+		f.reason = sched.Erasure
+	case errors.Is(err, taskapi.ConsentRequired):
+		f.reason = sched.Consent
+	case err != nil:
+		return f, err
+	default:
+		return f, nil
+	}
+	f.completion = store.Completion{ID: rec.ID, Attempt: rec.Attempt, State: store.Cancelled, Outcome: store.Outcome{Code: string(taskapi.Cancelled)}}
+	return f, nil
+}
+
 // endOverdue stores the ends of records that do not go on, and tells the observer.
-func (o *Orchestrator) endOverdue(ctx context.Context, recs []store.Record, now time.Time) error {
-	ends := make([]store.Completion, len(recs))
-	for i, rec := range recs {
-		ends[i], _ = overdue(rec, now)
+func (o *Orchestrator) endOverdue(ctx context.Context, over []fate, now time.Time) error {
+	var asks []store.CancelReq
+	for _, f := range over {
+		if f.reason != "" {
+			asks = append(asks, store.CancelReq{ID: f.rec.ID, Reason: string(f.reason)})
+		}
+	}
+	var states []store.CancelState
+	if len(asks) > 0 {
+		var err error
+		if states, err = o.store.Cancel(ctx, o.term(), asks); err != nil {
+			return fmt.Errorf("cancel live tasks: %w", err)
+		}
+	}
+	var ends []store.Completion
+	for i, f := range over {
+		if f.reason != "" {
+			state := states[0]
+			states = states[1:]
+			over[i].rec.CancelReason = string(f.reason)
+			if state.Err != nil {
+				return fmt.Errorf("cancel live tasks: %w", state.Err)
+			}
+			if state.State.Terminal() { // it waited, and has ended with this
+				continue
+			}
+		}
+		ends = append(ends, f.completion)
 	}
 	errs, err := o.store.Complete(ctx, o.term(), ends)
-	if err != nil {
+	if err = errors.Join(append(errs, err)...); err != nil {
 		return fmt.Errorf("end live tasks: %w", err)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("end live tasks: %w", err)
-	}
-	for i, rec := range recs {
+	for _, f := range over {
 		e := observe.Finished{
-			Task: rec.ID.String(), Correlation: rec.Meta.Correlation, Owner: observe.Owner{Tenant: rec.Tenant}, Class: rec.Class, Model: rec.Model,
-			Code: ends[i].Outcome.Code, Reason: rec.CancelReason, Attempts: rec.Attempt, Total: now.Sub(rec.Created),
+			Task: f.rec.ID.String(), Correlation: f.rec.Meta.Correlation, Owner: observe.Owner{Tenant: f.rec.Tenant}, Class: f.rec.Class, Model: f.rec.Model,
+			Session: f.rec.Session, Code: f.completion.Outcome.Code, Reason: f.rec.CancelReason, Attempts: f.rec.Attempt, Total: now.Sub(f.rec.Created),
 		}
-		e.Worker.Node, e.Worker.Pool, e.Worker.Worker = splitWorker(rec.Worker)
+		e.Worker.Node, e.Worker.Pool, e.Worker.Worker = splitWorker(f.rec.Worker)
 		o.observe.Observe(e)
 	}
 	return nil
@@ -106,6 +161,7 @@ func (o *Orchestrator) recoverOne(rec store.Record) {
 	s := Spec{
 		ID: rec.ID, Key: rec.IdemKey, Kind: worker.Kind(rec.Meta.Kind), Model: rec.Model, Engine: rec.Meta.Engine, Class: class, Session: rec.Session,
 		MaxTokens: rec.Meta.MaxTokens, Expected: rec.Meta.Expected, Ctx: rec.Meta.PromptTokens, Deadline: rec.Deadline, Keep: rec.Meta.Keep,
+		Regions: regionsOf(rec.Meta.Regions), Purposes: rec.Meta.Purposes,
 		Correlation: rec.Meta.Correlation,
 	}
 	_ = json.Unmarshal(rec.Meta.Place, &s.Place) // written by us; unreadable means no constraint is known

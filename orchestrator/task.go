@@ -109,7 +109,8 @@ type Accepted struct {
 	Backoff    time.Duration // advice for the client's next submit
 	BudgetLeft int           // tokens of the session; -1 = it has no budget
 	DecisionID string
-	Duplicate  bool // an equal request was accepted before; this is its answer
+	Steps      []string // what has to happen before it can run, such as model_load; nil = nothing
+	Duplicate  bool     // an equal request was accepted before; this is its answer
 }
 
 // Task is what a caller may see of a task.

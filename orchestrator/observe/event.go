@@ -127,6 +127,8 @@ type (
 		Task, Correlation   string
 		Owner               Owner
 		Class, Model        string
+		Session, Trace      string // Trace: the W3C id
+		Decision            string // id of the last one
 		Worker              Worker // of the last attempt
 		Code, Reason        string // Reason: of a stop
 		Failure             string // class of the last attempt's failure
@@ -148,6 +150,8 @@ type (
 	}
 	// Streams: a reader came (+1) or left (−1).
 	Streams struct{ Delta int }
+	// SlowReader: a reader that did not keep up was cut.
+	SlowReader struct{ Task string }
 	// Loop: how the scheduling loop stands; given when it changed, not at every step.
 	Loop struct {
 		Interactive, Batch    int // waiting tasks
@@ -184,6 +188,7 @@ func (MetricsDropped) event() {}
 func (DecisionGap) event()    {}
 func (Limited) event()        {}
 func (Violation) event()      {}
+func (SlowReader) event()     {}
 
 // WorkerFacts are what one worker reports of itself, and what is reserved there.
 type WorkerFacts struct {

@@ -59,10 +59,10 @@ type Epoch uint64
 
 // Limits of what one task may store, in bytes.
 const (
-	MaxBody   = 16 << 20 // sealed request; above the 8 MiB body limit plus sealing
-	MaxOutput = 16 << 20 // sealed output; above the 8 MiB stream bound
-	MaxDoc    = 4 << 20
-	MaxMeta   = 256 << 10 // each of Meta.Params, Meta.Place and Outcome.Details
+	MaxBody   = 16 << 20      // sealed request; above the 8 MiB body limit plus sealing
+	MaxOutput = 16 << 20      // sealed output; above the 8 MiB stream bound
+	MaxDoc    = 4<<20 + 4<<10 // an artifact of 4 MiB and its seal
+	MaxMeta   = 256 << 10     // each of Meta.Params, Meta.Place and Outcome.Details
 )
 
 // MaxPage bounds [Filter.Limit] and the limit of a Purge, in records.
@@ -88,6 +88,8 @@ type Meta struct {
 	PromptLen    int             `json:"prompt_len"`              // bytes
 	PromptSHA256 string          `json:"prompt_sha256,omitempty"` // 64 hex digits
 	Keep         bool            `json:"keep_on_disconnect,omitempty"`
+	Regions      []string        `json:"regions,omitempty"`  // allowed by the request
+	Purposes     []string        `json:"purposes,omitempty"` // that need a consent
 }
 
 // Record is a task as the store knows it. Sealed body and output are apart.
@@ -217,12 +219,13 @@ const (
 	KindLedger   Kind = "ledger"   // tokens of a tenant and day; key = reference of the tenant / yyyy-mm-dd
 	KindModel    Kind = "model"    // the catalogue; key = model id
 	KindArtifact Kind = "artifact" // sealed; key = reference of the subject / SHA-256
+	KindDue      Kind = "due"      // when artifacts were made; key = reference of the subject / unix ms / SHA-256, no data
 	KindEstimate Kind = "estimate" // what the scheduler learned
 	KindErasure  Kind = "erasure"  // erasures under way and their receipts; key = reference of the subject
 )
 
 // PersonalKinds are the kinds whose documents belong to one person each.
-func PersonalKinds() []Kind { return []Kind{KindSession, KindConsent, KindArtifact} }
+func PersonalKinds() []Kind { return []Kind{KindSession, KindConsent, KindArtifact, KindDue} }
 
 // Erased says what an erasure removed.
 type Erased struct {

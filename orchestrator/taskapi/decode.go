@@ -11,18 +11,13 @@ const defaultTemperature = 0.7
 
 // DecodeSubmit reads and checks the body of POST /v2/tasks, in both shapes
 // (ORC-761). The body is bounded by the caller. Every refusal is an *[Error]
-// whose details name the field and the reason: INVALID_PARAMS,
-// MODEL_INCOMPATIBLE for a workload that no worker does, and DEADLINE_UNMET
+// whose details name the field and the reason: INVALID_PARAMS, or DEADLINE_UNMET
 // for a deadline_ms that is not positive.
 //
 // The full shape (model_ref) requires task_id, session_id, workload, engine,
-// ctx, priority, max_tokens and deadline_ms. regions is refused: a task must
-// not run where its owner forbade it, and nothing here could keep it from that.
+// ctx, priority, max_tokens and deadline_ms. What a region is, the engine knows.
 func DecodeSubmit(body []byte) (Submit, error) {
-	if err := inputvalidation.CheckJSON("body", body, max(len(body), 1)); err != nil {
-		return Submit{}, fieldFault("body", err)
-	}
-	m := readMembers("", body)
+	m := readBody(body)
 	if m.err != nil {
 		return Submit{}, m.err
 	}
@@ -42,10 +37,12 @@ func (s *Submit) readShape(m *members) {
 	if m.has("model_ref") {
 		m.require("task_id", "session_id", "workload", "engine", "ctx", "priority", "max_tokens", "deadline_ms")
 		take(m, "model_ref", &s.ModelRef)
-		s.readWorkload(m)
-		if take(m, "engine", &s.Engine); m.has("engine") {
-			m.adopt("engine", inputvalidation.CheckIdentifier("engine", s.Engine, inputvalidation.IdentRules{Max: 64, Extra: "._-"}))
-		}
+		m.enum("workload", &s.Workload, WorkloadCompletion, WorkloadChat, WorkloadEmbedding, WorkloadRerank)
+		m.ident("engine", &s.Engine, word)
+		m.enum("kv_hint", &s.KVHint, "reuse", "cold")
+		m.enum("output_mode", &s.OutputMode, "text", "json")
+		m.enum("determinism", &s.Determinism, "strict", "best_effort")
+		m.ident("sampler_profile_version", &s.SamplerProfile, word)
 		_, err := inputvalidation.ParseModelRef("model_ref", s.ModelRef)
 		m.adopt("model_ref", err)
 	} else {
@@ -63,17 +60,7 @@ func (s *Submit) readShape(m *members) {
 			m.fail("task_id", "range") // the zero id means none
 		}
 	}
-	if take(m, "session_id", &s.SessionID); m.err == nil && m.has("session_id") {
-		m.adopt("session_id", inputvalidation.CheckIdentifier("session_id", s.SessionID, inputvalidation.IdentRules{Max: MaxSession, Extra: "._-"}))
-	}
-}
-
-// readWorkload knows the words of the full shape; workers do two of them.
-func (s *Submit) readWorkload(m *members) {
-	m.enum("workload", &s.Workload, WorkloadCompletion, WorkloadChat, "embedding", "rerank")
-	if m.err == nil && (s.Workload == "embedding" || s.Workload == "rerank") {
-		m.err = NewError(ModelIncompatible).With("field", "workload")
-	}
+	m.ident("session_id", &s.SessionID, session)
 }
 
 func (s *Submit) readLimits(m *members) {
@@ -94,25 +81,54 @@ func (s *Submit) readLimits(m *members) {
 }
 
 func (s *Submit) readText(m *members) {
-	prompt, messages := m.has("prompt"), m.has("messages")
-	switch {
-	case prompt && messages:
-		m.fail("messages", "beside_prompt")
-	case messages && s.Workload == WorkloadCompletion:
-		m.require("prompt")
-	case messages:
+	listed := s.Workload == WorkloadEmbedding || s.Workload == WorkloadRerank
+	for _, c := range []struct {
+		bad         bool
+		name, fault string
+	}{
+		{m.has("messages") && m.has("prompt"), "messages", "beside_prompt"},
+		{m.has("messages") && listed, "messages", "not_of_this_workload"},
+		{m.has("prompt") && s.Workload == WorkloadEmbedding, "prompt", "not_of_this_workload"},
+		{m.has("inputs") && !listed, "inputs", "not_of_this_workload"},
+		{listed && !m.has("inputs"), "inputs", "required"},
+		{s.Workload == WorkloadChat && !m.has("messages"), "messages", "required"},
+		{s.Workload == WorkloadCompletion && m.has("messages"), "prompt", "required"},
+		{s.Workload != WorkloadEmbedding && !m.has("messages") && !m.has("prompt"), "prompt", "required"},
+	} {
+		if c.bad {
+			m.fail(c.name, c.fault)
+		}
+	}
+	if m.has("messages") && m.err == nil {
 		s.Messages = m.raw["messages"]
-		if m.err == nil {
-			m.adopt("messages", checkMessages(s.Messages))
-		}
-	case s.Workload == WorkloadChat:
-		m.require("messages")
-	default:
-		m.require("prompt")
-		if take(m, "prompt", &s.Prompt); m.err == nil {
-			_, err := inputvalidation.ParsePrompt("prompt", s.Prompt, MaxPrompt, MaxPrompt)
-			m.adopt("prompt", err)
-		}
+		m.adopt("messages", checkMessages(s.Messages))
+	}
+	if take(m, "prompt", &s.Prompt); m.err == nil && m.has("prompt") {
+		m.adopt("prompt", promptFault("prompt", s.Prompt))
+	}
+	s.readInputs(m)
+}
+
+func promptFault(name, text string) error {
+	_, err := inputvalidation.ParsePrompt(name, text, MaxPrompt, MaxPrompt)
+	return err
+}
+
+func (s *Submit) readInputs(m *members) {
+	if take(m, "inputs", &s.Inputs); m.err != nil || !m.has("inputs") {
+		return
+	}
+	if len(s.Inputs) == 0 || len(s.Inputs) > MaxInputs {
+		m.fail("inputs", "count")
+	}
+	total := len(s.Prompt)
+	for _, text := range s.Inputs {
+		m.adopt("inputs", promptFault("inputs", text))
+		total += len(text)
+	}
+	if m.err == nil && total > MaxPrompt {
+		m.fail("inputs", "too_long")
+		m.err.With("limit", MaxPrompt)
 	}
 }
 
@@ -152,39 +168,53 @@ func (s *Submit) readStop(m *members) {
 }
 
 func (s *Submit) readPlace(m *members) {
-	var regions []string
-	if take(m, "regions", &regions); len(regions) > 0 {
-		m.fail("regions", "not_supported")
+	m.idents("regions", &s.Regions, MaxRegions, word)
+	m.idents("purposes", &s.Purposes, MaxPurposes, word)
+	if m.has("regions") && len(s.Regions) == 0 {
+		m.fail("regions", "count") // nowhere, or anywhere? nobody should have to guess
 	}
-	if m.err != nil || !m.has("placement") {
-		return
+	if p := m.object("budget"); p != nil {
+		s.Budget = new(readBudget(p))
+		m.err = p.err
 	}
-	p := readMembers("placement.", m.raw["placement"])
-	s.Placement = new(Placement)
-	s.Placement.read(p)
-	if p.err != nil {
+	if p := m.object("placement"); p != nil {
+		s.Placement = new(Placement)
+		s.Placement.read(p)
 		m.err = p.err
 	}
 }
 
+func readBudget(m *members) (b Budget) {
+	take(m, "tokens", &b.Tokens)
+	between(m, "tokens", b.Tokens, 1, 1<<40)
+	take(m, "time_ms", &b.TimeMS)
+	between(m, "time_ms", b.TimeMS, 1, maxDeadlineMS)
+	take(m, "cost", &b.Cost)
+	between(m, "cost", b.Cost, 0, 1e12)
+	return b
+}
+
 func (p *Placement) read(m *members) {
 	m.enum("mode", &p.Mode, ModeAuto, ModePin, ModePrefer)
-	ident := inputvalidation.IdentRules{Extra: "._-:@+"}
-	for _, id := range []struct {
-		name string
-		dst  *string
-	}{{"pool", &p.Pool}, {"node", &p.Node}, {"worker", &p.Worker}} {
-		if take(m, id.name, id.dst); m.err == nil && m.has(id.name) {
-			m.adopt(id.name, inputvalidation.CheckIdentifier(id.name, *id.dst, ident))
-		}
-	}
+	m.ident("pool", &p.Pool, place)
+	m.ident("node", &p.Node, place)
+	m.ident("worker", &p.Worker, place)
+	m.ident("engine_version", &p.Version, place)
+	m.ident("quant", &p.Quant, place)
 	if p.Mode == ModePin && p.Pool == "" && p.Node == "" && p.Worker == "" {
 		m.fail("pool", "required")
 	}
-	if take(m, "avoid", &p.Avoid); len(p.Avoid) > MaxAvoid {
-		m.fail("avoid", "too_many")
+	if m.idents("prefer", &p.Prefer, MaxAvoid, place); p.Mode == ModePrefer && len(p.Prefer) == 0 && p.Pool == "" {
+		m.fail("prefer", "required")
 	}
-	for _, pool := range p.Avoid {
-		m.adopt("avoid", inputvalidation.CheckIdentifier("avoid", pool, ident))
-	}
+	take(m, "allow_fallback", &p.AllowFallback)
+	m.idents("avoid", &p.Avoid, MaxAvoid, place)
+	m.idents("features", &p.Features, MaxAvoid, place)
+	m.idents("device_mask", &p.Mask, MaxAvoid, place)
+	take(m, "min_compute", &p.MinCompute)
+	between(m, "min_compute", p.MinCompute, 0, 10_000)
+	take(m, "min_vram_bytes", &p.MinVRAM)
+	between(m, "min_vram_bytes", p.MinVRAM, 0, 1<<50)
+	take(m, "spread", &p.Spread)
+	between(m, "spread", p.Spread, 0, 1_000_000)
 }

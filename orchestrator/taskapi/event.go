@@ -23,7 +23,8 @@ type Started struct {
 	Model            string `json:"model"`
 	Engine           string `json:"engine"`
 	NodeID           string `json:"node_id"`
-	Seed             *int64 `json:"seed,omitempty"` // as the client asked
+	NodeRegion       string `json:"node_region,omitempty"` // country, else group; absent: not known
+	Seed             *int64 `json:"seed,omitempty"`        // as the client asked
 	CorrelationID    string `json:"correlation_id"`
 	OrchestratorTS   int64  `json:"orchestrator_ts"`
 }

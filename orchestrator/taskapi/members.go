@@ -16,20 +16,65 @@ type members struct {
 	err    *Error
 }
 
-func readMembers(prefix string, raw []byte) *members {
-	m := &members{prefix: prefix}
-	if err := json.Unmarshal(raw, &m.raw); err != nil || m.raw == nil {
-		m.err = InvalidField(m.object(), "type")
+// readBody reads a whole body, which must be one clean JSON object.
+func readBody(body []byte) *members {
+	if err := inputvalidation.CheckJSON("body", body, max(len(body), 1)); err != nil {
+		return &members{err: fieldFault("body", err)}
+	}
+	m := new(members)
+	if err := json.Unmarshal(body, &m.raw); err != nil || m.raw == nil {
+		m.err = InvalidField("body", "type")
 	}
 	return m
 }
 
-// object names the object itself.
-func (m *members) object() string {
-	if m.prefix == "" {
-		return "body"
+// object reads a member that is an object itself; nil if it is absent.
+func (m *members) object(name string) *members {
+	if m.err != nil || !m.has(name) {
+		return nil
 	}
-	return m.prefix[:len(m.prefix)-1]
+	p := &members{prefix: m.prefix + name + "."}
+	if json.Unmarshal(m.raw[name], &p.raw) != nil {
+		m.fail(name, "type")
+		p.err = m.err
+	}
+	return p
+}
+
+// The forms of identifiers.
+const (
+	word    = iota // letters, digits and ._- ; 64 bytes
+	session        // the same; MaxSession bytes
+	place          // as the registry names nodes, pools and workers
+)
+
+func identRules(form int) inputvalidation.IdentRules {
+	return [...]inputvalidation.IdentRules{{Max: 64, Extra: "._-"}, {Max: MaxSession, Extra: "._-"}, {Extra: "._-:@+"}}[form]
+}
+
+// ident reads an identifier.
+func (m *members) ident(name string, dst *string, form int) {
+	if take(m, name, dst); m.err == nil && m.has(name) {
+		m.adopt(name, inputvalidation.CheckIdentifier(name, *dst, identRules(form)))
+	}
+}
+
+// idents reads a list of at most most identifiers.
+func (m *members) idents(name string, dst *[]string, most, form int) {
+	if take(m, name, dst); len(*dst) > most {
+		m.fail(name, "too_many")
+	}
+	for _, id := range *dst {
+		m.adopt(name, inputvalidation.CheckIdentifier(name, id, identRules(form)))
+	}
+}
+
+// done returns the first fault as an error.
+func (m *members) done() error {
+	if m.err != nil {
+		return m.err
+	}
+	return nil
 }
 
 func (m *members) has(name string) bool {

@@ -5,17 +5,35 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/llorch/llorch/deadline"
 	"github.com/llorch/llorch/orchestrator/taskapi"
+	"github.com/llorch/llorch/poolregistry"
 )
 
 // body reads the whole request body, which must be JSON by its media type. The
 // bound was set in ServeHTTP.
 func (c *call) body() ([]byte, error) {
 	kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/json" || c.r.Header.Get("Content-Encoding") != "" {
+	if err != nil || kind != "application/json" {
+		return nil, taskapi.UnsupportedMedia
+	}
+	return c.read()
+}
+
+// optionalBody reads a body that may be absent.
+func (c *call) optionalBody() ([]byte, error) {
+	if c.r.ContentLength == 0 {
+		return []byte("{}"), nil
+	}
+	return c.body()
+}
+
+// read reads the body, of whatever media type.
+func (c *call) read() ([]byte, error) {
+	if c.r.Header.Get("Content-Encoding") != "" {
 		return nil, taskapi.UnsupportedMedia
 	}
 	if c.r.ContentLength > c.h.MaxBody {
@@ -56,6 +74,23 @@ func (c *call) deadline(ms int64) (time.Time, error) {
 	}
 	d, _ := deadline.From(ctx)
 	return d.Time(), nil
+}
+
+// regions reads the regions that a task is allowed in. Ignoring one could run the
+// task where its owner forbade it.
+func regions(field string, list []string) ([]poolregistry.Region, error) {
+	if len(list) > taskapi.MaxRegions {
+		return nil, taskapi.InvalidField(field, "too_many")
+	}
+	var out []poolregistry.Region
+	for _, s := range list {
+		r, err := poolregistry.ParseRegion(strings.TrimSpace(s))
+		if err != nil || r.Country == "" && (r.Group == "" || r.Group == "UNKNOWN") {
+			return nil, taskapi.InvalidField(field, "unknown_value")
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // idempotencyKey returns the client's key, or "".

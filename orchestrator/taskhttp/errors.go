@@ -108,15 +108,15 @@ func (c *call) json(status int, v any) error {
 	if err != nil {
 		return err
 	}
-	c.header(status, len(body))
+	c.header(status, "application/json", len(body))
 	_, _ = c.w.Write(body) // a client that is gone needs no answer
 	return nil
 }
 
-// header sends the status of a JSON answer.
-func (c *call) header(status, length int) {
+// header sends the status of an answer whose length is known.
+func (c *call) header(status int, media string, length int) {
 	h := c.w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", media)
 	h.Set("Content-Length", strconv.Itoa(length))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -1,6 +1,7 @@
 package taskhttp
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -40,9 +41,24 @@ func (h *handler) events(c *call) error {
 		return err
 	}
 	defer h.leave()
+	c.sessionBudget(id)
 	items, stop := c.follow(id, after)
 	defer stop()
-	return c.relay(items, openWait, &eventReader{})
+	return c.relay(items, openWait, &eventReader{verbose: isTrue(c.r.URL.Query().Get("verbose"))})
+}
+
+func isTrue(s string) bool { v, err := strconv.ParseBool(s); return err == nil && v }
+
+// sessionBudget sets the budget header of a task in a session. It is no reason to
+// refuse the stream.
+func (c *call) sessionBudget(id orchestrator.TaskID) {
+	t, err := c.h.Orchestrator.Task(c.r.Context(), c.p, id)
+	if err != nil || t.Session == "" {
+		return
+	}
+	if s, err := c.h.Orchestrator.Session(c.r.Context(), c.p, t.Session); err == nil && s.Budget > 0 {
+		c.budget(t.Session, s.BudgetLeft)
+	}
 }
 
 // resumeAfter reads the id of the last event that the client has. The header
@@ -84,7 +100,7 @@ func parseEventID(s string) (uint64, bool) {
 }
 
 // eventReader shows the events of a task as they are (ORC-500, 503).
-type eventReader struct{ opened bool }
+type eventReader struct{ opened, verbose bool }
 
 func (r *eventReader) open(s *stream) {
 	if !r.opened {
@@ -98,8 +114,27 @@ func (r *eventReader) event(s *stream, ev orchestrator.Event) error {
 		return nil // an engine's own frame, for readers of /v1
 	}
 	r.open(s)
-	s.buf = sse.AppendFrame(s.buf, sse.Frame{ID: strconv.FormatUint(ev.ID, 10), Event: ev.Type, Data: ev.Data})
+	data := ev.Data
+	if ev.Type == orchestrator.EventMetrics && !r.verbose {
+		data = terse(data)
+	}
+	s.buf = sse.AppendFrame(s.buf, sse.Frame{ID: strconv.FormatUint(ev.ID, 10), Event: ev.Type, Data: data})
 	return nil
+}
+
+// terse leaves out what only verbose readers asked for. The event itself stays:
+// ids have no gaps.
+func terse(data []byte) []byte {
+	var m taskapi.Metrics
+	if json.Unmarshal(data, &m) != nil {
+		return []byte("{}")
+	}
+	m.Prep, m.Phase, m.Human = nil, "", ""
+	out, err := json.Marshal(m)
+	if err != nil {
+		return []byte("{}")
+	}
+	return out
 }
 
 func (r *eventReader) idle(s *stream) {

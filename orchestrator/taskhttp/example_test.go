@@ -35,17 +35,15 @@ func ExampleNew() {
 
 func ExampleRoutes() {
 	for _, rt := range taskhttp.Routes() {
-		fmt.Println(rt.Method, rt.Path, rt.Role == orchestrator.RoleUser)
+		if rt.Role == orchestrator.RoleOperator && rt.Method == http.MethodGet {
+			fmt.Println(rt.Method, rt.Path, rt.Group == taskhttp.Admin)
+		}
 	}
 	// Output:
-	// POST /v2/tasks true
-	// GET /v2/tasks false
-	// GET /v2/tasks/{id} false
-	// GET /v2/tasks/{id}/events false
-	// POST /v2/tasks/{id}/cancel false
-	// GET /v2/tasks/{id}/explain false
-	// POST /v1/chat/completions true
-	// POST /v1/completions true
-	// GET /v1/models false
-	// GET /v1/models/{id} false
+	// GET /v2/pools true
+	// GET /v2/pools/{id}/health true
+	// GET /v2/operations/{id} true
+	// GET /v2/queue true
+	// GET /v2/tenants true
+	// GET /v2/decisions true
 }

@@ -45,6 +45,7 @@ type fake struct {
 	left    []error // how each reader's loop ended: nil, or the error of its context
 	cancels int
 	list    []orchestrator.Task
+	fakeRest
 }
 
 var _ taskhttp.Engine = (*fake)(nil)
@@ -56,16 +57,19 @@ func (f *fake) Submit(_ context.Context, _ orchestrator.Principal, s orchestrato
 	if f.refusal != nil {
 		return orchestrator.Accepted{}, f.refusal
 	}
-	return orchestrator.Accepted{ID: theID, Status: "queued", Position: 2, StartIn: 1500 * time.Millisecond, DecisionID: "d-1"}, nil
+	return orchestrator.Accepted{
+		ID: theID, Status: "queued", Position: 2, StartIn: 1500 * time.Millisecond, Band: 200 * time.Millisecond,
+		Backoff: 250 * time.Millisecond, BudgetLeft: 90, DecisionID: "d-1", Steps: f.steps,
+	}, nil
 }
 
 func (f *fake) Task(_ context.Context, _ orchestrator.Principal, id orchestrator.TaskID) (orchestrator.Task, error) {
-	if id != theID {
-		return orchestrator.Task{}, taskapi.NewError(taskapi.NotFound)
+	if err := f.only(id.String(), theID.String(), taskapi.NotFound); err != nil {
+		return orchestrator.Task{}, err
 	}
 	return orchestrator.Task{
 		Record: store.Record{
-			ID: theID, Class: "interactive", Model: "llama3:8b", Attempt: 1, Created: time.UnixMilli(1_700_000_000_000).UTC(),
+			ID: theID, Class: "interactive", Model: "llama3:8b", Session: f.inSession, Attempt: 1, Created: time.UnixMilli(1_700_000_000_000).UTC(),
 			Meta:    store.Meta{Correlation: "c-1"},
 			Outcome: store.Outcome{Code: "WORKER_RESET", Details: json.RawMessage(`{"attempts":1}`), Events: 7},
 		},
@@ -144,8 +148,8 @@ func (f *fake) play(ctx context.Context, after uint64, yield func(orchestrator.E
 }
 
 func (f *fake) Cancel(_ context.Context, _ orchestrator.Principal, id orchestrator.TaskID) error {
-	if id != theID {
-		return taskapi.NewError(taskapi.NotFound)
+	if err := f.only(id.String(), theID.String(), taskapi.NotFound); err != nil {
+		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -154,8 +158,8 @@ func (f *fake) Cancel(_ context.Context, _ orchestrator.Principal, id orchestrat
 }
 
 func (f *fake) Explain(_ context.Context, _ orchestrator.Principal, id orchestrator.TaskID) (placement.Explanation, error) {
-	if id != theID {
-		return placement.Explanation{}, taskapi.NewError(taskapi.NotFound)
+	if err := f.only(id.String(), theID.String(), taskapi.NotFound); err != nil {
+		return placement.Explanation{}, err
 	}
 	return placement.Explanation{DecisionID: "d-1", Winner: "n1/p1/r0"}, nil
 }
@@ -175,6 +179,11 @@ func (f *fake) spec(t *testing.T) orchestrator.Spec {
 // everyone lets every request in as one user.
 func everyone(*http.Request) (orchestrator.Principal, error) {
 	return orchestrator.Principal{User: "u", Roles: orchestrator.RoleUser}, nil
+}
+
+// root lets every request in with every role.
+func root(*http.Request) (orchestrator.Principal, error) {
+	return orchestrator.Principal{User: "u", Roles: orchestrator.RoleUser | orchestrator.RoleOperator | orchestrator.RolePrivacy}, nil
 }
 
 func handler(f *fake, edit ...func(*taskhttp.Config)) http.Handler {

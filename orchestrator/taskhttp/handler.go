@@ -1,8 +1,6 @@
 package taskhttp
 
 import (
-	"context"
-	"iter"
 	"log/slog"
 	"net/http"
 	"path"
@@ -11,27 +9,8 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/orchestrator"
-	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 )
-
-// Engine is what the handlers need of an orchestrator. Errors that a client
-// shall see are *[taskapi.Error]; any other error is logged and answered
-// INTERNAL. All methods are safe for concurrent use.
-type Engine interface {
-	Submit(ctx context.Context, p orchestrator.Principal, s orchestrator.Spec) (orchestrator.Accepted, error)
-	Task(ctx context.Context, p orchestrator.Principal, id orchestrator.TaskID) (orchestrator.Task, error)
-	Tasks(ctx context.Context, p orchestrator.Principal, f orchestrator.Filter) iter.Seq2[orchestrator.Task, error]
-	// Events yields what follows the id after and ends behind the terminal
-	// event. It refuses before it waits. It returns soon after ctx ends, and
-	// leaving its loop means that this reader is gone. Data is not changed later.
-	Events(ctx context.Context, p orchestrator.Principal, id orchestrator.TaskID, after uint64) iter.Seq2[orchestrator.Event, error]
-	Cancel(ctx context.Context, p orchestrator.Principal, id orchestrator.TaskID) error
-	Explain(ctx context.Context, p orchestrator.Principal, id orchestrator.TaskID) (placement.Explanation, error)
-	Models() []string // what can be placed now, sorted
-}
-
-var _ Engine = (*orchestrator.Orchestrator)(nil)
 
 // Config of a handler. Zero members mean their default.
 type Config struct {
@@ -40,6 +19,8 @@ type Config struct {
 	// *taskapi.Error that it holds, or with the status that it carries
 	// (interface{ HTTPStatus() int }). nil: strictly local requests only.
 	Authorize    func(*http.Request) (orchestrator.Principal, error)
+	Without      Group         // groups of routes that are answered 404; 0 = every route is served
+	Version      string        // of the program, for /v2/meta/version; "" = as its build says
 	Logger       *slog.Logger  // nil: nothing is logged
 	KeepAlive    time.Duration // silence after which a comment is sent, 1…60 s; 0 = 15 s, negative = never
 	EarlyHeaders time.Duration // wait for the first frame of a /v1 stream after which 200 is sent; 0 = 10 s
@@ -76,26 +57,26 @@ type handler struct {
 	streams atomic.Int64
 }
 
-// New returns the handler of every route of [Routes]. It panics when
-// cfg.Orchestrator is nil.
+// New returns the handler of every route of [Routes] that is not in a group of
+// cfg.Without. It panics when cfg.Orchestrator is nil.
 func New(cfg Config) http.Handler {
 	if cfg.Orchestrator == nil {
 		panic("taskhttp: Config.Orchestrator is nil")
 	}
 	h := &handler{Config: cfg.withDefaults(), mux: http.NewServeMux()}
-	allow := map[string][]string{}
+	paths := map[string]methods{}
 	for _, rt := range table() {
-		h.mux.Handle(rt.Method+" "+rt.Path, h.serve(rt))
-		allow[rt.Path] = append(allow[rt.Path], rt.Method)
-		if rt.Method == http.MethodGet {
-			allow[rt.Path] = append(allow[rt.Path], http.MethodHead)
+		if rt.Group&h.Without == 0 {
+			p := paths[rt.Path]
+			p.allow = append(p.allow, rt.Method)
+			if p.routes = append(p.routes, rt); rt.Method == http.MethodGet {
+				p.allow = append(p.allow, http.MethodHead)
+			}
+			paths[rt.Path] = p
 		}
 	}
-	for p, methods := range allow {
-		h.mux.HandleFunc(p, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", strings.Join(methods, ", "))
-			h.call(w, r).refuse(taskapi.MethodNotAllowed)
-		})
+	for pattern, p := range paths {
+		h.mux.Handle(pattern, h.serve(p))
 	}
 	h.mux.HandleFunc("/", h.notFound)
 	return h
@@ -119,17 +100,35 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-// serve finds the caller and checks the route's role before its handler runs.
-func (h *handler) serve(rt route) http.HandlerFunc {
+// methods are the routes of one path.
+type methods struct {
+	routes []route
+	allow  []string
+}
+
+// serve finds the route, then the caller, and checks the route's role before its
+// handler runs.
+func (h *handler) serve(p methods) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c := h.call(w, r)
-		err := c.authorize(rt.Role)
-		if err == nil {
-			err = rt.handle(h, c)
+		for _, rt := range p.routes {
+			if rt.Method != r.Method && (rt.Method != http.MethodGet || r.Method != http.MethodHead) {
+				continue
+			}
+			var err error
+			if rt.Role != 0 {
+				err = c.authorize(rt.Role)
+			}
+			if err == nil {
+				err = rt.handle(h, c)
+			}
+			if err != nil {
+				c.refuse(err)
+			}
+			return
 		}
-		if err != nil {
-			c.refuse(err)
-		}
+		w.Header().Set("Allow", strings.Join(p.allow, ", "))
+		c.refuse(taskapi.MethodNotAllowed)
 	}
 }
 

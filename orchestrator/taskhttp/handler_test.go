@@ -8,11 +8,11 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
 
-	"github.com/llorch/llorch/orchestrator"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/taskhttp"
 )
@@ -25,40 +25,37 @@ const (
 // TestEachRoute proves ORC-760: every route answers with the status of the
 // table, also below a prefix, and nothing else is served.
 func TestEachRoute(t *testing.T) {
-	f := &fake{script: []step{started, {typ: orchestrator.EventResult, data: `{"id":"x"}`}, end}}
-	h := handler(f)
-	id := theID.String()
-	want := map[string]int{
-		"POST /v2/tasks": 202, "GET /v2/tasks": 200, "GET /v2/tasks/{id}": 200, "GET /v2/tasks/{id}/events": 200,
-		"POST /v2/tasks/{id}/cancel": 204, "GET /v2/tasks/{id}/explain": 200,
-		"POST /v1/chat/completions": 200, "POST /v1/completions": 200, "GET /v1/models": 200, "GET /v1/models/{id}": 200,
-	}
-	if n := len(taskhttp.Routes()); n != len(want) {
-		t.Errorf("%d routes, want %d", n, len(want))
-	}
+	h := handler(playing(), asRoot)
 	for _, rt := range taskhttp.Routes() {
-		target, body := strings.ReplaceAll(rt.Path, "{id}", id), ""
-		if strings.HasPrefix(rt.Path, "/v1/models") {
-			target = strings.ReplaceAll(rt.Path, "{id}", "owner%2Frepo")
-		}
-		switch rt.Path {
-		case "/v2/tasks":
-			body = simpleBody
-		case "/v1/chat/completions", "/v1/completions":
-			body = chatBody
-		}
-		if rt.Method == http.MethodGet {
-			body = ""
-		}
+		s := sampleOf(t, rt)
 		for prefix, h := range map[string]http.Handler{"": h, "/llm": http.StripPrefix("/llm", h)} {
-			if w := do(h, rt.Method, prefix+target, body); w.Code != want[rt.Method+" "+rt.Path] {
+			if w := do(h, rt.Method, prefix+s.target, s.body); w.Code != s.want {
 				t.Errorf("%s %s%s: %d %s", rt.Method, prefix, rt.Path, w.Code, w.Body)
 			}
 		}
 	}
-	for _, target := range []string{"/", "/v1/tasks", "/v1/replicasets", "/v2/tasks/", "/v2//tasks", "/v2/tasks/../tasks", "/v2/tasks/x/y", "/v1/models/owner/repo"} {
+	for _, target := range []string{"/", "/v1/tasks", "/v1/replicasets", "/v2/tasks/", "/v2//tasks", "/v2/tasks/../tasks", "/v2/tasks/x/y", "/v1/models/owner/repo", "/v2/pools/n1/p1/health"} {
 		if w := do(h, "GET", target, ""); w.Code != 404 || code(w) != "NOT_FOUND" || w.Header().Get("Location") != "" {
 			t.Errorf("GET %s: %d %s", target, w.Code, w.Body)
+		}
+	}
+}
+
+// TestGroups proves ORC-760: a group that is left off is 404, and nothing else is.
+func TestGroups(t *testing.T) {
+	for _, without := range []taskhttp.Group{taskhttp.OpenAI, taskhttp.Privacy, taskhttp.Admin, taskhttp.Health, taskhttp.OpenAI | taskhttp.Admin} {
+		h := handler(playing(), asRoot, func(c *taskhttp.Config) { c.Without = without })
+		for _, rt := range taskhttp.Routes() {
+			s := sampleOf(t, rt)
+			want := s.want
+			if rt.Group&without != 0 {
+				if want = 404; rt.Method != "GET" && strings.HasPrefix(rt.Path, "/v2/catalog/models") && strings.Count(rt.Path, "/") < 5 {
+					want = 405 // the path has routes outside of the group
+				}
+			}
+			if w := do(h, rt.Method, s.target, s.body); w.Code != want {
+				t.Errorf("without %d, %s %s: %d, want %d", without, rt.Method, rt.Path, w.Code, want)
+			}
 		}
 	}
 }
@@ -67,6 +64,7 @@ func TestEachRoute(t *testing.T) {
 func TestWrongMethod(t *testing.T) {
 	h := handler(&fake{})
 	for target, want := range map[string]string{
+		"/v2/tasks/x": "GET, HEAD, DELETE", "/v2/tasks/preview": "POST", "/v2/pools/p/drain": "POST", "/health": "GET, HEAD",
 		"/v2/tasks": "POST, GET, HEAD", "/v1/chat/completions": "POST", "/v1/models": "GET, HEAD", "/v2/tasks/x/cancel": "POST",
 	} {
 		for _, method := range []string{"PUT", "OPTIONS", "BREW"} {
@@ -135,6 +133,8 @@ func TestErrorTable(t *testing.T) {
 			}
 			if hint := e.RetryAfter > 0 || c.Status() == 504; hint != (h.Get("Retry-After") != "") {
 				t.Errorf("%s: Retry-After %q", c, h.Get("Retry-After"))
+			} else if n, err := strconv.Atoi(h.Get("Retry-After")); hint && (n < 1 || err != nil) {
+				t.Errorf("%s: Retry-After %q, want 1 or more", c, h.Get("Retry-After"))
 			}
 			if (c.Status() == 401) != (h.Get("WWW-Authenticate") != "") {
 				t.Errorf("%s: WWW-Authenticate %q", c, h.Get("WWW-Authenticate"))
@@ -247,7 +247,7 @@ func TestRoutesAreData(t *testing.T) {
 	mux := http.NewServeMux()
 	h := handler(&fake{})
 	for _, rt := range taskhttp.Routes() {
-		if rt.Role == 0 || !slices.Contains([]string{"GET", "POST"}, rt.Method) {
+		if (rt.Role == 0) != (rt.Group == taskhttp.Health) || !slices.Contains([]string{"GET", "POST", "DELETE"}, rt.Method) {
 			t.Errorf("route %+v", rt)
 		}
 		mux.Handle(rt.Method+" "+rt.Path, h)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/orchestrator"
@@ -18,6 +19,9 @@ import (
 const (
 	headerTask  = "X-Task-Id"
 	headerQueue = "X-Queue-Ms"
+	// headerRegion says where the node stands that ran the task.
+	headerRegion  = "X-Node-Region"
+	headerRegions = "X-Allowed-Regions"
 	// maxModel bounds the name of a model; it is the length of a model reference.
 	maxModel = 512
 )
@@ -27,6 +31,12 @@ func (h *handler) chat(c *call) error { return h.generate(c, worker.Chat) }
 
 // completions is POST /v1/completions.
 func (h *handler) completions(c *call) error { return h.generate(c, worker.Completion) }
+
+// embeddings is POST /v1/embeddings, rerank POST /v1/rerank: one answer, no stream.
+func (h *handler) embeddings(c *call) error {
+	return h.generate(c, worker.Kind(taskapi.WorkloadEmbedding))
+}
+func (h *handler) rerank(c *call) error { return h.generate(c, worker.Kind(taskapi.WorkloadRerank)) }
 
 // generate runs a task that nobody was promised: it lives as long as this
 // request, and its answer is the engine's own (OAI-1).
@@ -44,6 +54,7 @@ func (h *handler) generate(c *call, kind worker.Kind) error {
 		return err
 	}
 	c.w.Header().Set(headerTask, a.ID.String())
+	c.budget(spec.Session, a.BudgetLeft)
 	items, stop := c.follow(a.ID, 0)
 	defer stop()
 	if spec.Stream {
@@ -75,7 +86,10 @@ func (c *call) openAISpec(kind worker.Kind) (orchestrator.Spec, error) {
 	spec = orchestrator.Spec{
 		Kind: kind, Model: b.Model, Raw: raw, Stream: b.Stream, WantUsage: b.IncludeUsage,
 		MaxTokens: b.MaxTokens, Choices: b.N, PromptBytes: b.PromptBytes, Ephemeral: true,
-		Session: c.r.Header.Get("X-Session-Id"), Correlation: c.correlation, Traceparent: traceparent(c.r),
+		Session: c.r.Header.Get("X-Session-Id"), Correlation: c.correlation, Traceparent: traceparent(c.r), Tenant: c.r.Header.Get("X-Tenant-Id"),
+	}
+	if spec.Stream && kind != worker.Completion && kind != worker.Chat {
+		return spec, taskapi.InvalidField("stream", "not_of_this_workload")
 	}
 	if spec.Class, err = queue.ParseClass(c.r.Header.Get("X-Priority")); err != nil {
 		return spec, taskapi.InvalidField("X-Priority", "unknown_value")
@@ -86,9 +100,10 @@ func (c *call) openAISpec(kind worker.Kind) (orchestrator.Spec, error) {
 			return spec, taskapi.InvalidField("X-Session-Id", "syntax")
 		}
 	}
-	if len(c.r.Header.Values("X-Allowed-Regions")) > 0 {
-		// Ignoring it could run the task where its owner forbade it.
-		return spec, taskapi.InvalidField("X-Allowed-Regions", "not_supported")
+	if lines := c.r.Header.Values(headerRegions); len(lines) > 0 {
+		if spec.Regions, err = regions(headerRegions, strings.Split(strings.Join(lines, ","), ",")); err != nil {
+			return spec, err
+		}
 	}
 	spec.Deadline, err = c.deadline(0)
 	return spec, err
@@ -113,7 +128,7 @@ func (c *call) result(items <-chan item) error {
 			if result == nil {
 				return errUnfinished
 			}
-			c.header(http.StatusOK, len(result))
+			c.header(http.StatusOK, "application/json", len(result))
 			if err := send(c.w, http.NewResponseController(c.w), result); err != nil {
 				c.lost(err)
 			}
@@ -126,11 +141,15 @@ func (c *call) result(items <-chan item) error {
 	return errUnfinished
 }
 
-// started tells the client how long its task waited.
+// started tells the client how long its task waited, and where it runs.
 func (c *call) started(ev orchestrator.Event) {
 	var s taskapi.Started
-	if json.Unmarshal(ev.Data, &s) == nil {
-		c.w.Header().Set(headerQueue, strconv.FormatInt(s.QueueWaitMS, 10))
+	if json.Unmarshal(ev.Data, &s) != nil {
+		return
+	}
+	c.w.Header().Set(headerQueue, strconv.FormatInt(s.QueueWaitMS, 10))
+	if s.NodeRegion != "" {
+		c.w.Header().Set(headerRegion, s.NodeRegion)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/llorch/llorch/orchestrator/queue"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/worker"
+	"github.com/llorch/llorch/poolregistry"
 )
 
 // result is what an engine answers to a call that does not stream.
@@ -47,6 +48,34 @@ func TestBodyGoesOnAsItCame(t *testing.T) {
 	}
 }
 
+// TestSingleResponses proves ORC-448 and ORC-763 on this side: embeddings and
+// rerankings are one answer, and the headers of /v1 narrow and tell regions.
+func TestSingleResponses(t *testing.T) {
+	for path, kind := range map[string]worker.Kind{"/v1/embeddings": "embedding", "/v1/rerank": "rerank"} {
+		f := playing()
+		raw := `{"model":"m", "input":["a","b"],"query":"q","documents":["x"],"encoding_format":"base64"}`
+		w := do(handler(f), "POST", path, raw, "X-Allowed-Regions: EU, us", "X-Session-Id: s-1", "X-Tenant-Id: default")
+		s := f.spec(t)
+		if s.Kind != kind || string(s.Raw) != raw || s.Stream || !s.Ephemeral || s.Tenant != "default" ||
+			!reflect.DeepEqual(s.Regions, []poolregistry.Region{{Group: "EU"}, {Country: "US", Group: "US"}}) {
+			t.Errorf("%s: spec = %+v", path, s)
+		}
+		h := w.Header()
+		if w.Code != 200 || w.Body.String() != `{"id":"x"}` || h.Get("X-Node-Region") != "DE" || h.Get("X-Queue-Ms") != "42" ||
+			h.Get("X-Budget-Tokens-Remaining") != "90" || h.Get("X-Task-Id") != theID.String() {
+			t.Errorf("%s: %d %v %s", path, w.Code, h, w.Body)
+		}
+		w = do(handler(playing()), "POST", path, `{"model":"m","stream":true}`)
+		if w.Code != 400 || !strings.Contains(w.Body.String(), `"param":"stream"`) {
+			t.Errorf("%s as a stream: %d %s", path, w.Code, w.Body)
+		}
+	}
+	w := do(handler(playing()), "POST", "/v1/chat/completions", chatBody)
+	if got := w.Header().Get("X-Budget-Tokens-Remaining"); got != "" {
+		t.Errorf("budget %q without a session", got)
+	}
+}
+
 // TestRefusedCalls: what is ours in a /v1 request is checked, the rest is the
 // engine's business.
 func TestRefusedCalls(t *testing.T) {
@@ -60,7 +89,9 @@ func TestRefusedCalls(t *testing.T) {
 		{`{"model":"m"}x`, "", "body"},
 		{chatBody, "X-Priority: urgent", "X-Priority"},
 		{chatBody, "X-Session-Id: a/b", "X-Session-Id"},
-		{chatBody, "X-Allowed-Regions: EU", "X-Allowed-Regions"},
+		{chatBody, "X-Allowed-Regions: EU,Atlantis", "X-Allowed-Regions"},
+		{chatBody, "X-Allowed-Regions: ", "X-Allowed-Regions"},
+		{chatBody, "X-Allowed-Regions: unknown", "X-Allowed-Regions"},
 	} {
 		f := &fake{}
 		w := do(handler(f), "POST", "/v1/chat/completions", tt.body, tt.head)

@@ -2,6 +2,7 @@ package taskhttp
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/llorch/llorch/orchestrator"
 	"github.com/llorch/llorch/orchestrator/placement"
@@ -13,52 +14,80 @@ import (
 
 // submit is POST /v2/tasks.
 func (h *handler) submit(c *call) error {
-	raw, err := c.body()
+	spec, err := c.taskSpec()
 	if err != nil {
 		return err
 	}
-	req, err := taskapi.DecodeSubmit(raw)
-	if err != nil {
-		return err
-	}
-	spec, err := specOf(req)
-	if err != nil {
-		return err
-	}
-	if spec.Key, err = idempotencyKey(c.r.Header); err != nil {
-		return err
-	}
-	if spec.Deadline, err = c.deadline(req.DeadlineMS); err != nil {
-		return err
-	}
-	spec.Correlation, spec.Traceparent = c.correlation, traceparent(c.r)
 	a, err := h.Orchestrator.Submit(c.r.Context(), c.p, spec)
 	if err != nil {
 		return err
 	}
 	c.w.Header().Set("Location", taskURL(a.ID))
+	c.budget(spec.Session, a.BudgetLeft)
 	return c.json(http.StatusAccepted, acceptedView(a))
+}
+
+// preview is POST /v2/tasks/preview; its body is that of a submit.
+func (h *handler) preview(c *call) error {
+	spec, err := c.taskSpec()
+	if err != nil {
+		return err
+	}
+	p, err := h.Orchestrator.Preview(c.r.Context(), c.p, spec)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusOK, previewView(p))
+}
+
+// budget tells what is left of a session's budget; negative: it has none.
+func (c *call) budget(session string, left int) {
+	if session != "" && left >= 0 {
+		c.w.Header().Set("X-Budget-Tokens-Remaining", strconv.Itoa(left))
+	}
+}
+
+// taskSpec reads the body and headers of a task.
+func (c *call) taskSpec() (orchestrator.Spec, error) {
+	raw, err := c.body()
+	if err != nil {
+		return orchestrator.Spec{}, err
+	}
+	req, err := taskapi.DecodeSubmit(raw)
+	if err != nil {
+		return orchestrator.Spec{}, err
+	}
+	spec, err := specOf(req)
+	if err != nil {
+		return spec, err
+	}
+	if spec.Key, err = idempotencyKey(c.r.Header); err != nil {
+		return spec, err
+	}
+	spec.Correlation, spec.Traceparent, spec.Tenant = c.correlation, traceparent(c.r), c.r.Header.Get("X-Tenant-Id")
+	spec.Deadline, err = c.deadline(req.DeadlineMS)
+	return spec, err
 }
 
 // specOf carries a decoded request into the engine's words.
 func specOf(s taskapi.Submit) (orchestrator.Spec, error) {
 	spec := orchestrator.Spec{
-		Kind: worker.Completion, Model: s.ModelName(), Engine: s.Engine, Prompt: s.Prompt, Messages: s.Messages,
+		Kind: worker.Completion, Model: s.ModelName(), Engine: s.Engine, Prompt: s.Prompt, Messages: s.Messages, Inputs: s.Inputs,
 		Params: worker.Params{
 			Temperature: s.Temperature, TopP: s.TopP, TopK: s.TopK,
 			RepetitionPenalty: s.RepetitionPenalty, Seed: s.Seed, Stop: s.Stop,
 		},
-		Session: s.SessionID, MaxTokens: s.MaxTokens, Expected: s.ExpectedTokens, Ctx: s.Ctx,
-		Keep: s.OnDisconnect == taskapi.DisconnectContinue,
+		Session: s.SessionID, MaxTokens: s.MaxTokens, Expected: s.ExpectedTokens, Ctx: s.Ctx, Purposes: s.Purposes,
+		Keep: s.OnDisconnect == taskapi.DisconnectContinue, Place: constraints(s.Placement),
 	}
-	if len(s.Messages) > 0 {
+	switch {
+	case len(s.Messages) > 0:
 		spec.Kind = worker.Chat
+	case len(s.Inputs) > 0:
+		spec.Kind = worker.Kind(s.Workload)
 	}
-	if p := s.Placement; p != nil {
-		spec.Place.Avoid = p.Avoid
-		if p.Mode == "" || p.Mode == taskapi.ModePin {
-			spec.Place = placement.Constraints{Pool: p.Pool, Node: p.Node, Worker: p.Worker, Avoid: p.Avoid}
-		}
+	if s.Budget != nil {
+		spec.Budget = s.Budget.Tokens
 	}
 	var err error
 	if spec.Class, err = queue.ParseClass(s.Priority); err != nil {
@@ -69,7 +98,30 @@ func specOf(s taskapi.Submit) (orchestrator.Spec, error) {
 			return spec, taskapi.InvalidField("task_id", "syntax")
 		}
 	}
-	return spec, nil
+	spec.Regions, err = regions("regions", s.Regions)
+	return spec, err
+}
+
+// constraints are the placement of a request. Places that its mode does not look
+// at are left out.
+func constraints(p *taskapi.Placement) placement.Constraints {
+	if p == nil {
+		return placement.Constraints{}
+	}
+	c := placement.Constraints{
+		Mode: p.Mode, Avoid: p.Avoid, Version: p.Version, Features: p.Features, Quant: p.Quant,
+		MinCompute: p.MinCompute, Mask: p.Mask, MinVRAM: uint64(p.MinVRAM), Spread: p.Spread,
+	}
+	switch p.Mode {
+	case "", taskapi.ModePin:
+		c.Pool, c.Node, c.Worker = p.Pool, p.Node, p.Worker
+	case taskapi.ModePrefer:
+		c.Prefer, c.NoFallback = p.Prefer, p.AllowFallback != nil && !*p.AllowFallback
+		if len(c.Prefer) == 0 {
+			c.Prefer = []string{p.Pool}
+		}
+	}
+	return c
 }
 
 // id returns the task that the path names. What is no id at all is answered as
@@ -106,6 +158,23 @@ func (h *handler) cancel(c *call) error {
 	}
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// remove is DELETE /v2/tasks/{id}: it cancels a task that lives, and keeps its
+// record.
+func (h *handler) remove(c *call) error {
+	id, err := c.id()
+	if err != nil {
+		return err
+	}
+	if err := h.Orchestrator.Cancel(c.r.Context(), c.p, id); err != nil {
+		return err
+	}
+	t, err := h.Orchestrator.Task(c.r.Context(), c.p, id)
+	if err != nil {
+		return err
+	}
+	return c.json(http.StatusAccepted, taskapi.Stopped{JobID: id.String(), Status: t.Status})
 }
 
 // explain is GET /v2/tasks/{id}/explain.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -19,19 +20,20 @@ import (
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/taskhttp"
 	"github.com/llorch/llorch/orchestrator/worker"
+	"github.com/llorch/llorch/poolregistry"
 )
 
 // TestSubmit proves ORC-762: what was asked reaches the engine, and 202 tells
 // where the task is.
 func TestSubmit(t *testing.T) {
 	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	f := &fake{}
+	f := &fake{fakeRest: fakeRest{steps: []string{"model_load"}}}
 	body := `{"model":"llama3:8b","prompt":"hi","task_id":"` + theID.String() + `","session_id":"s-1","priority":"batch","max_tokens":9,
 		"temperature":0,"top_k":3,"seed":7,"stop":["a"],"on_disconnect":"continue","placement":{"mode":"pin","pool":"p1","avoid":["p2"]}}`
 	w := do(handler(f), "POST", "/v2/tasks", body, "Idempotency-Key: k 1", "Traceparent: "+trace)
 	want := orchestrator.Spec{
 		ID: theID, Key: "k 1", Kind: worker.Completion, Model: "llama3:8b", Prompt: "hi", Session: "s-1", Class: queue.Batch,
-		MaxTokens: 9, Keep: true, Place: placement.Constraints{Pool: "p1", Avoid: []string{"p2"}},
+		MaxTokens: 9, Keep: true, Place: placement.Constraints{Mode: "pin", Pool: "p1", Avoid: []string{"p2"}},
 		Params:      worker.Params{Temperature: new(0.0), TopK: new(3), Seed: new(int64(7)), Stop: []string{"a"}},
 		Correlation: "c-1", Traceparent: trace,
 	}
@@ -40,18 +42,57 @@ func TestSubmit(t *testing.T) {
 	}
 	const url = "/v2/tasks/0190b1a2-3c4d-7e5f-8a9b-0c1d2e3f4a5b"
 	const answer = `{"task_id":"0190b1a2-3c4d-7e5f-8a9b-0c1d2e3f4a5b","job_id":"0190b1a2-3c4d-7e5f-8a9b-0c1d2e3f4a5b","status":"queued",` +
-		`"queue_position":2,"predicted_start_ms":1500,"decision_id":"d-1","duplicate":false,"streams":{"sse":"` + url + `/events"},"events_url":"` + url + `/events"}`
-	if w.Code != 202 || w.Body.String() != answer || w.Header().Get("Location") != url {
+		`"queue_position":2,"predicted_start_ms":1500,"predicted_band_ms":200,"backoff_ms":250,"decision_id":"d-1","duplicate":false,` +
+		`"streams":{"sse":"` + url + `/events","sse_verbose":"` + url + `/events?verbose=true"},"events_url":"` + url + `/events","preparation":{"steps":["model_load"]}}`
+	if w.Code != 202 || w.Body.String() != answer || w.Header().Get("Location") != url || w.Header().Get("X-Budget-Tokens-Remaining") != "90" {
 		t.Errorf("answer = %d %v %s", w.Code, w.Header(), w.Body)
 	}
 }
 
-// TestChatSubmit: messages make a chat; a wish for a pool binds nobody.
+// TestSubmitMembers proves ORC-761: every member of both shapes reaches the engine.
+func TestSubmitMembers(t *testing.T) {
+	f := &fake{}
+	body := `{"task_id":"` + theID.String() + `","session_id":"s","workload":"rerank","model_ref":"m","engine":"vllm","ctx":4096,"priority":"interactive",
+		"max_tokens":8,"deadline_ms":60000,"seed":3,"determinism":"strict","sampler_profile_version":"v1","prompt":"query","inputs":["a","b"],"expected_tokens":4,
+		"kv_hint":"reuse","output_mode":"json","purposes":["research"],"budget":{"tokens":500,"time_ms":1,"cost":0.5},"regions":["EU","us","EU-DE"],
+		"placement":{"mode":"prefer","prefer":["p1","p2"],"allow_fallback":false,"avoid":["p3"],"engine_version":"0.11","features":["tools"],"quant":"q4",
+		"min_compute":80,"device_mask":["0"],"min_vram_bytes":1024,"spread":2}}`
+	w := do(handler(f), "POST", "/v2/tasks", body)
+	if w.Code != 202 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	got := f.spec(t)
+	if got.Deadline.IsZero() {
+		t.Error("no deadline")
+	}
+	got.Deadline = time.Time{}
+	want := orchestrator.Spec{
+		ID: theID, Kind: "rerank", Model: "m", Engine: "vllm", Prompt: "query", Inputs: []string{"a", "b"}, Session: "s", Budget: 500,
+		Regions:  []poolregistry.Region{{Group: "EU"}, {Country: "US", Group: "US"}, {Country: "DE", Group: "EU"}},
+		Purposes: []string{"research"}, MaxTokens: 8, Expected: 4, Ctx: 4096, Params: worker.Params{Seed: new(int64(3))},
+		Place: placement.Constraints{
+			Mode: "prefer", Prefer: []string{"p1", "p2"}, NoFallback: true, Avoid: []string{"p3"}, Version: "0.11", Features: []string{"tools"},
+			Quant: "q4", MinCompute: 80, Mask: []string{"0"}, MinVRAM: 1024, Spread: 2,
+		},
+		Correlation: "c-1",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("spec = %+v\nwant   %+v", got, want)
+	}
+	for _, region := range []string{"Atlantis", "EU-US", "unknown"} {
+		w := do(handler(&fake{}), "POST", "/v2/tasks", `{"model":"m","prompt":"x","regions":["`+region+`"]}`)
+		if w.Code != 400 || !strings.Contains(w.Body.String(), `"field":"regions"`) {
+			t.Errorf("region %s: %d %s", region, w.Code, w.Body)
+		}
+	}
+}
+
+// TestChatSubmit: messages make a chat; a preferred pool is no pin.
 func TestChatSubmit(t *testing.T) {
 	f := &fake{}
 	w := do(handler(f), "POST", "/v2/tasks", `{"model":"m","messages":[{"role":"user","content":"hi"}],"placement":{"mode":"prefer","pool":"p1"}}`, "Traceparent: 00-zz")
 	s := f.spec(t)
-	if w.Code != 202 || s.Kind != worker.Chat || string(s.Messages) != `[{"role":"user","content":"hi"}]` || s.Place.Pool != "" || s.Traceparent != "" {
+	if w.Code != 202 || s.Kind != worker.Chat || string(s.Messages) != `[{"role":"user","content":"hi"}]` || s.Place.Pool != "" || !slices.Equal(s.Place.Prefer, []string{"p1"}) || s.Traceparent != "" {
 		t.Errorf("%d %+v", w.Code, s)
 	}
 }

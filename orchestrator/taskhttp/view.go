@@ -14,9 +14,30 @@ func eventsURL(id orchestrator.TaskID) string { return taskURL(id) + "/events" }
 func acceptedView(a orchestrator.Accepted) taskapi.Accepted {
 	return taskapi.Accepted{
 		TaskID: a.ID.String(), JobID: a.ID.String(), Status: a.Status, QueuePosition: a.Position,
-		PredictedStartMS: a.StartIn.Milliseconds(), DecisionID: a.DecisionID, Duplicate: a.Duplicate,
-		Streams: taskapi.Streams{SSE: eventsURL(a.ID)}, EventsURL: eventsURL(a.ID),
+		PredictedStartMS: a.StartIn.Milliseconds(), PredictedBandMS: a.Band.Milliseconds(), BackoffMS: a.Backoff.Milliseconds(),
+		DecisionID: a.DecisionID, Duplicate: a.Duplicate, EventsURL: eventsURL(a.ID),
+		Streams:     taskapi.Streams{SSE: eventsURL(a.ID), SSEVerbose: eventsURL(a.ID) + "?verbose=true"},
+		Preparation: taskapi.Preparation{Steps: orEmpty(a.Steps)},
 	}
+}
+
+// orEmpty makes a list that is [] in JSON, never null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func previewView(p orchestrator.Preview) taskapi.Preview {
+	v := taskapi.Preview{
+		Checks: []taskapi.Check{}, QueuePosition: p.Position, PredictedStartMS: p.StartIn.Milliseconds(),
+		PredictedBandMS: p.Band.Milliseconds(), Explanation: p.Explanation,
+	}
+	for _, c := range p.Checks {
+		v.Checks = append(v.Checks, taskapi.Check{Name: c.Name, Pass: c.Code == "", Code: taskapi.Code(c.Code)})
+	}
+	return v
 }
 
 func taskView(t orchestrator.Task) taskapi.Task {

@@ -15,6 +15,7 @@ import (
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/orchestrator"
 	orcmetrics "github.com/llorch/llorch/orchestrator/metrics"
+	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/queue"
 	"github.com/llorch/llorch/orchestrator/store"
 	"github.com/llorch/llorch/orchestrator/taskhttp"
@@ -39,11 +40,16 @@ type Control struct {
 	Timing   poolregistry.Timing
 	Allow    []inputvalidation.AddrKind // where nodes may stand; nil: private, and loopback while the front is on loopback
 	Queue    queue.Config
-	Times    orchestrator.Timing
-	Streams  orchestrator.Streams
-	Keep     orchestrator.Retention
-	HTTP     taskhttp.Config // KeepAlive, MaxStreams, MaxBody
-	Version  string
+	Policy   placement.Policy
+	Sessions orchestrator.Sessions
+	// DecisionLog is the folder for records of all decisions; "" = none.
+	DecisionLog string
+	Residency   []poolregistry.Region // nil = all
+	Times       orchestrator.Timing
+	Streams     orchestrator.Streams
+	Keep        orchestrator.Retention
+	HTTP        taskhttp.Config // KeepAlive, MaxStreams, MaxBody
+	Version     string
 }
 
 // NewControl opens everything in the order of SRV-2: audit, registry,
@@ -104,7 +110,7 @@ func NewControl(ctx context.Context, c Control) (_ *App, err error) {
 	}
 	orc, err = orchestrator.New(orchestrator.Config{
 		Pools: pools, Control: control{local, remote}, Store: c.Store, SealKeys: c.SealKeys, Recorder: recorder, Observer: metrics, Logger: log,
-		Replica: c.Replica, Queue: c.Queue, Timing: c.Times, Streams: c.Streams, Retention: c.Keep,
+		Replica: c.Replica, NodeID: c.Replica, Queue: c.Queue, Policy: c.Policy, Sessions: c.Sessions, Residency: c.Residency, Timing: c.Times, Streams: c.Streams, Retention: c.Keep,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("orchestrator: %w", err)
@@ -141,13 +147,14 @@ func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrat
 	if err != nil {
 		return fmt.Errorf("node routes: %w", err)
 	}
-	c.HTTP.Orchestrator, c.HTTP.Authorize, c.HTTP.Logger = orc, server.TaskPrincipal, a.log
-	return c.Front.open(ctx, a, server.Parts{Tasks: taskhttp.New(c.HTTP), Nodes: nodeRoutes, Metrics: reg, Ready: orc.Ready})
+	c.HTTP.Orchestrator, c.HTTP.Authorize, c.HTTP.Logger, c.HTTP.Version = orc, server.TaskPrincipal, a.log, c.Version
+	c.HTTP.Without |= taskhttp.Health | taskhttp.Privacy // the front serves the first; nobody is asked for the second yet
+	return c.Front.open(ctx, a, server.Parts{Tasks: taskhttp.New(c.HTTP), Without: c.HTTP.Without, Nodes: nodeRoutes, Metrics: reg, Ready: orc.Ready})
 }
 
 // openAudit opens the audit log; it is closed last but for the store.
 func openAudit(ctx context.Context, a *App, cfg audit.Config) (*audit.Log, error) {
-	cfg.Types, cfg.Logger = events.Types(), a.log
+	cfg.Types, cfg.Logger = append(events.Types(), orchestrator.AuditTypes()...), a.log
 	l, err := audit.Open(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("audit: %w", err)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/llorch/llorch/narration"
+	"github.com/llorch/llorch/orchestrator"
 	"github.com/llorch/llorch/orchestrator/taskhttp"
 	"github.com/llorch/llorch/poolcore/poolhttp"
 	"github.com/llorch/llorch/poolregistry/nodeapi"
@@ -38,6 +39,7 @@ type Route struct {
 // Parts are the handlers that the routes lead to. Nil ones have no routes.
 type Parts struct {
 	Tasks   http.Handler        // taskhttp.New
+	Without taskhttp.Group      // groups that Tasks leaves off; Health is the program's own
 	Nodes   http.Handler        // nodehttp.New
 	Pools   http.Handler        // poolhttp.New
 	Metrics prometheus.Gatherer // what /metrics shows
@@ -55,7 +57,13 @@ func Routes(p Parts) []Route {
 	}
 	if p.Tasks != nil {
 		for _, r := range taskhttp.Routes() {
-			out = append(out, Route{r.Method, r.Path, "taskhttp", Token, p.Tasks})
+			auth := Token
+			if r.Role&orchestrator.RoleUser == 0 && r.Method != http.MethodGet {
+				auth = Strict
+			}
+			if r.Group&(p.Without|taskhttp.Health) == 0 {
+				out = append(out, Route{r.Method, r.Path, "taskhttp", auth, p.Tasks})
+			}
 		}
 	}
 	if p.Nodes != nil {
