@@ -44,7 +44,7 @@ type path struct {
 	usage    int
 	took     time.Duration
 	done     bool // [DONE] was on the wire
-	reads    int  // in thousands
+	pieces   bool // it came byte by byte
 	late     uint64
 	replaced uint64
 	hook     string
@@ -62,10 +62,11 @@ func walkPath(t *testing.T, faults string) (p path) {
 			t.Fatal(err)
 		}
 		var (
-			e    *workertest.Engine
-			n    workertest.Net
-			mu   sync.Mutex
-			seen bytes.Buffer
+			e     *workertest.Engine
+			n     workertest.Net
+			mu    sync.Mutex
+			seen  bytes.Buffer
+			reads int
 		)
 		hook := func(name string, end bool) func() {
 			return func() {
@@ -83,7 +84,7 @@ func walkPath(t *testing.T, faults string) (p path) {
 			if err != nil {
 				return nil, err
 			}
-			return wireTap{c, &mu, &seen, &p.reads}, nil
+			return wireTap{c, &mu, &seen, &reads}, nil
 		}})
 		to := worker.Target{URL: e.URL, Model: "sim-8b", Flavour: worker.LlamaCPP}
 		st, err := d.Probe(t.Context(), to)
@@ -106,7 +107,7 @@ func walkPath(t *testing.T, faults string) (p path) {
 		p.vram = e.VRAM()
 		mu.Lock()
 		defer mu.Unlock()
-		p.done, p.reads = bytes.Contains(seen.Bytes(), []byte("[DONE]")), p.reads/10000
+		p.done, p.pieces = bytes.Contains(seen.Bytes(), []byte("[DONE]")), reads > 1000
 	})
 	return p
 }
