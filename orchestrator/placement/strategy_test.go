@@ -287,6 +287,11 @@ func TestTiers(t *testing.T) {
 	if got := outcome(viewOf(said)); got != "load said tier 1 evict []" {
 		t.Errorf("the node says it fits: %s", got)
 	}
+	full := holds("full", "b")
+	full.Many, full.VRAMFree, full.SlotsBusy = true, 70, 2
+	if got := outcome(viewOf(full)); got != "load full tier 1 evict []" {
+		t.Errorf("its slots are taken for now by another model: %s", got)
+	}
 	never := holds("never")
 	never.OnDisk[0].Need = 101
 	if got := outcome(viewOf(never)); got != "vram" {
@@ -355,6 +360,9 @@ func TestSpread(t *testing.T) {
 	v.Release(task(1), 1)
 	if got := chosen(v, r, placement.Policy{}); !strings.HasPrefix(got, "x by") {
 		t.Errorf("after the first ended: %q", got)
+	}
+	if v.Release(task(2), 1); v.Sessions() != 0 {
+		t.Errorf("%d counts of a session without tasks", v.Sessions())
 	}
 }
 
