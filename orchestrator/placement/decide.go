@@ -22,6 +22,7 @@ type Decision struct {
 // removed from v.
 func Decide(v *View, r Request, p Policy) Decision {
 	s := decide(v, &r, &p, 1)
+	v.broken = s.broken
 	return s.decision()
 }
 
@@ -73,6 +74,7 @@ type search struct {
 	removed  [passed]int
 	example  [passed]int32
 	why      binding
+	broken   []string // scorers that panicked, sorted
 	buf      [shown + 1]candidate
 }
 
@@ -81,7 +83,7 @@ const shown = 8
 
 // decide keeps the best candidates; of preferred pools, else of all (ORC-302).
 func decide(v *View, r *Request, p *Policy, keep int) *search {
-	s := &search{v: v, r: r, p: p, by: strategyOf(p.Strategy), key: r.hash(), keep: keep, last: -1}
+	s := &search{v: v, r: r, p: p, by: strategyOf(p.Strategy), key: r.hash(), keep: keep, last: -1, broken: v.broken}
 	if i, ok := v.cursor(s.key); ok {
 		if at, ok := find(v.rows, v.cursors[i].last); ok {
 			s.last = at
@@ -90,12 +92,20 @@ func decide(v *View, r *Request, p *Policy, keep int) *search {
 		}
 	}
 	prefer := r.Place.mode() == modePrefer
-	s.scan(prefer)
+	s.pass(prefer)
 	if prefer && len(s.best) == 0 && !r.Place.NoFallback {
 		s.fallback = true
-		s.scan(false)
+		s.pass(false)
 	}
 	return s
+}
+
+// pass scans until no scorer broke on the way: one that did counts for no worker.
+func (s *search) pass(preferred bool) {
+	for broken := -1; broken != len(s.broken); {
+		broken = len(s.broken)
+		s.scan(preferred)
+	}
 }
 
 func (s *search) scan(preferred bool) {

@@ -83,7 +83,8 @@ type Counterfactual struct {
 }
 
 // Explain repeats a decision on the same view and request and writes down what
-// it saw; the winner is the worker that [Decide] returns.
+// it saw; the winner is the worker that [Decide] returns. It changes no later
+// decision: a scorer that panics is left out, and removed only by Decide.
 func Explain(v *View, r Request, p Policy) Explanation {
 	s := decide(v, &r, &p, shown)
 	d := s.decision()
@@ -107,7 +108,7 @@ func Explain(v *View, r Request, p Policy) Explanation {
 	for i := range s.best {
 		e.show(s, &s.best[i])
 	}
-	e.Removed = v.Broken()
+	e.Removed = slices.Clone(s.broken)
 	switch {
 	case d.Worker != nil:
 		e.Winner, e.Warm = d.Worker.Key.String(), d.Worker.Key == r.Affinity
