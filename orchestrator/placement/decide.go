@@ -65,6 +65,7 @@ type search struct {
 	key      uint64
 	by       *strategy
 	last     int // row of the last turn, −1 none
+	warm     int // row of the session's last turn, −1 none
 	keep     int
 	best     []candidate // the best so many, best first
 	feasible int         // of tier 0
@@ -83,7 +84,10 @@ const shown = 8
 
 // decide keeps the best candidates; of preferred pools, else of all (ORC-302).
 func decide(v *View, r *Request, p *Policy, keep int) *search {
-	s := &search{v: v, r: r, p: p, by: strategyOf(p.Strategy), key: r.hash(), keep: keep, last: -1, broken: v.broken}
+	s := &search{v: v, r: r, p: p, by: strategyOf(p.Strategy), key: r.hash(), keep: keep, last: -1, warm: -1, broken: v.broken}
+	if at, ok := find(v.rows, r.Affinity); ok {
+		s.warm = at
+	}
 	if i, ok := v.cursor(s.key); ok {
 		if at, ok := find(v.rows, v.cursors[i].last); ok {
 			s.last = at
@@ -151,7 +155,7 @@ func (s *search) insert(at int, row *row, tier int) {
 	c := candidate{at: at}
 	c.rank[byLoad], c.rank[byTier] = flag(tier > 0), int64(tier)
 	c.rank[byTried] = flag(len(s.r.Tried) > 0 && slices.Contains(s.r.Tried, row.Key))
-	c.rank[byAffinity] = flag(s.r.Affinity == Key{} || s.r.Affinity != row.Key)
+	c.rank[byAffinity] = flag(at != s.warm)
 	c.rank[byFirst], c.rank[bySecond] = s.by.measure(s, at)
 	if tier == 2 { // what rested longest loses its model (ORC-341)
 		c.rank[byFirst], c.rank[bySecond] = int64(row.last), -row.vram

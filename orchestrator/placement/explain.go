@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -163,6 +164,9 @@ func (s *search) counterfactual() []Counterfactual {
 	for i := range s.v.rows {
 		row := &s.v.rows[i]
 		fails := s.m.fails[i]
+		if bits.OnesCount32(fails&^cold) > 1 {
+			continue
+		}
 		now, _ := s.dynamic(row, fails&cold != 0)
 		at := first(fails | now)
 		if at == passed || (fails|now)&^cold != 1<<at {
