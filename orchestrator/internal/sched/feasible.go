@@ -161,6 +161,16 @@ func (c *Core) spare(r *placement.Request) (n int64) {
 	return n
 }
 
+// StartIn predicts when a waiting task starts, from now; 0 if it does not wait here.
+func (c *Core) StartIn(id queue.ID) time.Duration {
+	t := c.tasks[id]
+	if t == nil || t.phase == running {
+		return 0
+	}
+	at, _ := c.startIn(t)
+	return at
+}
+
 // startIn predicts when a waiting task starts, and the ± of it.
 func (c *Core) startIn(t *task) (at, band time.Duration) {
 	f, _ := c.predict(t)
