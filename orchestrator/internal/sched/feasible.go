@@ -18,6 +18,7 @@ type prospect struct {
 	mean         speed  // of them, by slots
 	best         speed  // of the fastest
 	load         figure // ns until a worker has the model
+	blind        bool   // of some worker neither a run nor a hint tells how fast it is
 	missing      []string
 }
 
@@ -60,6 +61,7 @@ func (p *prospect) join(s speed, slots int64, missing []string) {
 		x.into.Dev += (x.f.Dev - x.into.Dev) * slots / all
 	}
 	p.slots = all
+	p.blind = p.blind || slices.Contains(missing, "tokens_per_s")
 	for _, m := range missing {
 		if !slices.Contains(p.missing, m) {
 			p.missing = append(p.missing, m)
@@ -83,7 +85,7 @@ func (c *Core) loadProspect(p *prospect, r *placement.Request) {
 		}
 		load := s.Load.times(need >> 20)
 		if p.slots == 0 || load.Mean < p.load.Mean {
-			*p = prospect{gen: p.gen, version: p.version, slots: int64(w.SlotsTotal), mean: s, best: s, load: load, missing: missing}
+			*p = prospect{gen: p.gen, version: p.version, slots: int64(w.SlotsTotal), mean: s, best: s, load: load, missing: missing, blind: true}
 		}
 	}
 }
@@ -161,13 +163,11 @@ func (c *Core) spare(r *placement.Request) (n int64) {
 	return n
 }
 
-// StartIn predicts when a waiting task starts, from now; 0 if it does not wait here.
-func (c *Core) StartIn(id queue.ID) time.Duration {
-	t := c.tasks[id]
-	if t == nil || t.phase == running {
-		return 0
+// StartIn predicts when a waiting task starts, from now; 0 also if none is known.
+func (c *Core) StartIn(id queue.ID) (at time.Duration) {
+	if t := c.tasks[id]; t != nil && t.phase != running {
+		at, _ = c.startIn(t)
 	}
-	at, _ := c.startIn(t)
 	return at
 }
 
@@ -207,7 +207,9 @@ func (t *task) fastest() time.Duration {
 }
 
 // feasible refuses a task that will not end by its deadline (ORC-250, 251); false
-// if it may go on. Without a deadline, or a worker to predict for, it does.
+// if it may go on. Without a deadline, or a worker to predict for, it does. Where
+// trying costs nobody anything, or nothing is known yet, only what fails in the
+// best case is refused: else a wrong figure would never be mended.
 func (c *Core) feasible(now Instant, t *task) (Reject, bool) {
 	if t.Due <= 0 {
 		return Reject{}, false
@@ -218,7 +220,7 @@ func (c *Core) feasible(now Instant, t *task) (Reject, bool) {
 	}
 	at, band := f.finish()
 	limit := time.Duration(sum(int64(at), int64(band)))
-	if c.cfg.Optimistic {
+	if c.cfg.Optimistic || f.start == 0 || c.prospect(t.item.Key).blind {
 		limit = max(0, at-band)
 	}
 	left := time.Duration(t.Due - now)
