@@ -22,8 +22,8 @@ var actionNames = []string{
 // actions is what can happen to a cluster.
 func (c *cluster) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
-		"submit":  c.submit,
-		"store":   c.storeAnswers,
+		"submit": c.submit,
+		"store":  c.storeAnswers,
 		"token": func(t *rapid.T) {
 			if a := c.pick(t, func(a *attempt) bool { return a.started && !a.engine.hangs }); a != nil {
 				c.emit(a)
@@ -40,7 +40,16 @@ func (c *cluster) actions() map[string]func(*rapid.T) {
 				c.cancel(rapid.SampledFrom(c.jobs).Draw(t, "task"))
 			}
 		},
-		"time": func(t *rapid.T) { c.advance(time.Duration(rapid.IntRange(1, 8000).Draw(t, "ms")) * time.Millisecond) },
+		"time": func(t *rapid.T) {
+			most := 8000
+			if c.fair { // no task runs out of time, which would give its cost back
+				most = 100
+			}
+			if rapid.IntRange(0, 3).Draw(t, "long") == 0 {
+				most *= 4
+			}
+			c.advance(time.Duration(rapid.IntRange(1, most).Draw(t, "ms")) * time.Millisecond)
+		},
 		"rare": c.rare,
 	}
 }
@@ -66,7 +75,8 @@ func (c *cluster) submit(t *rapid.T) {
 		task.Session = sched.Ref{byte(rapid.IntRange(0, 2).Draw(t, "session"))}
 	}
 	c.shares.most = max(c.shares.most, task.Cost)
-	j := &job{n: n, order: n, task: task, marks: map[int]bool{}}
+	c.arrivals++
+	j := &job{n: n, order: c.arrivals, task: task, marks: map[int]bool{}}
 	c.jobs = append(c.jobs, j)
 	c.step(sched.Submit{Task: task})
 }
@@ -147,12 +157,11 @@ func (c *cluster) rare(t *rapid.T) {
 		return
 	case 1:
 		tenant := rapid.SampledFrom(tenantIDs()).Draw(t, "tenant")
-		r := sched.Rules{Weight: rapid.IntRange(1, 4).Draw(t, "weight")}
-		if !c.fair {
-			r.MaxRunning, r.Wait = rapid.IntRange(0, 2).Draw(t, "running"), true
+		r := sched.Rules{Weight: rapid.IntRange(1, 4).Draw(t, "weight"), MaxRunning: rapid.IntRange(0, 2).Draw(t, "running"), Wait: true}
+		if c.fair {
+			return
 		}
 		c.limit[tenant] = r
-		c.shares.reset()
 		c.step(sched.Tenant{ID: tenant, Rules: r})
 		return
 	case 2:

@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"reflect"
+	"fmt"
 	"strings"
 	"time"
 
@@ -85,7 +85,8 @@ func effectAs[E Effect](b []byte) (Effect, error) {
 	return e, err
 }
 
-func kindOf(v any) string { return strings.ToLower(reflect.TypeOf(v).Name()) }
+// kindOf is the name of the type in lower case.
+func kindOf(v any) string { return strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", v), "sched.")) }
 
 // tagged appends {"name":value}.
 func tagged(dst []byte, name string, v any) ([]byte, error) {

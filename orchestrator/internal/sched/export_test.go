@@ -1,8 +1,6 @@
 package sched
 
 import (
-	"slices"
-
 	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/queue"
 )
@@ -40,23 +38,3 @@ func (c *Core) BoundSessions(n int) int {
 
 // KeyText spells a set of requirements.
 func KeyText(r placement.Request) string { return keyText(r) }
-
-// EventNames are the names in the table of events, sorted.
-func EventNames() []string {
-	var out []string
-	for _, k := range eventKinds {
-		out = append(out, k.name)
-	}
-	slices.Sort(out)
-	return out
-}
-
-// EffectNames are the names in the table of effects, sorted.
-func EffectNames() []string {
-	var out []string
-	for _, k := range effectKinds {
-		out = append(out, k.name)
-	}
-	slices.Sort(out)
-	return out
-}

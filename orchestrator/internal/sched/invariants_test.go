@@ -37,7 +37,11 @@ func (c *cluster) check() {
 		}
 		c.checkStream(j)
 		if late := time.Duration(c.now - j.since); j.live && late > total+cancelAfter+time.Second {
-			c.fail(1, "task %d lives after %v", j.n, late)
+			which := 1
+			if c.calm {
+				which = 15
+			}
+			c.fail(which, "task %d lives after %v", j.n, late)
 		}
 	}
 	for _, e := range c.engines {
@@ -123,7 +127,7 @@ func (c *cluster) checkAssign(j *job, f sched.Assign) {
 			running++
 		}
 		if !j.retried && o.waits() && !o.retried && o.before(j) {
-			c.fail(10, "task %d is dispatched before task %d of the same tenant", j.n, o.n)
+			c.fail(10, "task %d is dispatched before task %d of the same tenant: %+v %+v\n%s", j.n, o.n, j.task, o.task, c.rec.tail())
 		}
 	}
 	if most := c.limit[j.task.Tenant].MaxRunning; most > 0 && running > most {
@@ -132,7 +136,9 @@ func (c *cluster) checkAssign(j *job, f sched.Assign) {
 }
 
 // waits reports whether the queue could give j out.
-func (j *job) waits() bool { return j.live && j.held == (placement.Key{}) && j.attempt == 0 && j.ended == 0 }
+func (j *job) waits() bool {
+	return j.live && j.held == (placement.Key{}) && j.attempt == 0 && j.ended == 0
+}
 
 // before reports whether j came earlier than o, and nothing else tells them apart.
 func (j *job) before(o *job) bool {
@@ -366,7 +372,7 @@ func TestClusterModelFindsPlantedBugs(t *testing.T) {
 // drain ends every fault: everything that was accepted has one end, which its
 // reader hears, and nothing is left (I15).
 func (c *cluster) drain() {
-	c.calm = true
+	c.calm, c.fair = true, false
 	for _, e := range c.engines {
 		e.up, e.ready, e.drains, e.hangs, e.busy = true, true, false, false, 0
 	}
@@ -415,7 +421,7 @@ func (c *cluster) drain() {
 		}
 	}
 	if !c.core.Idle() || c.core.Running() != 0 || len(c.ops) > 0 || len(c.attempts) > 0 {
-		c.fail(15, "%d slots, %d calls, %d attempts are left", c.core.Running(), len(c.ops), len(c.attempts))
+		c.fail(15, "%d slots, %d attempts, calls %s are left", c.core.Running(), len(c.attempts), c.calls())
 	}
 	c.checkReplay()
 }
@@ -428,4 +434,20 @@ func (c *cluster) readOn(j *job, n int) bool {
 	j.cursor = to
 	c.checkStream(j)
 	return moved
+}
+
+// tail spells the last steps of the log.
+func (r *recording) tail() (out string) {
+	for _, s := range r.steps[max(0, len(r.steps)-8):] {
+		out += fmt.Sprintf("%d %.300s\n   %.300s\n", s.at, s.ev, s.fx)
+	}
+	return out
+}
+
+// calls names the store calls in flight.
+func (c *cluster) calls() (names []string) {
+	for _, o := range c.ops {
+		names = append(names, o.name)
+	}
+	return names
 }

@@ -116,6 +116,7 @@ type op struct {
 	epoch store.Epoch
 	write func(store.Epoch) error
 	then  func(error) // never ErrUnknown
+	maybe bool        // it may have been written: asked until the answer is sure
 }
 
 // violation is what a walk found; it travels as a panic.
@@ -132,8 +133,11 @@ func newCluster(t *rapid.T, bug *planted) *cluster {
 	c.cfg = sched.Config{
 		Queue: queue.Config{Capacity: capacity, Policy: rapid.SampledFrom(policies).Draw(t, "policy")}, CancelAfter: cancelAfter, Seed: 11, Strict: true,
 	}
-	if c.fair {
+	if c.fair { // G7 is about weights that stay
 		c.cfg.Queue.Capacity = 6 * capacity
+		for _, tenant := range tenantIDs() {
+			c.limit[tenant] = sched.Rules{Weight: rapid.IntRange(1, 4).Draw(t, "weight")}
+		}
 	}
 	slots := rapid.IntRange(1, slotsEach).Draw(t, "slots")
 	for i := range 4 {
@@ -359,7 +363,7 @@ func (c *cluster) complete(j *job, code string) {
 
 // call begins a store call of this term.
 func (c *cluster) call(name string, write func(store.Epoch) error, then func(error)) {
-	c.ops = append(c.ops, &op{name, c.epoch, write, then})
+	c.ops = append(c.ops, &op{name: name, epoch: c.epoch, write: write, then: then})
 }
 
 // answer lets a store call happen, or not.
@@ -376,12 +380,14 @@ func (c *cluster) answer(i int, how string) {
 		}
 		return
 	}
-	switch how {
-	case "unavailable":
+	switch {
+	case how == "unavailable" && !o.maybe:
 		o.then(store.ErrUnavailable)
-	case "lost": // outcome unknown, not written: asked again
+	case how == "lost", how == "unavailable": // outcome unknown, not written
+		o.maybe = true
 		c.ops = append(c.ops, o)
-	case "unknown": // outcome unknown, written: asked again
+	case how == "unknown": // outcome unknown, written
+		o.maybe = true
 		_ = o.write(o.epoch)
 		c.ops = append(c.ops, o)
 	default:
@@ -519,7 +525,7 @@ func (c *cluster) recover(j *job, r store.Record) {
 		j.log, j.cursor, j.read, j.muted, j.ended = nil, 0, nil, false, 0
 		j.live, j.since, j.opened, j.begun, j.retried = true, c.now, c.now, r.Attempt, false
 		c.arrivals++
-		j.order = 1<<20 + c.arrivals
+		j.order = c.arrivals
 		t := j.task
 		t.Attempt = r.Attempt
 		c.step(sched.Recovered{Task: t})

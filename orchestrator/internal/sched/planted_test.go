@@ -1,6 +1,8 @@
 package sched
 
 import (
+	"slices"
+
 	"github.com/llorch/llorch/orchestrator/queue"
 )
 
@@ -91,4 +93,24 @@ func (c *Core) Tables() Tables {
 		len(c.tasks), max(len(c.keys.byText), len(c.keys.byID)), len(c.timers), len(c.tenants.busy),
 		len(c.mates), len(c.sick), len(c.loads),
 	}
+}
+
+// EventNames are the names in the table of events, sorted.
+func EventNames() []string {
+	var out []string
+	for _, k := range eventKinds {
+		out = append(out, k.name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// EffectNames are the names in the table of effects, sorted.
+func EffectNames() []string {
+	var out []string
+	for _, k := range effectKinds {
+		out = append(out, k.name)
+	}
+	slices.Sort(out)
+	return out
 }
