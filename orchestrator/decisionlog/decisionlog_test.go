@@ -296,7 +296,7 @@ func TestExplanation(t *testing.T) {
 	if err != nil || !ok || got.Winner == "" || !strings.HasPrefix(got.DecisionID, hex.EncodeToString(want.ID[:])) {
 		t.Errorf("Explanation = %+v, %v, %v", got, ok, err)
 	}
-	if _, ok, err := w.Explanation(t.Context(), id(1<<40)); ok || err != nil {
+	if _, ok, err := w.Explanation(t.Context(), id(1<<30)); ok || err != nil {
 		t.Errorf("Explanation of an unknown task: %v, %v", ok, err)
 	}
 }
