@@ -323,7 +323,7 @@ func walk(t *rapid.T, bug *planted) (found string) {
 // LLORCH_SEEDS says how many; LLORCH_NIGHTLY=1 means 100,000. It also proves
 // ORC-101, 123, 400, 404, 654 and 560 in their parts that the core decides.
 func TestClusterModel(t *testing.T) {
-	seeds := 150
+	seeds := 400
 	if n, err := strconv.Atoi(os.Getenv("LLORCH_SEEDS")); err == nil {
 		seeds = n
 	} else if os.Getenv("LLORCH_NIGHTLY") != "" {
