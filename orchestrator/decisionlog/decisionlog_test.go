@@ -245,7 +245,7 @@ func TestForeignLogs(t *testing.T) {
 	if err := replay(`{"at":`, `{"sha256":"00","at":`); !errors.Is(err, decisionlog.ErrBroken) {
 		t.Errorf("another digest: %v, want ErrBroken", err)
 	}
-	alt := placement.Policy{Scorers: []placement.Scored{{Name: "mine", Weight: 1}}}
+	alt := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "mine", Weight: 1}}}
 	if _, err := decisionlog.Diff(t.Context(), bytes.NewReader(all), alt); !errors.Is(err, decisionlog.ErrScorerMissing) {
 		t.Errorf("an unknown scorer: %v, want ErrScorerMissing", err)
 	}
