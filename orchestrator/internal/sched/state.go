@@ -200,6 +200,9 @@ func (c *Core) known(m memory) error {
 			return errors.New("sick")
 		}
 	}
+	if !m.Learned.valid() {
+		return errors.New("learned")
+	}
 	if !slices.IsSortedFunc(m.Loads, func(a, b load) int { return a.Worker.Compare(b.Worker) }) {
 		return errors.New("loads")
 	}
