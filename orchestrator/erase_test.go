@@ -204,14 +204,14 @@ func TestErase(t *testing.T) {
 		if err != nil || again != got {
 			t.Errorf("repeated: %+v, %v, want the same receipt %+v", again, err, got)
 		}
-		evidence := ""
+		var evidence strings.Builder
 		for _, e := range rec.take() {
 			if e.Type == "compliance.gdpr_right_to_erasure" || e.Type == "data.deleted" {
-				evidence += fmt.Sprintf("%+v", e)
+				evidence.WriteString(fmt.Sprintf("%+v", e))
 			}
 		}
-		if !strings.Contains(evidence, got.KeyID) || strings.Contains(evidence, "canary") || strings.Contains(evidence, "aaaaaa") {
-			t.Errorf("evidence %s, want the key's id and no person", evidence)
+		if !strings.Contains(evidence.String(), got.KeyID) || strings.Contains(evidence.String(), "canary") || strings.Contains(evidence.String(), "aaaaaa") {
+			t.Errorf("evidence %s, want the key's id and no person", evidence.String())
 		}
 		if n, last := count[observe.Erased](heard); n != 1 || last.Tasks != 4 {
 			t.Errorf("observed %d erasures, %+v", n, last)

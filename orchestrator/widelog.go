@@ -63,8 +63,6 @@ func (w *wideLog) Observe(e observe.Event) {
 	case observe.Violation:
 		w.write(slog.LevelError, "residency_refused", "A task was refused because its worker stands outside the allowed regions.",
 			slog.String("job_id", e.Task), slog.String("correlation_id", e.Correlation), slog.String("rule", e.Rule), slog.String("identity", e.Owner.Fingerprint))
-	case observe.SlowReader:
-		w.write(slog.LevelInfo, "slow_reader", "A reader that did not keep up was cut; it may come back.", slog.String("job_id", e.Task))
 	}
 }
 
