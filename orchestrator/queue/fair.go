@@ -2,6 +2,7 @@ package queue
 
 import (
 	"container/list"
+	"math"
 	"math/bits"
 	"slices"
 	"time"
@@ -125,7 +126,7 @@ func (q *Queue) Hold(id Tenant, hold bool) {
 		if f := &t.flows[c]; hold {
 			f.deactivate()
 		} else if f.pickable() {
-			q.activate(f)
+			f.activate()
 		}
 	}
 }
@@ -189,13 +190,27 @@ func (q *Queue) rebase(r *rank) {
 
 // activate lets a flow take part; it starts where the class stands, without
 // credit for the time before (ORC-211).
-func (q *Queue) activate(f *flow) {
-	if f.at >= 0 || f.tenant.held {
+func (f *flow) activate() {
+	if f.at < 0 && !f.tenant.held {
+		f.virtual = max(f.virtual, f.rank.clock)
+		f.at = len(f.rank.active)
+		f.rank.active = append(f.rank.active, turn{virtual: f.virtual, flow: f})
+	}
+	f.refresh()
+}
+
+// refresh notes the least Seq of what the flow may be asked for next.
+func (f *flow) refresh() {
+	if f.at < 0 {
 		return
 	}
-	f.virtual = max(f.virtual, f.rank.clock)
-	f.at = len(f.rank.active)
-	f.rank.active = append(f.rank.active, turn{f.virtual, f})
+	t := &f.rank.active[f.at]
+	t.seq = math.MaxUint64
+	for _, l := range f.lanes {
+		if len(l.items) > 0 {
+			t.seq = min(t.seq, l.items[0].item.Seq)
+		}
+	}
 }
 
 func (f *flow) deactivate() {
@@ -227,14 +242,23 @@ func (f *flow) lane(k KeyID) *lane {
 // fairest returns the first item of the tenant with the lowest virtual time
 // that has an open key; equal tenants go by arrival.
 func (q *Queue) fairest(r *rank, open func(KeyID) bool) *entry {
-	var best *entry
-	var lowest int64
-	for _, t := range r.active {
-		if best != nil && t.virtual > lowest {
+	if len(r.active) == 0 {
+		return nil
+	}
+	lead := 0 // most often the one; then nobody else is looked at closely
+	for i := range r.active {
+		if r.active[i].before(r.active[lead].virtual, r.active[lead].seq) {
+			lead = i
+		}
+	}
+	lowest := r.active[lead].virtual
+	best := r.active[lead].flow.first(q.turn, open)
+	for i := range r.active {
+		t := &r.active[i]
+		if i == lead || best != nil && !t.before(lowest, best.item.Seq) {
 			continue
 		}
-		e := t.flow.first(q.turn, open)
-		if e != nil && (best == nil || t.virtual < lowest || e.item.Seq < best.item.Seq) {
+		if e := t.flow.first(q.turn, open); e != nil && (best == nil || t.virtual < lowest || e.item.Seq < best.item.Seq) {
 			best, lowest = e, t.virtual
 		}
 	}

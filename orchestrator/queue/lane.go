@@ -46,10 +46,15 @@ type rank struct {
 	clock   int64 // virtual time of the last fair pick: where tenants start that had nothing to pick
 }
 
-// turn is a flow with its virtual time beside it: Pick reads all of them.
+// turn is a flow with what Pick reads of all flows.
 type turn struct {
 	virtual int64
+	seq     uint64 // the least of the first items of its lanes
 	flow    *flow
+}
+
+func (t *turn) before(virtual int64, seq uint64) bool {
+	return t.virtual < virtual || t.virtual == virtual && t.seq < seq
 }
 
 // before orders the items of one tenant (ORC-212).

@@ -74,11 +74,12 @@ type Line struct {
 	Weights int64 // of all tenants with places in its class, its own included
 }
 
-// Line returns the work before an item that waits, or would be pushed now (Seq
-// 0). Only keys that compete for the same slots count; nil = all do.
+// Line returns the work before an item that waits, or would be pushed now. Only keys that compete for the same slots count; nil = all do.
 func (q *Queue) Line(it Item, competes func(KeyID) bool) Line {
 	it.bound()
-	if it.Seq == 0 {
+	if e := q.byID[it.ID]; e != nil {
+		it.Seq = e.item.Seq
+	} else {
 		it.Seq = math.MaxUint64
 	}
 	out := Line{Service: it.Service, Weight: 1}

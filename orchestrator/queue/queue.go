@@ -127,7 +127,7 @@ func (q *Queue) Push(now Instant, it Item, out []Victim) (ahead int, victims []V
 func (q *Queue) Open(id ID) {
 	if e := q.byID[id]; e != nil && !e.open {
 		e.lane.unshut(e)
-		q.activate(e.lane.flow)
+		e.lane.flow.activate()
 	}
 }
 
@@ -224,6 +224,7 @@ func (q *Queue) remove(e *entry) {
 	if !f.pickable() {
 		f.deactivate()
 	}
+	f.refresh()
 	q.bytes -= e.item.Bytes
 	f.places--
 	f.rank.shrink(f.places)

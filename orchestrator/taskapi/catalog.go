@@ -20,7 +20,7 @@ type CatalogModel struct {
 	ID             string    `json:"id"`
 	Digest         string    `json:"digest,omitempty"` // sha256:<hex>
 	SourceURL      string    `json:"source_url,omitempty"`
-	State          string    `json:"state"`               // Active (default) or Retired
+	State          string    `json:"state,omitempty"`     // Active (default) or Retired
 	Aliases        []string  `json:"aliases,omitempty"`   // model references, at most 64
 	Tags           []string  `json:"tags,omitempty"`      // identifiers, at most 64
 	Successor      string    `json:"successor,omitempty"` // of a retired one

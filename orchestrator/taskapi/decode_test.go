@@ -46,7 +46,7 @@ func with(m map[string]any, name string, v any) map[string]any {
 // TestBothShapes proves ORC-761: shapes are told apart, defaults belong to the
 // simple one, unknown members are ignored.
 func TestBothShapes(t *testing.T) {
-	f, err := taskapi.DecodeSubmit(encode(t, with(full(), "kv_hint", "reuse")))
+	f, err := taskapi.DecodeSubmit(encode(t, with(full(), "no_such_member", "reuse")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,14 +145,31 @@ func TestRefusedMembers(t *testing.T) {
 		{"stop", []any{""}, ""},
 		{"stop", slices.Repeat([]any{"s"}, taskapi.MaxStops+1), ""},
 		{"stop", strings.Repeat("s", taskapi.MaxStopBytes+1), ""},
-		{"regions", []any{"EU"}, ""},
 		{"regions", "EU", ""},
+		{"regions", []any{}, ""},
+		{"regions", []any{"E U"}, ""},
+		{"regions", slices.Repeat([]any{"DE"}, taskapi.MaxRegions+1), ""},
+		{"purposes", []any{7}, ""},
+		{"purposes", slices.Repeat([]any{"p"}, taskapi.MaxPurposes+1), ""},
+		{"inputs", []any{"x"}, ""}, // of a completion
+		{"budget", 7, ""},
+		{"budget", map[string]any{"tokens": 0}, "budget.tokens"},
+		{"budget", map[string]any{"time_ms": "1"}, "budget.time_ms"},
+		{"budget", map[string]any{"cost": -1}, "budget.cost"},
 		{"placement", "pool", ""},
 		{"placement", map[string]any{"mode": "nearest"}, "placement.mode"},
 		{"placement", map[string]any{"mode": "pin"}, "placement.pool"},
 		{"placement", map[string]any{"node": "a b"}, "placement.node"},
 		{"placement", map[string]any{"avoid": slices.Repeat([]any{"p"}, taskapi.MaxAvoid+1)}, "placement.avoid"},
 		{"placement", map[string]any{"avoid": []any{"../p"}}, "placement.avoid"},
+		{"placement", map[string]any{"mode": "prefer"}, "placement.prefer"},
+		{"placement", map[string]any{"mode": "prefer", "prefer": slices.Repeat([]any{"p"}, taskapi.MaxAvoid+1)}, "placement.prefer"},
+		{"placement", map[string]any{"allow_fallback": "no"}, "placement.allow_fallback"},
+		{"placement", map[string]any{"features": "tools"}, "placement.features"},
+		{"placement", map[string]any{"min_compute": -1}, "placement.min_compute"},
+		{"placement", map[string]any{"min_vram_bytes": 0.5}, "placement.min_vram_bytes"},
+		{"placement", map[string]any{"spread": -1}, "placement.spread"},
+		{"placement", []any{}, ""},
 	}
 	for _, tt := range tests {
 		_, err := taskapi.DecodeSubmit(encode(t, with(simple(), tt.name, tt.value)))
@@ -214,13 +231,47 @@ func TestDeadlineNotPositive(t *testing.T) {
 	}
 }
 
-// TestWorkload: a known workload that no worker does is not a client's typo.
-func TestWorkload(t *testing.T) {
-	for _, w := range []string{"embedding", "rerank"} {
-		_, err := taskapi.DecodeSubmit(encode(t, with(full(), "workload", w)))
-		wantField(t, w, err, taskapi.ModelIncompatible, "workload")
+// TestFullMembers proves ORC-761 for the optional words of the full shape: each
+// known one is taken, each unknown one is refused by name.
+func TestFullMembers(t *testing.T) {
+	for name, values := range map[string][]string{
+		"kv_hint": {"reuse", "cold"}, "output_mode": {"text", "json"}, "determinism": {"strict", "best_effort"},
+		"priority": {"interactive", "batch"}, "on_disconnect": {"cancel", "continue"}, "sampler_profile_version": {"v1.2"},
+	} {
+		for _, v := range values {
+			if _, err := taskapi.DecodeSubmit(encode(t, with(full(), name, v))); err != nil {
+				t.Errorf("%s %s: %v", name, v, show(err))
+			}
+		}
+		for _, v := range []any{"no such word", 7} {
+			_, err := taskapi.DecodeSubmit(encode(t, with(full(), name, v)))
+			wantField(t, name, err, taskapi.InvalidParams, name)
+		}
 	}
-	_, err := taskapi.DecodeSubmit(encode(t, with(full(), "workload", "poetry")))
+}
+
+// TestWorkloads: each workload has the text that it needs and no other.
+func TestWorkloads(t *testing.T) {
+	embedding := with(with(with(full(), "workload", "embedding"), "prompt", nil), "inputs", []any{"a", "b"})
+	rerank := with(with(full(), "workload", "rerank"), "inputs", []any{"a"})
+	for name, m := range map[string]map[string]any{"embedding": embedding, "rerank": rerank} {
+		s, err := taskapi.DecodeSubmit(encode(t, m))
+		if err != nil || s.Workload != name || len(s.Inputs) == 0 || (s.Prompt != "") != (name == "rerank") {
+			t.Errorf("%s: %+v, %v", name, s, show(err))
+		}
+		for _, bad := range []any{nil, []any{}, []any{""}, []any{"a\x00"}, []any{7}, "a", slices.Repeat([]any{"x"}, taskapi.MaxInputs+1),
+			[]any{strings.Repeat("x", taskapi.MaxPrompt), "x"}} {
+			_, err := taskapi.DecodeSubmit(encode(t, with(m, "inputs", bad)))
+			wantField(t, name, err, taskapi.InvalidParams, "inputs")
+		}
+	}
+	_, err := taskapi.DecodeSubmit(encode(t, with(embedding, "prompt", "x")))
+	wantField(t, "embedding with a prompt", err, taskapi.InvalidParams, "prompt")
+	_, err = taskapi.DecodeSubmit(encode(t, with(rerank, "prompt", nil)))
+	wantField(t, "rerank without a query", err, taskapi.InvalidParams, "prompt")
+	_, err = taskapi.DecodeSubmit(encode(t, with(with(rerank, "prompt", nil), "messages", []any{map[string]any{"role": "user"}})))
+	wantField(t, "rerank with messages", err, taskapi.InvalidParams, "messages")
+	_, err = taskapi.DecodeSubmit(encode(t, with(full(), "workload", "poetry")))
 	wantField(t, "poetry", err, taskapi.InvalidParams, "workload")
 	chat := with(with(full(), "workload", "chat"), "prompt", nil)
 	_, err = taskapi.DecodeSubmit(encode(t, chat))
@@ -271,6 +322,9 @@ func TestSubmitRoundTrip(t *testing.T) {
 			TopP:         rapid.Ptr(rapid.Float64Range(0, 1), true).Draw(t, "top_p"),
 			TopK:         rapid.Ptr(rapid.IntRange(-1, 1000), true).Draw(t, "top_k"),
 			Seed:         rapid.Ptr(rapid.Int64(), true).Draw(t, "seed"),
+			Regions:      rapid.SampledFrom([][]string{nil, {"EU"}, {"DE", "US"}}).Draw(t, "regions"),
+			Budget:       rapid.SampledFrom([]*taskapi.Budget{nil, {Tokens: 5}, {TimeMS: 1, Cost: 0.5}}).Draw(t, "budget"),
+			Placement:    rapid.SampledFrom([]*taskapi.Placement{nil, {Mode: "prefer", Prefer: []string{"p"}, AllowFallback: new(false)}, {Node: "n", Spread: 3}}).Draw(t, "placement"),
 			OnDisconnect: rapid.SampledFrom([]string{"", "cancel", "continue"}).Draw(t, "disconnect"),
 		}
 		raw, err := json.Marshal(want)
@@ -298,6 +352,8 @@ func FuzzDecodeSubmit(f *testing.F) {
 	f.Add([]byte(`{"model":"m","prompt":"\u0000"}`))
 	f.Add([]byte(`{"model_ref":"hf:a/b@main::file=x.gguf","deadline_ms":0}`))
 	f.Add([]byte("{\"model\":\"\xff\"}"))
+	f.Add(encode(f, with(with(full(), "workload", "rerank"), "inputs", []any{"a"})))
+	f.Add([]byte(`{"model":"m","prompt":"x","regions":["DE"],"purposes":["p"],"budget":{"tokens":1},"placement":{"mode":"prefer","prefer":["p"],"allow_fallback":false}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		s, err := taskapi.DecodeSubmit(body)
 		if err != nil {
@@ -307,7 +363,7 @@ func FuzzDecodeSubmit(f *testing.F) {
 			}
 			return
 		}
-		if s.ModelName() == "" || (s.Prompt == "") == (len(s.Messages) == 0) || len(s.Prompt) > taskapi.MaxPrompt || strings.Contains(s.Prompt, "\x00") {
+		if s.ModelName() == "" || len(s.Inputs) == 0 && (s.Prompt == "") == (len(s.Messages) == 0) || len(s.Prompt) > taskapi.MaxPrompt || strings.Contains(s.Prompt, "\x00") {
 			t.Fatalf("accepted %+v", s)
 		}
 		again, err := taskapi.DecodeSubmit(encode(t, s))
@@ -323,6 +379,9 @@ func FuzzDecodeSubmit(f *testing.F) {
 		}
 		if len(s.Stop) == 0 {
 			s.Stop, again.Stop = nil, nil
+		}
+		if len(s.Purposes) == 0 {
+			s.Purposes, again.Purposes = nil, nil
 		}
 		if !reflect.DeepEqual(s, again) {
 			t.Fatalf("%+v became %+v", s, again)

@@ -1,5 +1,6 @@
 // Package taskhttp serves an orchestrator over HTTP: tasks with resumable event
-// streams under /v2, and the OpenAI-compatible calls under /v1.
+// streams, sessions, artifacts, the catalogue, pools and the queue under /v2, the
+// OpenAI-compatible calls under /v1, a person's data under /gdpr.
 //
 // [New] returns one handler on ServeMux patterns. It may be mounted in any mux,
 // below a prefix by [http.StripPrefix]; [Routes] names its routes as data. Links
@@ -10,7 +11,8 @@
 // The outermost middleware makes the correlation id (response header
 // X-Correlation-Id) and reads stated deadlines (package deadline). Used alone,
 // the handler takes the request's own id when it is well formed, or makes one,
-// and knows only deadlines of bodies and contexts.
+// and knows only deadlines of bodies and contexts. A program that serves a group
+// of routes itself, such as /health, leaves it off by Config.Without.
 //
 // # Who may call
 //

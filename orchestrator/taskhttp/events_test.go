@@ -3,6 +3,7 @@ package taskhttp_test
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -49,6 +50,40 @@ func TestResume(t *testing.T) {
 		w := do(handler(&fake{script: script}), "GET", eventsPath(tt.query), "", "Last-Event-ID: "+tt.header)
 		if w.Code != 400 || !strings.Contains(w.Body.String(), `"field":"`+tt.field+`"`) {
 			t.Errorf("%q and %q: %d %s", tt.query, tt.header, w.Code, w.Body)
+		}
+	}
+}
+
+// TestVerbose proves ORC-500 and ORC-763: prep, phase and human are for readers
+// who ask; nobody's ids have a gap for it.
+func TestVerbose(t *testing.T) {
+	full := `{"queue_depth":1,"prep":{"model":"m","bytes_done":1,"bytes_total":2},"phase":"loading","human":"Soon."}`
+	f := &fake{script: []step{{typ: "metrics", data: full}, {typ: "metrics", data: `{"phase":"queued"}`}, {typ: "metrics", data: "broken"}, end}}
+	for query, want := range map[string][]string{
+		"": {`data: {"queue_depth":1}`, "data: {}", "data: {}"}, "?verbose=false": {`data: {"queue_depth":1}`, "data: {}", "data: {}"},
+		"?verbose=true": {"data: " + full, `data: {"phase":"queued"}`, "data: broken"}, "?verbose=1": {"data: " + full, `data: {"phase":"queued"}`, "data: broken"},
+	} {
+		w := do(handler(f), "GET", eventsPath(query), "")
+		var got []string
+		for line := range strings.Lines(w.Body.String()) {
+			if strings.HasPrefix(line, "data: ") && len(got) < 3 {
+				got = append(got, strings.TrimSpace(line))
+			}
+		}
+		if !slices.Equal(got, want) || ids(w.Body.String()) != "1 2 3 4" {
+			t.Errorf("%q: %q, want %q; ids %s", query, got, want, ids(w.Body.String()))
+		}
+	}
+}
+
+// TestStreamBudget proves ORC-541 on this side: a stream of a session with a budget
+// tells what is left, and no other one does.
+func TestStreamBudget(t *testing.T) {
+	for session, want := range map[string]string{"s-1": "90", "": "", "s-gone": ""} {
+		f := &fake{script: []step{end}, fakeRest: fakeRest{inSession: session}}
+		w := do(handler(f), "GET", eventsPath(""), "")
+		if got := w.Header().Get("X-Budget-Tokens-Remaining"); got != want || w.Code != 200 {
+			t.Errorf("session %q: %d, budget %q, want %q", session, w.Code, got, want)
 		}
 	}
 }

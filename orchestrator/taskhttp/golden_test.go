@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/llorch/llorch/orchestrator"
 	"github.com/llorch/llorch/orchestrator/taskapi"
@@ -24,11 +25,31 @@ func transcripts() map[string]struct {
 	head   string
 } {
 	result := step{typ: orchestrator.EventResult, data: `{"id":"x",` + "\n" + `"object":"chat.completion"}`}
+	metrics := step{typ: orchestrator.EventMetrics, data: taskapi.Metrics{
+		QueueDepth: new(3), KVWarmth: new(false), Prep: &taskapi.Prep{Model: "m", BytesDone: 1, BytesTotal: -1}, Phase: "loading", Human: "The model is loading.",
+	}}
+	lru := taskapi.NewError(taskapi.QueueFullDropLRU).With("policy_label", "drop-lru").Event("c-1", time.UnixMilli(1_700_000_000_100))
 	return map[string]struct {
 		v1     bool
 		script []step
 		head   string
 	}{
+		"v2-metrics":            {script: []step{queued, metrics, started, end}},
+		"v2-embedding":          {script: []step{started, {typ: orchestrator.EventResult, data: `{"data":[{"embedding":[0.5]}]}`}, end}},
+		"v2-evicted":            {script: []step{queued, {typ: orchestrator.EventError, data: lru}}},
+		"v2-shed":               {script: []step{queued, failed(taskapi.AdmissionReject)}},
+		"v2-decode-timeout":     {script: []step{started, token("Hel", 0), failed(taskapi.DecodeTimeout)}},
+		"v2-startup-timeout":    {script: []step{queued, failed(taskapi.StartupTimeout)}},
+		"v2-timeout":            {script: []step{started, failed(taskapi.Timeout)}},
+		"v2-deadline":           {script: []step{queued, failed(taskapi.DeadlineUnmet)}},
+		"v2-unreachable":        {script: []step{queued, failed(taskapi.WorkerUnreachable)}},
+		"v2-load-failed":        {script: []step{queued, failed(taskapi.ModelLoadFailed)}},
+		"v2-engine-error":       {script: []step{started, failed(taskapi.EngineError)}},
+		"v2-region-narrowed":    {script: []step{queued, failed(taskapi.NoEUWorkerAvailable)}},
+		"v2-shutting-down":      {script: []step{queued, failed(taskapi.ShuttingDown)}},
+		"v2-erased":             {script: []step{queued, failed(taskapi.SubjectErased)}},
+		"v1-decode-timeout":     {v1: true, script: []step{started, frame("Hel"), failed(taskapi.DecodeTimeout)}},
+		"v1-cancelled":          {v1: true, script: []step{started, frame("Hel"), failed(taskapi.Cancelled)}},
 		"v2-completed":          {script: []step{queued, started, token("Hel", 0), token("lo\n", 1), end}},
 		"v2-resumed":            {script: []step{queued, started, token("Hel", 0), token("lo\n", 1), end}, head: "Last-Event-ID: 3"},
 		"v2-all-read":           {script: []step{started, end}, head: "Last-Event-ID: 2"},

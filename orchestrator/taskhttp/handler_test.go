@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -132,6 +133,8 @@ func TestErrorTable(t *testing.T) {
 			}
 			if hint := e.RetryAfter > 0 || c.Status() == 504; hint != (h.Get("Retry-After") != "") {
 				t.Errorf("%s: Retry-After %q", c, h.Get("Retry-After"))
+			} else if n, err := strconv.Atoi(h.Get("Retry-After")); hint && (n < 1 || err != nil) {
+				t.Errorf("%s: Retry-After %q, want 1 or more", c, h.Get("Retry-After"))
 			}
 			if (c.Status() == 401) != (h.Get("WWW-Authenticate") != "") {
 				t.Errorf("%s: WWW-Authenticate %q", c, h.Get("WWW-Authenticate"))

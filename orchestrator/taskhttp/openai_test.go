@@ -15,6 +15,7 @@ import (
 	"github.com/llorch/llorch/orchestrator/queue"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/worker"
+	"github.com/llorch/llorch/poolregistry"
 )
 
 // result is what an engine answers to a call that does not stream.
@@ -44,6 +45,34 @@ func TestBodyGoesOnAsItCame(t *testing.T) {
 	do(handler(f), "POST", "/v1/chat/completions", `{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[]}`)
 	if s := f.spec(t); !s.Stream || !s.WantUsage || s.Kind != worker.Chat {
 		t.Errorf("spec = %+v", s)
+	}
+}
+
+// TestSingleResponses proves ORC-448 and ORC-763 on this side: embeddings and
+// rerankings are one answer, and the headers of /v1 narrow and tell regions.
+func TestSingleResponses(t *testing.T) {
+	for path, kind := range map[string]worker.Kind{"/v1/embeddings": "embedding", "/v1/rerank": "rerank"} {
+		f := playing()
+		raw := `{"model":"m", "input":["a","b"],"query":"q","documents":["x"],"encoding_format":"base64"}`
+		w := do(handler(f), "POST", path, raw, "X-Allowed-Regions: EU, us", "X-Session-Id: s-1", "X-Tenant-Id: default")
+		s := f.spec(t)
+		if s.Kind != kind || string(s.Raw) != raw || s.Stream || !s.Ephemeral || s.Tenant != "default" ||
+			!reflect.DeepEqual(s.Regions, []poolregistry.Region{{Group: "EU"}, {Country: "US", Group: "US"}}) {
+			t.Errorf("%s: spec = %+v", path, s)
+		}
+		h := w.Header()
+		if w.Code != 200 || w.Body.String() != `{"id":"x"}` || h.Get("X-Node-Region") != "DE" || h.Get("X-Queue-Ms") != "42" ||
+			h.Get("X-Budget-Tokens-Remaining") != "90" || h.Get("X-Task-Id") != theID.String() {
+			t.Errorf("%s: %d %v %s", path, w.Code, h, w.Body)
+		}
+		w = do(handler(playing()), "POST", path, `{"model":"m","stream":true}`)
+		if w.Code != 400 || !strings.Contains(w.Body.String(), `"param":"stream"`) {
+			t.Errorf("%s as a stream: %d %s", path, w.Code, w.Body)
+		}
+	}
+	w := do(handler(playing()), "POST", "/v1/chat/completions", chatBody)
+	if got := w.Header().Get("X-Budget-Tokens-Remaining"); got != "" {
+		t.Errorf("budget %q without a session", got)
 	}
 }
 

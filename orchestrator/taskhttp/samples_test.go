@@ -30,7 +30,9 @@ func asRoot(c *taskhttp.Config) { c.Authorize = root }
 
 // playing is an engine on which every sample succeeds.
 func playing() *fake {
-	return &fake{script: []step{started, {typ: orchestrator.EventResult, data: `{"id":"x"}`}, end}, fakeRest: fakeRest{inSession: "s-1"}}
+	regional := started
+	regional.data = taskapi.Started{JobID: theID.String(), QueueWaitMS: 42, Attempt: 1, Model: "llama3:8b", NodeID: "n1", NodeRegion: "DE"}
+	return &fake{script: []step{regional, {typ: orchestrator.EventResult, data: `{"id":"x"}`}, end}, fakeRest: fakeRest{inSession: "s-1"}}
 }
 
 func sampleOf(t testing.TB, rt taskhttp.Route) sample {
@@ -69,7 +71,7 @@ func samples() map[string]sample {
 		return sample{what, "/v2/pools/n1%2Fp1/", "{}", 202, taskapi.PoolCommand{}, operation, nil, errorsOf(taskapi.OperationRunning)}
 	}
 	m := map[string]sample{
-		"POST /v2/tasks":               {"Hand a task in; both shapes.", "/v2/tasks", simpleBody, 202, taskapi.Submit{}, taskapi.Accepted{}, []parameter{key}, admission()},
+		"POST /v2/tasks":               {"Hand a task in; both shapes.", "/v2/tasks", `{"session_id":"s-1",` + simpleBody[1:], 202, taskapi.Submit{}, taskapi.Accepted{}, []parameter{key}, admission()},
 		"POST /v2/tasks/preview":       {"What would happen to a task.", "/v2/tasks/preview", simpleBody, 200, taskapi.Submit{}, taskapi.Preview{}, []parameter{key}, admission()},
 		"GET /v2/tasks":                {"Tasks, newest first; operators see all.", "/v2/tasks", "", 200, nil, taskapi.TaskList{}, []parameter{query("status", "of taskapi.Statuses, with commas", "x"), query("model", "", ""), query("session", "", ""), query("since", "RFC 3339", "x"), query("before", "a task id", "x"), limit}, nil},
 		"GET /v2/tasks/{id}":           {"One task, without its text.", task, "", 200, nil, taskapi.Task{}, nil, nil},

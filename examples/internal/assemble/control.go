@@ -15,6 +15,7 @@ import (
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/orchestrator"
 	orcmetrics "github.com/llorch/llorch/orchestrator/metrics"
+	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/queue"
 	"github.com/llorch/llorch/orchestrator/store"
 	"github.com/llorch/llorch/orchestrator/taskhttp"
@@ -39,11 +40,16 @@ type Control struct {
 	Timing   poolregistry.Timing
 	Allow    []inputvalidation.AddrKind // where nodes may stand; nil: private, and loopback while the front is on loopback
 	Queue    queue.Config
-	Times    orchestrator.Timing
-	Streams  orchestrator.Streams
-	Keep     orchestrator.Retention
-	HTTP     taskhttp.Config // KeepAlive, MaxStreams, MaxBody
-	Version  string
+	Policy   placement.Policy
+	Sessions orchestrator.Sessions
+	// DecisionLog is the folder for records of all decisions; "" = none.
+	DecisionLog string
+	Residency   []poolregistry.Region // nil = all
+	Times       orchestrator.Timing
+	Streams     orchestrator.Streams
+	Keep        orchestrator.Retention
+	HTTP        taskhttp.Config // KeepAlive, MaxStreams, MaxBody
+	Version     string
 }
 
 // NewControl opens everything in the order of SRV-2: audit, registry,
@@ -104,7 +110,7 @@ func NewControl(ctx context.Context, c Control) (_ *App, err error) {
 	}
 	orc, err = orchestrator.New(orchestrator.Config{
 		Pools: pools, Control: control{local, remote}, Store: c.Store, SealKeys: c.SealKeys, Recorder: recorder, Observer: metrics, Logger: log,
-		Replica: c.Replica, Queue: c.Queue, Timing: c.Times, Streams: c.Streams, Retention: c.Keep,
+		Replica: c.Replica, NodeID: c.Replica, Queue: c.Queue, Policy: c.Policy, Sessions: c.Sessions, Residency: c.Residency, Timing: c.Times, Streams: c.Streams, Retention: c.Keep,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("orchestrator: %w", err)

@@ -93,6 +93,30 @@ func queueing() []Var {
 			Doc: "longest wait in the queue; 0 = the task's time", Rare: true,
 		},
 		{
+			Programs: orchd(), Group: g, Key: "startup_timeout_ms", Kind: Int, Unit: "ms", Default: "60000", Min: 1000, Max: day,
+			Doc: "a model's load without progress", Rare: true,
+		},
+		{
+			Programs: orchd(), Group: g, Key: "batch_promote_secs", Kind: Int, Unit: "secs", Default: "300", Min: 1, Max: 86400,
+			Doc: "wait after which a task goes first", Rare: true,
+		},
+		{
+			Programs: orchd(), Group: g, Key: "session_ttl_ms", Kind: Int, Unit: "ms", Default: "600000", Min: 1000, Max: day,
+			Doc: "how long an unused session is kept", Rare: true,
+		},
+		{
+			Programs: orchd(), Group: g, Env: "ORCHESTRATORD_PLACEMENT_STRATEGY", Key: "placement_strategy", Kind: Word, Default: "least-loaded",
+			Enum: []string{"least-loaded", "most-vram-free", "round-robin", "predicted"}, Doc: "which of the fitting workers",
+		},
+		{
+			Programs: orchd(), Group: g, Env: "ORCHESTRATORD_DECISION_LOG", Key: "decision_log", Kind: Path,
+			Unset: "decisions are not recorded", Doc: "folder for records of all decisions",
+		},
+		{
+			Programs: orchd(), Group: g, Key: "allowed_regions", Kind: Words, Unset: "everywhere",
+			Doc: "countries or groups where tasks may run",
+		},
+		{
 			Programs: orchd(), Group: g, Key: "event_ttl_secs", Kind: Int, Unit: "secs", Default: "600", Min: 10, Max: 86400,
 			Doc: "how long ended streams can be read", Rare: true,
 		},

@@ -20,7 +20,7 @@ func TaskPrincipal(r *http.Request) (orchestrator.Principal, error) {
 	if !ok || p.Name == "" && !p.Local {
 		return orchestrator.Principal{}, taskapi.NewError(taskapi.Unauthenticated)
 	}
-	out := orchestrator.Principal{User: p.Name, Roles: orchestrator.RoleUser | orchestrator.RoleOperator, Fingerprint: p.FP6}
+	out := orchestrator.Principal{User: p.Name, Roles: orchestrator.RoleUser | orchestrator.RoleOperator | orchestrator.RolePrivacy, Fingerprint: p.FP6}
 	if p.Local {
 		out.User = "local"
 	}

@@ -14,8 +14,8 @@ import (
 
 // TestNext holds the rules of ORC-403 over every input.
 func TestNext(t *testing.T) {
-	classes := []exec.Class{exec.Connect, exec.Overload, exec.Rejected, exec.Denied, exec.Server, exec.Reset, exec.Timeout, exec.Protocol, exec.Store, exec.Erased, "unheard"}
-	final := []exec.Class{exec.Rejected, exec.Denied, exec.Erased, "unheard"}
+	classes := []exec.Class{exec.Connect, exec.Overload, exec.Rejected, exec.Denied, exec.Server, exec.Reset, exec.Timeout, exec.Protocol, exec.Store, exec.Erased, exec.Unsupported, "unheard"}
+	final := []exec.Class{exec.Unsupported, exec.Rejected, exec.Denied, exec.Erased, "unheard"}
 	rapid.Check(t, func(t *rapid.T) {
 		a := exec.Attempt{
 			N: rapid.IntRange(1, 8).Draw(t, "n"), Class: rapid.SampledFrom(classes).Draw(t, "class"),

@@ -19,6 +19,7 @@ import (
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/narration"
 	"github.com/llorch/llorch/orchestrator"
+	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/queue"
 	"github.com/llorch/llorch/orchestrator/store"
 	"github.com/llorch/llorch/orchestrator/taskhttp"
@@ -66,13 +67,22 @@ func control(r *config.Resolved, front assemble.Front, st store.Store, log *narr
 	c := assemble.Control{
 		Front: front, Store: st, Replica: replica(r), Version: version.String(), Allow: kinds(r),
 		Timing: poolregistry.Timing{Beat: r.Duration("heartbeat_interval_secs"), OfflineAfter: r.Duration("node_timeout_secs")},
-		Queue:  queue.Config{Capacity: capacity(r.Int("admission_capacity")), Policy: queue.Policy(r.String("admission_policy"))},
+		Queue:  queue.Config{Capacity: capacity(r.Int("admission_capacity")), Policy: queue.Policy(r.String("admission_policy")), AgingAfter: r.Duration("batch_promote_secs")},
+		Policy: placement.Policy{Strategy: r.String("placement_strategy")}, Sessions: orchestrator.Sessions{TTL: r.Duration("session_ttl_ms")},
+		DecisionLog: r.String("decision_log"),
 		Times: orchestrator.Timing{
-			Interactive: r.Duration("default_timeout_ms"), Max: r.Duration("max_timeout_ms"), Queue: r.Duration("queue_timeout_ms"),
+			Interactive: r.Duration("default_timeout_ms"), Max: r.Duration("max_timeout_ms"), Queue: r.Duration("queue_timeout_ms"), Startup: r.Duration("startup_timeout_ms"),
 			Drain: orNever(r.Duration("drain_secs")), Cancel: r.Duration("cancel_secs"),
 		},
 		Keep: orchestrator.Retention{Tasks: r.Duration("retention_days"), Streams: r.Duration("event_ttl_secs")},
 		HTTP: taskhttp.Config{KeepAlive: r.Duration("sse_heartbeat_ms"), MaxStreams: int(r.Int("max_streams")), MaxBody: r.Int("body_max_bytes")},
+	}
+	for _, word := range r.List("allowed_regions") {
+		region, err := poolregistry.ParseRegion(word)
+		if err != nil || region.Group == "UNKNOWN" {
+			return c, fmt.Errorf("allowed_regions: %q is neither a country nor one of EU, US, ASIA, OTHER", word)
+		}
+		c.Residency = append(c.Residency, region)
 	}
 	for _, p := range r.Pairs("engines") {
 		c.Engines = append(c.Engines, orchestrator.Engine{Name: p.Name, URL: p.Value})
