@@ -226,7 +226,7 @@ func (v *View) move(h hold, by int) {
 	r.peak = max(r.peak, r.ours)
 	before := r.free
 	r.judge()
-	if r.open() {
+	if _, listed := find(v.rows, h.key); listed && r.open() { // one that is gone has no free slots
 		v.spare += r.free - before
 	}
 	if h.session != ([16]byte{}) {
