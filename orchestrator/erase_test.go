@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -300,6 +301,41 @@ func TestEraseAfterCrash(t *testing.T) {
 		}
 		if got, err := second.Erase(t.Context(), alice, "", ""); err != nil || got.Tasks != 4 || got.Cancelled != 3 {
 			t.Errorf("receipt %+v, %v, want 4 tasks, of which three were live", got, err)
+		}
+	})
+}
+
+// TestEraseWaitsForWrites: a document that is being written when an erasure begins
+// is erased with the others (ORC-841).
+func TestEraseWaitsForWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &mortal{Memory: store.NewMemory()}
+		o, _ := serve(t, orchestrator.Config{Pools: over(), Store: st, SealKeys: [][]byte{sealKey(1)}})
+		release, later := make(chan struct{}), new(atomic.Bool)
+		st.before = func(string) {
+			if !later.Swap(true) {
+				<-release
+			}
+		}
+		written, erased := make(chan error, 1), make(chan error, 1)
+		go func() { _, err := o.PutArtifact(t.Context(), alice, "plan", []byte("x")); written <- err }()
+		synctest.Wait()
+		go func() { _, err := o.Erase(t.Context(), alice, "", ""); erased <- err }()
+		synctest.Wait()
+		select {
+		case err := <-erased:
+			t.Errorf("Erase = %v before the write had ended", err)
+		default:
+		}
+		close(release)
+		if err := <-written; err != nil {
+			t.Errorf("PutArtifact = %v", err)
+		}
+		if err := <-erased; err != nil {
+			t.Errorf("Erase = %v", err)
+		}
+		if docs, records, _ := traces(t, st); docs != 0 || records != 0 {
+			t.Errorf("%d documents and %d records are left", docs, records)
 		}
 	})
 }

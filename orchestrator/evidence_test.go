@@ -75,6 +75,12 @@ func TestAuditTypes(t *testing.T) {
 	} {
 		seen.Observe(e)
 	}
+	if _, err := rec.Emit(t.Context(), orchestrator.DecisionsSealed("decisions-1-1.ndjson", strings.Repeat("ab", 32))); err != nil {
+		t.Error(err)
+	}
+	if _, err := log.Emit(t.Context(), orchestrator.DecisionsSealed("decisions-1-1.ndjson", "ab")); err == nil {
+		t.Error("a segment without a digest was recorded")
+	}
 	st, leads := store.NewMemory(), make(leading, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	o, err := orchestrator.New(orchestrator.Config{Pools: over(), Store: st, Recorder: rec, Observer: leads})
@@ -107,7 +113,7 @@ func TestAuditTypes(t *testing.T) {
 		"security.rate_limit_exceeded orchestrator.rateLimitExceeded", "security.policy_violation orchestrator.policyViolation",
 		" events.TaskCompleted", "data.inference_executed orchestrator.inferenceExecuted", "data.model_accessed orchestrator.modelAccessed",
 		" events.TaskCompleted", "data.inference_executed orchestrator.inferenceExecuted", " events.TaskCanceled", " events.TaskCompleted",
-		"compliance.consent_granted orchestrator.consentGranted", "compliance.consent_revoked orchestrator.consentRevoked",
+		"orchestrator.decisions_sealed orchestrator.decisionsSealed", "compliance.consent_granted orchestrator.consentGranted", "compliance.consent_revoked orchestrator.consentRevoked",
 		"compliance.gdpr_data_access_request orchestrator.accessRequest", "compliance.gdpr_data_export orchestrator.dataExport",
 		"compliance.gdpr_right_to_erasure orchestrator.rightToErasure", "data.deleted orchestrator.dataDeleted",
 	}
@@ -247,7 +253,7 @@ func TestWideLog(t *testing.T) {
 		}
 		want := []string{
 			"task_finished INFO", "task_finished INFO", "task_finished WARN", "task_finished ERROR", "task_rejected INFO", "queue_victim INFO",
-			"worker_quarantined WARN", "worker_restored INFO", "model_load INFO", "model_load WARN", "leader_gained INFO", "leader_lost WARN",
+			"worker_quarantined WARN", "worker_restored INFO", "model_load INFO", "model_load WARN", "leader_gained INFO", "leader_lost INFO",
 			"decision_gap WARN", "policy_changed INFO", "subject_erased INFO", "residency_refused ERROR", "store_degraded WARN", "store_restored INFO",
 		}
 		for range 10 {

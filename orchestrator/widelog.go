@@ -51,7 +51,7 @@ func (w *wideLog) Observe(e observe.Event) {
 		if e.Leads {
 			w.write(slog.LevelInfo, "leader_gained", "This process leads now.", slog.Uint64("epoch", e.Epoch))
 		} else {
-			w.write(slog.LevelWarn, "leader_lost", "This process does not lead any more.", slog.Uint64("epoch", e.Epoch))
+			w.write(slog.LevelInfo, "leader_lost", "This process does not lead any more.", slog.Uint64("epoch", e.Epoch))
 		}
 	case observe.DecisionGap:
 		w.write(slog.LevelWarn, "decision_gap", "The decision log left out steps.", slog.Int("steps", e.Steps))
