@@ -340,6 +340,60 @@ func TestEraseWaitsForWrites(t *testing.T) {
 	})
 }
 
+// TestErasureConcurrentSafe: whatever a person does while being erased, again and
+// again, is refused or erased; after the last erasure nothing is left (I16, ORC-843).
+func TestErasureConcurrentSafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net, st := new(workertest.Net), &mortal{Memory: store.NewMemory()}
+		e := start(t, net, workertest.Config{})
+		o, _ := serve(t, orchestrator.Config{Pools: newPools(e), Workers: dialer(t, net), Store: st, SealKeys: [][]byte{sealKey(1)}, Tenants: asks("inference")})
+		var all sync.WaitGroup
+		var accepted, refused atomic.Int64
+		for i := range 12 {
+			all.Go(func() {
+				for n := range 8 {
+					var err error
+					switch (i + n) % 4 {
+					case 0:
+						err = o.SetConsent(t.Context(), alice, orchestrator.Consent{Purpose: "inference", Granted: n != 5})
+					case 1:
+						_, err = o.PutArtifact(t.Context(), alice, "logs", []byte{byte(i), byte(n)})
+					case 2:
+						_, err = o.Erase(t.Context(), alice, "", "")
+					default:
+						var acc orchestrator.Accepted
+						if acc, err = o.Submit(t.Context(), alice, fill(orchestrator.Spec{Keep: true})); err == nil && n%2 == 0 {
+							for range o.Events(t.Context(), alice, acc.ID, 0) {
+								continue
+							}
+						}
+					}
+					switch {
+					case err == nil:
+						accepted.Add(1)
+					case errors.Is(err, taskapi.SubjectErased), errors.Is(err, taskapi.ConsentRequired), errors.Is(err, taskapi.Cancelled):
+						refused.Add(1)
+					default:
+						t.Errorf("client %d, step %d: %v", i, n, err)
+					}
+					time.Sleep(time.Duration(i*n) * time.Millisecond)
+				}
+			})
+		}
+		all.Wait()
+		if _, err := o.Erase(t.Context(), officer, alice.Subject(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if docs, records, text := traces(t, st); docs != 0 || records != 0 || strings.Contains(text, "canary") {
+			t.Errorf("%d documents and %d records are left: %s", docs, records, text)
+		}
+		if idle, dupes := o.CoreIdle(); !idle || dupes != 0 || o.Sizes().Runs != 0 {
+			t.Errorf("idle %v, %d double releases, %d runs left", idle, dupes, o.Sizes().Runs)
+		}
+		t.Logf("%d accepted, %d refused", accepted.Load(), refused.Load())
+	})
+}
+
 // TestEraseUnrecorded: an erasure that can not be put into evidence is no
 // success; it stays open and is finished later (ORC-845).
 func TestEraseUnrecorded(t *testing.T) {
