@@ -37,7 +37,7 @@ var word = regexp.MustCompile(`^[a-z][a-z_]{0,63}$`)
 // gives the same receipt. A backup from before still opens as long as it holds
 // the key documents too.
 func (o *Orchestrator) Erase(ctx context.Context, p Principal, subject, reason string) (Erasure, error) {
-	subject, ref, err := o.whose(ctx, p, subject)
+	subject, ref, err := o.whose(ctx, p, subject, "person.erase")
 	if err == nil {
 		err = o.Ready()
 	}
