@@ -251,6 +251,11 @@ func (s *Spec) hash() [32]byte {
 
 // accept takes the place, makes the task durable and lets it run.
 func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
+	leave, err := o.people.enter(r.rec.Subject) // sealing makes a key: an erasure waits for it
+	if err != nil {
+		return Accepted{}, err
+	}
+	defer leave()
 	var box []byte
 	size := r.body.size()
 	if !r.ephemeral {
