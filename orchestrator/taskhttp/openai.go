@@ -36,6 +36,7 @@ func (h *handler) completions(c *call) error { return h.generate(c, worker.Compl
 func (h *handler) embeddings(c *call) error {
 	return h.generate(c, worker.Kind(taskapi.WorkloadEmbedding))
 }
+
 func (h *handler) rerank(c *call) error { return h.generate(c, worker.Kind(taskapi.WorkloadRerank)) }
 
 // generate runs a task that nobody was promised: it lives as long as this

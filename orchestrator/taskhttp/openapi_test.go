@@ -168,8 +168,15 @@ func document(t *testing.T, got seen) object {
 		at[strings.ToLower(rt.Method)] = operation(t, rt, got[rt.Method+" "+rt.Path], types)
 	}
 	for _, v := range []any{
-		taskapi.ErrorBody{}, taskapi.OpenAIErrorBody{}, taskapi.Queued{}, taskapi.Started{}, taskapi.Token{}, taskapi.Metrics{},
-		taskapi.End{}, taskapi.ErrorEvent{}, taskapi.ExportLine{},
+		taskapi.ErrorBody{},
+		taskapi.OpenAIErrorBody{},
+		taskapi.Queued{},
+		taskapi.Started{},
+		taskapi.Token{},
+		taskapi.Metrics{},
+		taskapi.End{},
+		taskapi.ErrorEvent{},
+		taskapi.ExportLine{},
 	} {
 		types.ref(v)
 	}
