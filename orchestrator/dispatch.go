@@ -100,6 +100,7 @@ func (o *Orchestrator) job(r *run, attempt int, b *body) *worker.Job {
 		ID: r.id.String() + "-" + strconv.Itoa(attempt), Kind: b.Kind, Model: r.spec.Model, Prompt: b.Prompt, Messages: b.Messages, Params: b.Params,
 		Raw: b.Raw, Stream: r.spec.Stream, WantUsage: r.spec.WantUsage, MaxTokens: r.spec.MaxTokens * max(1, r.spec.Choices), Correlation: r.spec.Correlation,
 		Traceparent: r.spec.Traceparent, Deadline: r.spec.Deadline, FirstToken: o.cfg.Timing.FirstToken, Idle: o.cfg.Timing.Idle,
+		PromptLen: r.record().Meta.PromptTokens,
 	}
 }
 
@@ -148,7 +149,7 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 		}
 		if e.Kind == worker.Done {
 			r.mu.Lock()
-			r.usage, r.finish = e.Usage, e.FinishReason
+			r.usage, r.finish, r.cut = e.Usage, e.FinishReason, e.Truncated
 			r.mu.Unlock()
 			continue
 		}
@@ -271,5 +272,8 @@ func (o *Orchestrator) failed(ctx context.Context, r *run, w *placement.Worker, 
 	r.mu.Unlock()
 	o.log.InfoContext(ctx, "An attempt failed.", slog.String("event", "attempt_failed"), slog.String("job_id", r.id.String()),
 		slog.String("worker_id", w.Key.String()), slog.String("class", string(f.Class)), slog.Int("status", f.Status), slog.String("reason", f.Reason))
+	if errors.Is(f, worker.ErrUnsupported) {
+		return sched.Result{Class: exec.Unsupported}
+	}
 	return sched.Result{Class: exec.Class(f.Class), RetryAfter: f.RetryAfter}
 }

@@ -108,6 +108,9 @@ func (r *run) endPayload(out store.Outcome, now time.Time) []byte {
 	if out.Estimated {
 		p.Usage, p.Warnings = taskapi.UsageEstimated, []string{taskapi.WarningUsageEstimated}
 	}
+	if r.cut {
+		p.Warnings = append(p.Warnings, taskapi.WarningTruncatedByEngine)
+	}
 	data, _ := json.Marshal(p)
 	return data
 }

@@ -127,6 +127,9 @@ func (o *Orchestrator) carryOut(ctx context.Context, ref store.SubjectRef, subje
 	if err := o.seal.keys.Destroy(ctx, subject); err != nil {
 		return Erasure{}, fmt.Errorf("destroy key: %w", err)
 	}
+	if _, err := o.eraseStore(ctx, ref); err != nil { // again: it also takes the key out of the store's log
+		return Erasure{}, fmt.Errorf("erase records: %w", err)
+	}
 	e.Receipt.Outputs, e.Receipt.At = gone.Outputs, time.Now().UTC().Truncate(time.Millisecond)
 	if e.Receipt.AuditSeq, err = o.audit.erased(ctx, e); err != nil {
 		return Erasure{}, fmt.Errorf("record the erasure: %w", err)

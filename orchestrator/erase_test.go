@@ -191,6 +191,9 @@ func TestErase(t *testing.T) {
 		if docs != theirs || records != 0 || strings.Contains(all, "canary") {
 			t.Errorf("%d documents (want %d) and %d records are left, %s", docs, theirs, records, all)
 		}
+		if n := o.Sizes().Runs; n != 0 {
+			t.Errorf("%d event logs are still in memory", n)
+		}
 		if _, err := o.Task(t.Context(), alice, ids[0]); !errors.Is(err, taskapi.NotFound) {
 			t.Errorf("an erased task = %v, want NOT_FOUND", err)
 		}
@@ -272,6 +275,33 @@ func TestEraseResumes(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestEraseAfterCrash: a start that finds the mark of an erasure takes nothing of
+// that person up (ORC-654, 841).
+func TestEraseAfterCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net, st := new(workertest.Net), durable{store.NewMemory()}
+		e := start(t, net, workertest.Config{Tokens: 500})
+		cfg := orchestrator.Config{Pools: newPools(e), Workers: dialer(t, net), Store: st, SealKeys: [][]byte{sealKey(1)}, Timing: orchestrator.Timing{Drain: -1}}
+		first, _ := serve(t, cfg)
+		live(t, first, alice)
+		if err := orchestrator.MarkErasing(first, alice.Subject()); err != nil {
+			t.Fatal(err)
+		}
+		arrived := e.Stats().Arrived
+		second, _ := serve(t, cfg)
+		synctest.Wait()
+		if n := e.Stats().Arrived; n != arrived {
+			t.Errorf("%d tasks of an erased person ran", n-arrived)
+		}
+		if docs, records, text := traces(t, st); docs != 0 || records != 0 || strings.Contains(text, "canary") {
+			t.Errorf("%d documents and %d records are left: %s", docs, records, text)
+		}
+		if got, err := second.Erase(t.Context(), alice, "", ""); err != nil || got.Tasks != 4 || got.Cancelled != 3 {
+			t.Errorf("receipt %+v, %v, want 4 tasks, of which three were live", got, err)
+		}
+	})
 }
 
 // TestEraseUnrecorded: an erasure that can not be put into evidence is no

@@ -2,9 +2,11 @@ package orchestrator
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/llorch/llorch/audit"
+	"github.com/llorch/llorch/orchestrator/observe"
 	"github.com/llorch/llorch/orchestrator/store"
 )
 
@@ -51,4 +53,21 @@ func AsAsked(frame []byte, servedAs, model string) []byte { return asAsked(frame
 // RefOf returns the reference of a person.
 func RefOf(o *Orchestrator, subject string) (store.SubjectRef, error) {
 	return o.refs.ref(context.Background(), "subject", subject)
+}
+
+// NewAuditLog returns what records observed events.
+func NewAuditLog(rec Recorder, log *slog.Logger) observe.Observer {
+	return newAuditLog(rec, log).observer()
+}
+
+// NewWideLog returns what logs observed events.
+func NewWideLog(log *slog.Logger) observe.Observer { return newWideLog(log) }
+
+// MarkErasing stores the mark of an erasure and nothing else, like a crash after it.
+func MarkErasing(o *Orchestrator, subject string) error {
+	ref, err := RefOf(o, subject)
+	if err != nil {
+		return err
+	}
+	return o.saveErasure(context.Background(), ref, &erasure{Subject: o.refs.wrap([]byte(subject), erasureName(ref)), Reason: "request"})
 }

@@ -40,6 +40,7 @@ type run struct {
 	worker  *placement.Worker
 	usage   worker.Usage
 	finish  string         // finish reason
+	cut     bool           // the engine cut the prompt
 	stopped time.Time      // when its running attempt was asked to end
 	started time.Time      // of the last attempt
 	first   time.Time      // of the first token

@@ -140,6 +140,7 @@ func TestRevokedWhileDown(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		synctest.Wait()
 		arrived, rec := e.Stats().Arrived, new(recorder)
 		cfg.Observer, cfg.Recorder = heard, rec
 		serve(t, cfg)
@@ -166,7 +167,8 @@ func TestRevokedWhileDown(t *testing.T) {
 func TestArtifacts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := durable{store.NewMemory()}
-		o, _ := serve(t, orchestrator.Config{Pools: over(), Store: st, SealKeys: [][]byte{sealKey(1)}})
+		keep := orchestrator.Retention{Artifacts: 2 * time.Hour}
+		o, _ := serve(t, orchestrator.Config{Pools: over(), Store: st, SealKeys: [][]byte{sealKey(1)}, Retention: keep})
 		data := []byte("canary-artifact")
 		sum := sha256.Sum256(data)
 		put, err := o.PutArtifact(t.Context(), alice, "plan", data)
@@ -197,6 +199,13 @@ func TestArtifacts(t *testing.T) {
 		}
 		if _, _, text := traces(t, st); strings.Contains(text, "canary") {
 			t.Errorf("it stands in clear: %s", text)
+		}
+		time.Sleep(2 * time.Hour) // to the instant, and before the next purge
+		if _, err := o.Artifact(t.Context(), bob, put.ID); !errors.Is(err, taskapi.NotFound) {
+			t.Errorf("an artifact after its time = %v, want NOT_FOUND", err)
+		}
+		if again, err := o.PutArtifact(t.Context(), bob, "diff", data); err != nil || again.Kind != "diff" {
+			t.Errorf("PutArtifact after its time = %+v, %v, want a new one", again, err)
 		}
 		if _, err := o.PutArtifact(t.Context(), bob, "logs", make([]byte, 4<<20)); err != nil {
 			t.Errorf("4 MiB = %v", err)
@@ -312,8 +321,12 @@ func TestExport(t *testing.T) {
 				continue
 			}
 			if len(order) == 1 { // while it goes on
-				if _, err := o.Submit(t.Context(), alice, fill(orchestrator.Spec{})); err != nil {
+				acc, err := o.Submit(t.Context(), alice, fill(orchestrator.Spec{}))
+				if err != nil {
 					t.Fatal(err)
+				}
+				for range o.Events(t.Context(), alice, acc.ID, 0) {
+					continue
 				}
 			}
 			sums[item.Section] = append(append(sums[item.Section], line...), '\n')

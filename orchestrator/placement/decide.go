@@ -144,7 +144,7 @@ func (s *search) insert(at int, row *row, tier int) {
 	c.rank[byAffinity] = flag(s.r.Affinity == Key{} || s.r.Affinity != row.Key)
 	c.rank[byFirst], c.rank[bySecond] = s.by.measure(s, at)
 	if tier == 2 { // what rested longest loses its model (ORC-341)
-		c.rank[byFirst], c.rank[bySecond] = int64(row.last), -row.vram()
+		c.rank[byFirst], c.rank[bySecond] = int64(row.last), -row.vram
 	}
 	if s.p.TieRule == rotate {
 		c.rank[byRest] = int64(row.last)

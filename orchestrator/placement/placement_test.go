@@ -4,9 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"reflect"
-	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -17,83 +14,6 @@ import (
 func task(n int) (id [16]byte) {
 	binary.BigEndian.PutUint64(id[8:], uint64(n))
 	return id
-}
-
-func drawWorker(t *rapid.T, i int) *placement.Worker {
-	return &placement.Worker{
-		Key:    placement.Key{Node: fmt.Sprintf("n%d", i/4), Pool: fmt.Sprintf("p%d", i/2%2), Worker: fmt.Sprintf("w%d", i)},
-		Engine: rapid.SampledFrom([]string{"llamacpp", "vllm"}).Draw(t, "engine"),
-		Models: rapid.SampledFrom([][]string{{"a"}, {"b"}, {"a", "b"}}).Draw(t, "models"),
-		CtxMax: rapid.SampledFrom([]int{0, 1024, 8192}).Draw(t, "ctx"), SlotsTotal: rapid.IntRange(0, 3).Draw(t, "slots"),
-		SlotsBusy: rapid.IntRange(0, 3).Draw(t, "busy"), VRAMFree: uint64(rapid.IntRange(0, 2).Draw(t, "vram")),
-		Online: rapid.IntRange(0, 3).Draw(t, "on") > 0, Ready: rapid.IntRange(0, 3).Draw(t, "ready") > 0, Draining: rapid.IntRange(0, 3).Draw(t, "dr") == 0,
-	}
-}
-
-func drawRequest(t *rapid.T) placement.Request {
-	r := placement.Request{
-		Model:  rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "model"),
-		Engine: rapid.SampledFrom([]string{"", "vllm"}).Draw(t, "want engine"),
-		Ctx:    rapid.SampledFrom([]int{1, 1024, 1025, 9000}).Draw(t, "want ctx"),
-	}
-	if rapid.Bool().Draw(t, "pinned") {
-		r.Place.Pool = rapid.SampledFrom([]string{"p0", "p1", "p9"}).Draw(t, "pin")
-	}
-	if rapid.Bool().Draw(t, "avoiding") {
-		r.Place.Avoid = []string{"p1"}
-	}
-	return r
-}
-
-// TestDecideModel: the choice does not depend on the order of the input, is
-// feasible, is what Explain says, and nothing feasible is overlooked (ORC-300, 301, 303, 309).
-func TestDecideModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		n := rapid.IntRange(0, 12).Draw(t, "workers")
-		workers := make([]*placement.Worker, n)
-		for i := range workers {
-			workers[i] = drawWorker(t, i)
-		}
-		r := drawRequest(t)
-		if n > 0 && rapid.Bool().Draw(t, "retry") {
-			r.Tried = []placement.Key{workers[rapid.IntRange(0, n-1).Draw(t, "tried")].Key}
-		}
-		v := placement.NewView()
-		v.Apply(workers)
-		got := placement.Decide(v, r, placement.Policy{})
-
-		shuffled := slices.Clone(workers)
-		rand.New(rand.NewPCG(1, rapid.Uint64().Draw(t, "seed"))).Shuffle(n, func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-		v2 := placement.NewView()
-		v2.Apply(shuffled)
-		if again := placement.Decide(v2, r, placement.Policy{}); !reflect.DeepEqual(again, got) {
-			t.Fatalf("Decide depends on input order: %v, then %v", got, again)
-		}
-		e := placement.Explain(v, r, placement.Policy{})
-		removed := 0
-		for _, f := range e.Filters {
-			removed += f.Removed
-		}
-		if removed+e.Feasible != n {
-			t.Fatalf("explanation accounts for %d of %d workers", removed+e.Feasible, n)
-		}
-		if got.Worker == nil {
-			if e.Winner != "" || e.Feasible != 0 || e.Reason != got.Reason || e.Words == "" {
-				t.Fatalf("Explain = %+v, decision %v", e, got)
-			}
-			return
-		}
-		w := got.Worker
-		if e.Winner != w.Key.String() {
-			t.Fatalf("Explain winner %s, Decide %s", e.Winner, w.Key)
-		}
-		ok := w.Online && w.Ready && !w.Draining && slices.Contains(w.Models, r.Model) && (w.CtxMax == 0 || w.CtxMax >= r.Ctx) &&
-			(r.Engine == "" || r.Engine == w.Engine) && (r.Place.Pool == "" || r.Place.Pool == w.Pool) && !slices.Contains(r.Place.Avoid, w.Pool) &&
-			w.SlotsTotal > w.SlotsBusy
-		if !ok {
-			t.Fatalf("chose an infeasible worker: %+v for %+v", w, r)
-		}
-	})
 }
 
 // TestSlotModel: reservations are counted exactly, released once, and never
@@ -162,29 +82,22 @@ func TestForeignLoadCounts(t *testing.T) {
 	}
 }
 
-// TestColdBurstSpreads: simultaneous arrivals spread over equal workers (ORC-400).
-func TestColdBurstSpreads(t *testing.T) {
-	v := placement.NewView()
-	var workers []*placement.Worker
-	for i := range 4 {
-		workers = append(workers, &placement.Worker{Key: placement.Key{Worker: fmt.Sprint(i)}, Models: []string{"a"}, SlotsTotal: 10, Online: true, Ready: true})
-	}
-	v.Apply(workers)
-	for i := range 20 {
-		d := placement.Decide(v, placement.Request{Model: "a"}, placement.Policy{})
-		v.Reserve(task(i), 1, d.Worker.Key)
-	}
-	for _, w := range workers {
-		if got := v.Reserved(w.Key); got != 5 {
-			t.Errorf("worker %s holds %d of 20, want 5", w.Worker, got)
-		}
-	}
-}
-
+// TestBinding: what load does not change tells apart what can never be served, and
+// of a pin also what it waits for (ORC-247).
 func TestBinding(t *testing.T) {
-	w := &placement.Worker{Key: placement.Key{Node: "n", Pool: "p", Worker: "w"}, Models: []string{"a"}, CtxMax: 100, SlotsTotal: 0}
-	v := placement.NewView()
-	v.Apply([]*placement.Worker{w})
+	at := func(node, pool string, edit func(*placement.Worker)) *placement.Worker {
+		w := &placement.Worker{Key: placement.Key{Node: node, Pool: pool, Worker: "w"}, Models: []string{"a"}, CtxMax: 100, Country: "DE", Group: "EU", Online: true, Ready: true}
+		edit(w)
+		return w
+	}
+	off := func(w *placement.Worker) { w.Online, w.Ready = false, false }
+	v := viewOf(
+		at("n", "p", off), at("n", "starting", func(w *placement.Worker) { w.Ready = false }), at("n", "draining", func(w *placement.Worker) { w.Draining = true }),
+		at("us", "far", func(w *placement.Worker) { w.Country, w.Group, w.Models = "US", "US", []string{"far"} }),
+		at("off", "q", off),
+		at("n", "small", func(w *placement.Worker) { w.VRAMTotal, w.OnDisk = 10, []placement.OnDisk{{Model: "big", Need: 11}} }),
+	)
+	eu := []string{"EU"}
 	for _, c := range []struct {
 		r    placement.Request
 		want string
@@ -192,7 +105,22 @@ func TestBinding(t *testing.T) {
 		{placement.Request{Model: "a"}, ""}, // load and readiness do not count
 		{placement.Request{Model: "b"}, "model"},
 		{placement.Request{Model: "a", Ctx: 101}, "ctx"},
+		{placement.Request{Model: "big"}, "vram"},
+		{placement.Request{Model: "far", Regions: eu}, "region"}, // the model is only elsewhere
+		{placement.Request{Model: "nowhere", Regions: eu}, "model"},
+		{placement.Request{Model: "a", Regions: []string{"FR"}}, "region"},
 		{placement.Request{Model: "a", Place: placement.Constraints{Node: "m"}}, "node"},
+		{placement.Request{Model: "a", Place: placement.Constraints{Pool: "unknown"}}, "pin"},
+		{placement.Request{Model: "a", Place: placement.Constraints{Node: "off", Pool: "p"}}, "pin"},
+		{placement.Request{Model: "far", Regions: eu, Place: placement.Constraints{Pool: "far"}}, "region"},
+		{placement.Request{Model: "b", Place: placement.Constraints{Pool: "p"}}, "model"},
+		{placement.Request{Model: "a", Place: placement.Constraints{Node: "off"}}, "online"},
+		{placement.Request{Model: "a", Place: placement.Constraints{Pool: "starting"}}, "ready"},
+		{placement.Request{Model: "a", Place: placement.Constraints{Pool: "draining"}}, "draining"},
+		{placement.Request{Model: "a", Place: placement.Constraints{Pool: "small"}}, ""}, // busy is no reason
+		{placement.Request{Model: "a", Place: placement.Constraints{Mode: "prefer", Prefer: []string{"unknown"}}}, ""},
+		{placement.Request{Model: "a", Place: placement.Constraints{Mode: "prefer", Prefer: []string{"unknown"}, NoFallback: true}}, "pin"},
+		{placement.Request{Model: "a", Place: placement.Constraints{Mode: "prefer", Prefer: []string{"p"}, NoFallback: true}}, ""},
 	} {
 		if got := placement.Binding(v, c.r); got != c.want {
 			t.Errorf("Binding(%+v) = %q, want %q", c.r, got, c.want)
@@ -200,6 +128,65 @@ func TestBinding(t *testing.T) {
 	}
 	if got := placement.Binding(placement.NewView(), placement.Request{Model: "a"}); got != "empty" {
 		t.Errorf("Binding without workers = %q, want empty", got)
+	}
+}
+
+// TestNotesNeverLie: requirements whose numbers are equal by chance are still told
+// apart, and a new report ends every note (ORC-300, G5).
+func TestNotesNeverLie(t *testing.T) {
+	w := plain("x", 1)
+	w.Country, w.Group = "US", "US"
+	v := viewOf(w)
+	free, eu := placement.Request{Model: "a"}, placement.Request{Model: "a", Regions: []string{"EU"}}
+	v.Collide(eu, free)
+	if d := placement.Decide(v, eu, placement.Policy{}); d.Worker != nil || d.Filter != "region" {
+		t.Errorf("Decide = %+v by the note of another request", d)
+	}
+	moved := *w
+	moved.Country, moved.Group = "DE", "EU"
+	v.Apply([]*placement.Worker{&moved})
+	if d := placement.Decide(v, eu, placement.Policy{}); d.Worker == nil {
+		t.Errorf("Decide = %+v by a note of the report before", d)
+	}
+}
+
+// TestApplyOdd: nothing in a list of workers breaks the view: no worker, two with one
+// key, sizes below zero.
+func TestApplyOdd(t *testing.T) {
+	old, young, odd := plain("x", 1), plain("x", 7), plain("y", -3)
+	old.Epoch, young.Epoch, odd.SlotsBusy = 1, 2, -9
+	for _, list := range [][]*placement.Worker{{nil, old, young, odd}, {odd, young, nil, old}} {
+		v := viewOf(list...)
+		if total, free := v.Slots(); v.Len() != 2 || total != 7 || free != 7 {
+			t.Errorf("%d workers with %d slots, %d free, want 2 with the 7 of the newer one", v.Len(), total, free)
+		}
+		if d := placement.Decide(v, placement.Request{Model: "a"}, placement.Policy{}); d.Worker != young {
+			t.Errorf("Decide = %+v", d)
+		}
+	}
+}
+
+// TestGoneKeepsSlots: a reservation on a worker that is no longer reported stands
+// until it is released, and counts again if the worker comes back (ORC-400).
+func TestGoneKeepsSlots(t *testing.T) {
+	x := plain("x", 2)
+	v := viewOf(x)
+	v.Reserve(task(1), 1, x.Key)
+	v.Quarantine(x.Key, true)
+	v.Apply(nil)
+	if v.Reserved(x.Key) != 1 || v.Reserved(placement.Key{}) != 1 || v.Active("n-x")["p"] != 1 || v.Len() != 0 {
+		t.Errorf("after it went: %d reserved, active %v", v.Reserved(x.Key), v.Active("n-x"))
+	}
+	v.Apply([]*placement.Worker{x})
+	if v.Free(x.Key) != 1 {
+		t.Errorf("back again: %d free, want 1", v.Free(x.Key))
+	}
+	if d := placement.Decide(v, placement.Request{Model: "a"}, placement.Policy{}); d.Worker == nil {
+		t.Errorf("its quarantine outlived it: %+v", d)
+	}
+	v.Apply(nil)
+	if !v.Release(task(1), 1) || v.Release(task(1), 1) || v.Reserved(x.Key) != 0 || len(v.State().Gone) != 0 {
+		t.Errorf("release of a slot on a gone worker: %d left, %+v", v.Reserved(x.Key), v.State().Gone)
 	}
 }
 
@@ -217,29 +204,19 @@ func ExampleDecide() {
 	// [{"name":"model","removed":2,"example":"a/p/r0"}]
 }
 
-func BenchmarkDecide(b *testing.B) {
-	for _, n := range []int{100, 1000, 10000} {
-		v := placement.NewView()
-		workers := make([]*placement.Worker, n)
-		for i := range workers {
-			workers[i] = &placement.Worker{
-				Key: placement.Key{Node: fmt.Sprintf("node-%05d", i), Pool: "p", Worker: "r0"}, Engine: "vllm",
-				Models: []string{"llama", "qwen"}, SlotsTotal: 8, SlotsBusy: i % 8, CtxMax: 8192, Online: i%10 > 0, Ready: true,
-			}
-		}
-		v.Apply(workers)
-		r := placement.Request{Model: "qwen", Ctx: 4096}
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			for b.Loop() {
-				if placement.Decide(v, r, placement.Policy{}).Worker == nil {
-					b.Fatal("no worker")
-				}
-			}
-		})
-		b.Run(fmt.Sprint(n, "/explained"), func(b *testing.B) {
-			for b.Loop() {
-				placement.Explain(v, r, placement.Policy{})
-			}
-		})
+func ExampleExplain() {
+	v := placement.NewView()
+	v.Apply([]*placement.Worker{
+		{Key: placement.Key{Node: "berlin", Pool: "p", Worker: "r0"}, Country: "DE", Group: "EU", Models: []string{"llama"}, SlotsTotal: 2, SlotsBusy: 2, Online: true, Ready: true},
+		{Key: placement.Key{Node: "austin", Pool: "p", Worker: "r0"}, Country: "US", Group: "US", Models: []string{"llama"}, SlotsTotal: 2, Online: true, Ready: true},
+	})
+	why := placement.Explain(v, placement.Request{Model: "llama", Regions: []string{"EU"}}, placement.Policy{})
+	fmt.Println(why.Words)
+	for _, c := range why.Without {
+		fmt.Println(c.Filter, "–", c.Words)
 	}
+	// Output:
+	// Every slot of the workers that serve the model is taken; the task starts when one is free.
+	// region – austin/p/r0 fits if its region is allowed
+	// slots – 1 more free slot on berlin/p/r0 fits
 }

@@ -24,18 +24,20 @@ const (
 
 // Hints returns the rates that a worker itself states, else the assumed ones.
 func Hints(w *Worker) Rates {
-	r := Rates{PrefillNS: prefillNS, DecodeNS: decodeNS, OverheadNS: w.FirstToken, LoadNSPerMiB: loadNSPerMiB}
+	r := Rates{PrefillNS: prefillNS, DecodeNS: decodeNS, OverheadNS: max(0, w.FirstToken), LoadNSPerMiB: loadNSPerMiB}
+	from, to := 0, len(assumed)
 	if w.TokensPerS > 0 {
-		r.DecodeNS = 1_000_000_000_000 / w.TokensPerS
-	} else {
-		r.Missing = append(r.Missing, "tokens_per_s")
+		r.DecodeNS, from = 1_000_000_000_000/w.TokensPerS, 1
 	}
-	if w.FirstToken <= 0 {
-		r.OverheadNS = 0
-		r.Missing = append(r.Missing, "first_token")
+	if w.FirstToken > 0 {
+		to = 1
 	}
+	r.Missing = assumed[min(from, to):to:to]
 	return r
 }
+
+// assumed are the hints that a worker may lack.
+var assumed = [...]string{"tokens_per_s", "first_token"}
 
 // SetRates says where the rates of a worker for a model come from; f must be pure
 // between two reports. nil = [Hints].

@@ -11,11 +11,11 @@ type strategy struct {
 var strategies = [...]strategy{
 	{"least-loaded", [2]string{"slots_free", "vram_free_bytes"}, func(s *search, at int) (int64, int64) {
 		w := &s.v.rows[at]
-		return -int64(w.free), -w.vram()
+		return -int64(w.free), -w.vram
 	}},
 	{"most-vram-free", [2]string{"vram_free_bytes", "active"}, func(s *search, at int) (int64, int64) {
 		w := &s.v.rows[at]
-		return -w.vram(), int64(w.ours) + int64(w.foreign)
+		return -w.vram, int64(w.ours) + int64(w.foreign)
 	}},
 	{"round-robin", [2]string{"turn", ""}, func(s *search, at int) (int64, int64) {
 		if at <= s.last {

@@ -39,6 +39,7 @@ type row struct {
 	*Worker
 	slot
 	free  int
+	vram  int64  // free GPU memory
 	fails uint32 // bits of the dynamic filters that it fails for every request
 }
 
@@ -118,12 +119,10 @@ func (v *View) settle() {
 
 // judge notes what is free on r and which dynamic filters it fails.
 func (r *row) judge() {
+	r.vram = int64(min(r.VRAMFree, math.MaxInt64))
 	r.free = max(0, r.SlotsTotal-r.ours-r.foreign)
 	r.fails = bit(online, !r.Online) | bit(ready, !r.Ready) | bit(draining, r.Draining) | bit(quarantine, r.quarantined) | bit(slots, r.free == 0)
 }
-
-// vram is the free GPU memory as a signed number.
-func (r *row) vram() int64 { return int64(min(r.VRAMFree, math.MaxInt64)) }
 
 // Workers yields the workers in the order of their keys. Read only.
 func (v *View) Workers() iter.Seq[*Worker] {
@@ -227,7 +226,7 @@ func (v *View) move(h hold, by int) {
 	r.peak = max(r.peak, r.ours)
 	before := r.free
 	r.judge()
-	if r.open() {
+	if _, listed := find(v.rows, h.key); listed && r.open() { // one that is gone has no free slots
 		v.spare += r.free - before
 	}
 	if h.session != ([16]byte{}) {

@@ -47,6 +47,10 @@ type Target struct {
 	Model   string  // the name under which the engine serves the model; "" sends the job's own
 	Flavour Flavour // "" = Generic; a probe then detects it
 	Slots   int     // bounds connections to slots + 4; 0 = 1
+	// ChatOnly: the engine has no /v1/completions; a Prompt then goes as one message of a user.
+	ChatOnly bool
+	// Priority: a vLLM that schedules by priority (--scheduling-policy priority) is told Job.Priority.
+	Priority bool
 }
 
 // Kind is what a job asks for.
@@ -56,6 +60,8 @@ type Kind string
 const (
 	Completion Kind = "completion" // Prompt goes raw to /v1/completions
 	Chat       Kind = "chat"       // Messages go to /v1/chat/completions
+	Embedding  Kind = "embedding"  // Inputs go to /v1/embeddings; one Result
+	Rerank     Kind = "rerank"     // Prompt and the documents in Inputs go to /v1/rerank; one Result
 )
 
 // Job is one attempt of one task, ready to send.
@@ -63,12 +69,15 @@ type Job struct {
 	ID          string // "<task>-<attempt>", sent as Idempotency-Key
 	Kind        Kind
 	Model       string          // as the client named it; Target.Model wins
-	Prompt      string          // Completion without Raw
+	Prompt      string          // Completion, or the query of a Rerank, without Raw
+	Inputs      []string        // Embedding and Rerank without Raw
 	Messages    json.RawMessage // Chat without Raw
 	Raw         []byte          // body of a /v1 call as it came; only model and stream_options may change (ORC-443)
-	Stream      bool            // of Raw; jobs without Raw always stream
+	Stream      bool            // of Raw; a Completion or Chat without Raw always streams, an Embedding or Rerank never
 	WantUsage   bool            // the client of Raw asked for the usage frame itself
 	Params      Params          // jobs without Raw
+	Priority    int             // lower goes first, see Target.Priority
+	PromptLen   int             // estimate of the prompt in tokens, to notice a prompt that was cut; 0 = unknown
 	MaxTokens   int             // bound on the answer, see ORC-447; 0 = 50,000
 	Correlation string
 	Traceparent string
@@ -106,6 +115,16 @@ type Event struct {
 	ContentType  string // of a Result
 	FinishReason string
 	Usage        Usage
+	Timings      Timings // of a Done
+	Truncated    bool    // of a Done: the engine cut the prompt without a word
+}
+
+// Timings is what an engine measured itself; zero if it does not tell (only
+// llama.cpp does).
+type Timings struct {
+	Prefilled int // prompt tokens that were computed, without those from a cache
+	Prefill   time.Duration
+	Decode    time.Duration // of Usage.Out tokens
 }
 
 // Usage is what an answer cost, in tokens.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/json"
+	"time"
 	"unicode/utf8"
 
 	"github.com/llorch/llorch/orchestrator/worker/sse"
@@ -14,23 +15,51 @@ type chunk struct {
 	text    []byte // of the first choice, as it came, maybe cut inside a rune
 	finish  string
 	usage   *Usage
+	timings Timings
 }
 
 type wireUsage struct {
 	PromptTokens     int `json:"prompt_tokens"`
 	CompletionTokens int `json:"completion_tokens"`
+	TotalTokens      int `json:"total_tokens"` // all that some engines tell of a reranking
 }
 
 func (u *wireUsage) usage() *Usage {
 	if u == nil || u.PromptTokens < 0 || u.CompletionTokens < 0 {
 		return nil
 	}
+	if u.PromptTokens == 0 && u.CompletionTokens == 0 {
+		return &Usage{In: max(u.TotalTokens, 0)}
+	}
 	return &Usage{In: u.PromptTokens, Out: u.CompletionTokens}
+}
+
+// wireTimings is llama.cpp's own account of an answer.
+type wireTimings struct {
+	PromptN     int     `json:"prompt_n"`
+	PromptMS    float64 `json:"prompt_ms"`
+	PredictedMS float64 `json:"predicted_ms"`
+}
+
+// maxTiming bounds what is believed.
+const maxTiming = 24 * time.Hour
+
+// readTimings never fails: no answer depends on it.
+func readTimings(raw json.RawMessage) Timings {
+	var t wireTimings
+	if !present(raw) || json.Unmarshal(raw, &t) != nil || t.PromptN < 0 {
+		return Timings{}
+	}
+	ms := func(f float64) time.Duration {
+		return time.Duration(min(max(f, 0), float64(maxTiming/time.Millisecond)) * float64(time.Millisecond))
+	}
+	return Timings{Prefilled: t.PromptN, Prefill: ms(t.PromptMS), Decode: ms(t.PredictedMS)}
 }
 
 type wireChunk struct {
 	Choices []wireChoice    `json:"choices"`
 	Usage   *wireUsage      `json:"usage"`
+	Timings json.RawMessage `json:"timings"`
 	Error   json.RawMessage `json:"error"`
 }
 
@@ -57,7 +86,7 @@ func parseChunk(f sse.Frame) (chunk, error) {
 	if f.Event == "error" || present(w.Error) {
 		return chunk{}, &Failure{Class: Server, Reason: "the engine reported an error inside its stream"}
 	}
-	c := chunk{choices: len(w.Choices), usage: w.Usage.usage()}
+	c := chunk{choices: len(w.Choices), usage: w.Usage.usage(), timings: readTimings(w.Timings)}
 	for _, ch := range w.Choices {
 		if ch.FinishReason != "" {
 			c.finish = ch.FinishReason

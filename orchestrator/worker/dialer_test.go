@@ -70,7 +70,7 @@ func TestHeaders(t *testing.T) {
 
 	for name, j := range map[string]*worker.Job{
 		"forged header":   {Kind: worker.Completion, Correlation: "a\r\nX-Evil: 1"},
-		"unknown kind":    {Kind: "embedding"},
+		"unknown kind":    {Kind: "translation"},
 		"broken messages": {Kind: worker.Chat, Messages: []byte(`[`)},
 		"broken raw":      {Kind: worker.Chat, Raw: []byte(`{`)},
 	} {

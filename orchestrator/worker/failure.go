@@ -26,6 +26,9 @@ const (
 	Protocol Class = "protocol" // an answer that can not be decoded, or breaks a limit
 )
 
+// ErrUnsupported is the cause of a Rejected job whose kind its engine does not do.
+var ErrUnsupported = errors.New("worker: the engine does not do this kind of work")
+
 // Failure is why an attempt ended without a result. Its text holds no answer
 // of the engine, no address and no prompt.
 type Failure struct {

@@ -2,9 +2,11 @@ package worker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,33 +28,50 @@ func (j *Job) maxTokens() int {
 }
 
 // streams reports whether the answer comes as events.
-func (j *Job) streams() bool { return j.Raw == nil || j.Stream }
+func (j *Job) streams() bool {
+	return (j.Kind == Completion || j.Kind == Chat) && (j.Raw == nil || j.Stream)
+}
 
-func (j *Job) path() string {
-	if j.Kind == Chat {
+// path is where the job goes at t.
+func (j *Job) path(t Target) string {
+	switch {
+	case j.Kind == Embedding:
+		return "/v1/embeddings"
+	case j.Kind == Rerank:
+		return "/v1/rerank"
+	case j.Kind == Chat, j.asMessage(t):
 		return "/v1/chat/completions"
 	}
 	return "/v1/completions"
 }
+
+// asMessage reports whether the prompt goes as a user's message.
+func (j *Job) asMessage(t Target) bool { return j.Kind == Completion && j.Raw == nil && t.ChatOnly }
 
 // request is the body of a job without Raw.
 type request struct {
 	Model         string          `json:"model"`
 	Prompt        *string         `json:"prompt,omitempty"`
 	Messages      json.RawMessage `json:"messages,omitempty"`
-	Stream        bool            `json:"stream"`
-	StreamOptions struct {
-		IncludeUsage bool `json:"include_usage"`
-	} `json:"stream_options"`
-	MaxTokens int `json:"max_tokens,omitempty"`
+	Input         []string        `json:"input,omitempty"`
+	Query         *string         `json:"query,omitempty"`
+	Documents     []string        `json:"documents,omitempty"`
+	Stream        bool            `json:"stream,omitempty"`
+	StreamOptions *streamOptions  `json:"stream_options,omitempty"`
+	MaxTokens     int             `json:"max_tokens,omitempty"`
+	Priority      int             `json:"priority,omitempty"`
 	Params
 	RepeatPenalty *float64 `json:"repeat_penalty,omitempty"`
 }
 
+type streamOptions struct {
+	IncludeUsage bool `json:"include_usage"`
+}
+
 // body encodes the job for t.
 func (j *Job) body(t Target) ([]byte, error) {
-	if j.Kind != Completion && j.Kind != Chat {
-		return nil, &Failure{Class: Rejected, Reason: "unknown kind of job"}
+	if !slices.Contains(t.Flavour.row().kinds, j.Kind) {
+		return nil, &Failure{Class: Rejected, Reason: "the engine does not do this kind of work", Err: ErrUnsupported}
 	}
 	if j.Raw != nil {
 		b, err := Own(j.Raw, t.Model)
@@ -61,21 +80,14 @@ func (j *Job) body(t Target) ([]byte, error) {
 		}
 		return b, nil
 	}
-	r := request{Model: t.Model, Stream: true, MaxTokens: max(j.MaxTokens, 0), Params: j.Params}
-	if r.Model == "" {
-		r.Model = j.Model
-	}
-	r.StreamOptions.IncludeUsage = true
-	if j.Kind == Chat {
-		r.Messages = j.Messages
-	} else {
-		r.Prompt = &j.Prompt
-	}
-	switch t.Flavour.row().repetition {
-	case "repeat_penalty":
-		r.RepeatPenalty, r.RepetitionPenalty = r.RepetitionPenalty, nil
-	case "":
-		r.RepetitionPenalty = nil
+	r := request{Model: cmp.Or(t.Model, j.Model)}
+	switch {
+	case j.Kind == Embedding:
+		r.Input = j.Inputs
+	case j.Kind == Rerank:
+		r.Query, r.Documents = &j.Prompt, j.Inputs
+	default:
+		j.generation(t, &r)
 	}
 	b, err := json.Marshal(r)
 	if err != nil {
@@ -84,9 +96,39 @@ func (j *Job) body(t Target) ([]byte, error) {
 	return b, nil
 }
 
+// generation fills in what only jobs have that produce tokens.
+func (j *Job) generation(t Target, r *request) {
+	row := t.Flavour.row()
+	r.Stream, r.StreamOptions, r.MaxTokens, r.Params = true, &streamOptions{IncludeUsage: true}, max(j.MaxTokens, 0), j.Params
+	switch {
+	case j.Kind == Chat:
+		r.Messages = j.Messages
+	case j.asMessage(t):
+		r.Messages = slices.Concat([]byte(`[{"role":"user","content":`), quote(j.Prompt), []byte(`}]`))
+	default:
+		r.Prompt = &j.Prompt
+	}
+	if row.priority && t.Priority {
+		r.Priority = j.Priority
+	}
+	switch row.repetition {
+	case "repeat_penalty":
+		r.RepeatPenalty, r.RepetitionPenalty = r.RepetitionPenalty, nil
+	case "":
+		r.RepetitionPenalty = nil
+	}
+}
+
+// cutBy returns what notices that the engine of t cut the prompt: it counts less
+// than half of the estimate, where it is known to cut without a word.
+func (j *Job) cutBy(t Target) func(Usage) bool {
+	cuts := t.Flavour.row().cuts && j.PromptLen > 0
+	return func(u Usage) bool { return cuts && !u.Estimated && 2*u.In < j.PromptLen }
+}
+
 // newRequest builds the HTTP request of a job (ORC-401).
 func newRequest(ctx context.Context, base string, t Target, j *Job, body []byte) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+j.path(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+j.path(t), bytes.NewReader(body))
 	if err != nil {
 		return nil, &Failure{Class: Connect, Reason: "the worker's URL is not a plain http or https base", Err: err}
 	}

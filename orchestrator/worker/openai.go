@@ -51,9 +51,9 @@ func (d *Dialer) Start(ctx context.Context, t Target, j *Job) (Stream, error) {
 		return nil, err
 	}
 	if j.streams() {
-		return newStream(d, c, j), nil
+		return newStream(d, c, t, j), nil
 	}
-	return &result{call: c, limit: min(wireLimit(j), maxResult)}, nil
+	return &result{call: c, limit: min(wireLimit(j), maxResult), cut: j.cutBy(t)}, nil
 }
 
 func wireLimit(j *Job) int64 { return int64(j.maxTokens()+tokenSlack)*wirePerToken + wireSlack }

@@ -10,6 +10,7 @@ import (
 type result struct {
 	*call
 	limit int64
+	cut   func(Usage) bool
 	ready []Event
 	err   error
 	once  sync.Once
@@ -50,10 +51,11 @@ func (r *result) read() error {
 	if present(w.Error) {
 		return &Failure{Class: Server, Reason: "the engine reported an error inside its answer"}
 	}
-	done := Event{Kind: Done, Usage: Usage{Estimated: true}}
+	done := Event{Kind: Done, Usage: Usage{Estimated: true}, Timings: readTimings(w.Timings)}
 	if u := w.Usage.usage(); u != nil {
 		done.Usage = *u
 	}
+	done.Truncated = r.cut(done.Usage)
 	for _, c := range w.Choices {
 		if c.FinishReason != "" {
 			done.FinishReason = c.FinishReason

@@ -30,6 +30,8 @@ type stream struct {
 	tokens    int
 	finish    string
 	usage     *Usage
+	timings   Timings
+	cut       func(Usage) bool
 	ready     []Event // to be returned before anything is read; at most two
 	err       error   // what Next returns from now on
 
@@ -37,11 +39,11 @@ type stream struct {
 	once     sync.Once
 }
 
-func newStream(d *Dialer, c *call, j *Job) *stream {
+func newStream(d *Dialer, c *call, t Target, j *Job) *stream {
 	m := &meter{call: c, r: c.resp.Body, left: wireLimit(j)}
 	return &stream{
 		call: c, d: d, body: m, dec: sse.NewDecoder(m, sse.Limits{}),
-		raw: j.Raw != nil, wantUsage: j.WantUsage, maxTokens: j.maxTokens(),
+		raw: j.Raw != nil, wantUsage: j.WantUsage, maxTokens: j.maxTokens(), cut: j.cutBy(t),
 	}
 }
 
@@ -87,6 +89,9 @@ func (s *stream) take(f sse.Frame) (Event, bool, error) {
 	}
 	if c.usage != nil {
 		s.usage = c.usage
+	}
+	if c.timings != (Timings{}) {
+		s.timings = c.timings
 	}
 	if c.finish != "" {
 		s.finish = c.finish
@@ -136,10 +141,11 @@ func (s *stream) end() {
 			s.ready = append(s.ready, Event{Kind: Token, Text: string(rest)})
 		}
 	}
-	done := Event{Kind: Done, FinishReason: s.finish, Usage: Usage{Out: s.tokens, Estimated: true}}
+	done := Event{Kind: Done, FinishReason: s.finish, Usage: Usage{Out: s.tokens, Estimated: true}, Timings: s.timings}
 	if s.usage != nil {
 		done.Usage = *s.usage
 	}
+	done.Truncated = s.cut(done.Usage)
 	s.ready, s.err = append(s.ready, done), io.EOF
 	s.complete.Store(true)
 }

@@ -72,7 +72,7 @@ func (v *Var) parseList(parts []string) (value any, ok bool) {
 		good := printable(s) && !slices.Contains(parts[:i], s)
 		switch v.Kind {
 		case Words:
-			good = good && slices.Contains(v.Enum, s)
+			good = good && (v.Enum == nil || slices.Contains(v.Enum, s))
 		case URLs:
 			good = good && isURL(s)
 		case Hosts:
@@ -111,6 +111,9 @@ func (v *Var) allowed() string {
 	case Word:
 		return orList(v.Enum)
 	case Words:
+		if v.Enum == nil {
+			return "a list of words, each once"
+		}
 		return "a list of " + orList(v.Enum) + ", each once"
 	case Listen:
 		return "HOST:PORT"

@@ -31,6 +31,9 @@ const (
 	RegionEU Class = "region_eu"
 )
 
+// Unsupported is of an engine that does not do this kind of work.
+const Unsupported Class = "unsupported"
+
 // MaxAttempts bounds the attempts of one task.
 const MaxAttempts = 5
 
@@ -68,6 +71,7 @@ var codes = [...]struct {
 	{Protocol, "ENGINE_ERROR", "WORKER_RESET", true},
 	{Store, "STORE_UNAVAILABLE", "STORE_UNAVAILABLE", true},
 	{Rejected, "INVALID_PARAMS", "WORKER_RESET", false},
+	{Unsupported, "MODEL_INCOMPATIBLE", "MODEL_INCOMPATIBLE", false},
 	{Denied, "INTERNAL", "WORKER_RESET", false},
 	{Erased, "SUBJECT_ERASED", "SUBJECT_ERASED", false},
 	{Load, "MODEL_LOAD_FAILED", "MODEL_LOAD_FAILED", true},

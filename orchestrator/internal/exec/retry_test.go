@@ -14,8 +14,11 @@ import (
 
 // TestNext holds the rules of ORC-403 over every input.
 func TestNext(t *testing.T) {
-	classes := []exec.Class{exec.Connect, exec.Overload, exec.Rejected, exec.Denied, exec.Server, exec.Reset, exec.Timeout, exec.Protocol, exec.Store, exec.Erased, "unheard"}
-	final := []exec.Class{exec.Rejected, exec.Denied, exec.Erased, "unheard"}
+	classes := []exec.Class{
+		exec.Connect, exec.Overload, exec.Rejected, exec.Denied, exec.Server, exec.Reset, exec.Timeout, exec.Protocol, exec.Store, exec.Erased,
+		exec.Unsupported, exec.Load, exec.Startup, "unheard",
+	}
+	final := []exec.Class{exec.Unsupported, exec.Rejected, exec.Denied, exec.Erased, "unheard"}
 	rapid.Check(t, func(t *rapid.T) {
 		a := exec.Attempt{
 			N: rapid.IntRange(1, 8).Draw(t, "n"), Class: rapid.SampledFrom(classes).Draw(t, "class"),
@@ -35,6 +38,9 @@ func TestNext(t *testing.T) {
 		}
 		if v.Retry && a.N == 1 && a.Others && a.Class != exec.Store && v.After != 0 {
 			t.Fatalf("Next(%+v) = %+v: the first retry elsewhere is at once", a, v)
+		}
+		if v.Spent != (!v.Retry && !a.Emitted && !slices.Contains(final, a.Class)) {
+			t.Fatalf("Next(%+v) = %+v: spent is an end for want of attempts or time", a, v)
 		}
 		if !v.Retry && taskapi.NewError(taskapi.Code(v.Code)).Code != taskapi.Code(v.Code) {
 			t.Fatalf("code %s is not in the table of taskapi", v.Code)

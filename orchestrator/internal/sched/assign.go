@@ -67,6 +67,7 @@ func (c *Core) start(now Instant, t *task, it queue.Item) bool {
 	t.phase, t.attempt, t.began, t.hold, t.tokens = running, t.attempt+1, now, 0, 0
 	t.worker, t.epoch = w.Key, w.Epoch
 	why.DecisionID, why.At, why.Attempt = decisionID(t.ID, t.attempt), int64(now), t.attempt
+	c.choice(now, t, need)
 	c.view.Assign(t.ID, t.attempt, w.Key, need)
 	c.slots(t.Tenant, +1)
 	c.remember(t)

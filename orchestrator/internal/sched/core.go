@@ -90,6 +90,7 @@ type Core struct {
 
 	// What follows lasts for one step, or follows from what is above.
 	fx       []Effect
+	watch    func(Choice)  // nil: nobody
 	gen      uint64        // changes with whatever request depends on
 	want     []queue.KeyID // keys with waiting work that only a load can serve
 	pause    Instant       // when one of them may begin

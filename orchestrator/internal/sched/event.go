@@ -16,8 +16,8 @@ type Instant = queue.Instant
 type Task struct {
 	ID        queue.ID
 	Tenant    queue.Tenant
-	Subject   [16]byte // for Cancel by person
-	Session   [16]byte // affinity; zero = none
+	Subject   Ref // for Cancel by person
+	Session   Ref // affinity; zero = none
 	Class     queue.Class
 	Need      placement.Request
 	MaxTokens int
@@ -58,7 +58,7 @@ type (
 	}
 	// CancelAll asks that every task of a person ends.
 	CancelAll struct {
-		Subject [16]byte
+		Subject Ref
 		Reason  Reason
 	}
 	// Tenant replaces the rules of a tenant; unknown tenants have the zero rules.

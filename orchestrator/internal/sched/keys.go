@@ -1,7 +1,8 @@
 package sched
 
 import (
-	"fmt"
+	"encoding/hex"
+	"strconv"
 
 	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/queue"
@@ -56,7 +57,32 @@ func (k *keys) drop(id queue.KeyID) {
 	}
 }
 
-// keyText spells a set of requirements.
+// keyText spells a set of requirements so that different ones read differently; no
+// list of regions or devices is not the same as an empty one.
 func keyText(r placement.Request) string {
-	return fmt.Sprintf("%q", []any{r.Model, r.Engine, r.Workload, r.Digest, r.Ctx, r.Place, r.Regions})
+	p := &r.Place
+	b := make([]byte, 0, 128)
+	for _, s := range [...]string{r.Model, r.Engine, r.Workload, r.Digest, p.Mode, p.Pool, p.Node, p.Worker, p.Version, p.Quant} {
+		b = appendText(b, s)
+	}
+	for _, list := range [...][]string{r.Regions, p.Prefer, p.Avoid, p.Features, p.Mask} {
+		if b = strconv.AppendInt(b, int64(len(list)), 10); list == nil {
+			b = append(b, '-')
+		}
+		for _, s := range list {
+			b = appendText(b, s)
+		}
+	}
+	for _, n := range [...]uint64{uint64(r.Ctx), uint64(p.MinCompute), p.MinVRAM, uint64(p.Spread)} {
+		b = strconv.AppendUint(append(b, ','), n, 10)
+	}
+	b = strconv.AppendBool(append(b, ','), p.NoFallback)
+	if r.Session != ([16]byte{}) {
+		b = hex.AppendEncode(append(b, ','), r.Session[:])
+	}
+	return string(b)
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(append(strconv.AppendInt(b, int64(len(s)), 10), ':'), s...)
 }

@@ -2,6 +2,7 @@ package sched_test
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/llorch/llorch/orchestrator/internal/exec"
@@ -34,5 +35,58 @@ func TestMapsShrink(t *testing.T) {
 	}
 	if tasks, keys, timers, held := c.Held(); tasks+keys+timers+held != 0 {
 		t.Errorf("left over: %d tasks, %d keys, %d timers, %d reservations", tasks, keys, timers, held)
+	}
+}
+
+// TestKeyText: requirements that differ in anything but the task's own figures have
+// different keys (ORC-214).
+func TestKeyText(t *testing.T) {
+	own := map[string]bool{"Prompt": true, "Expected": true, "Affinity": true, "Tried": true}
+	seen := map[string]string{sched.KeyText(placement.Request{}): "nothing"}
+	add := func(name string, r placement.Request) {
+		text := sched.KeyText(r)
+		if other, ok := seen[text]; ok != own[name] {
+			t.Errorf("%s set: the key is that of %q, own figure %v", name, other, own[name])
+		}
+		seen[text] = name
+	}
+	each := func(of func(*placement.Request) any) {
+		n := reflect.TypeOf(of(new(placement.Request))).Elem()
+		for i := range n.NumField() {
+			var r placement.Request
+			if n.Field(i).Name == "Place" {
+				continue
+			}
+			fill(t, reflect.ValueOf(of(&r)).Elem().Field(i))
+			add(n.Field(i).Name, r)
+		}
+	}
+	each(func(r *placement.Request) any { return r })
+	each(func(r *placement.Request) any { return &r.Place })
+	add("empty Regions", placement.Request{Regions: []string{}})
+	add("empty Mask", placement.Request{Place: placement.Constraints{Mask: []string{}}})
+	add("two models", placement.Request{Model: "x1:y"})
+	add("model and engine", placement.Request{Model: "x", Engine: "y"})
+}
+
+// fill sets a member to something that is not its zero value.
+func fill(t *testing.T, v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Int:
+		v.SetInt(7)
+	case reflect.Uint64:
+		v.SetUint(9)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+	case reflect.Array:
+		v.Index(0).SetUint(1)
+	case reflect.Struct:
+		v.Field(0).SetString("x")
+	default:
+		t.Fatalf("no value for a %s", v.Kind())
 	}
 }

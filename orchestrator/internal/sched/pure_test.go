@@ -20,10 +20,15 @@ const modulePath = "github.com/llorch/llorch/orchestrator/"
 var purePackages = []string{"queue", "placement", "internal/backoff", "internal/exec", "internal/sched"}
 
 // impureImports are trees of the standard library that the core may not see.
-var impureImports = []string{"context", "crypto/rand", "io", "log", "math/rand", "net", "os", "runtime", "sync", "syscall", "unsafe"}
+var impureImports = []string{"context", "crypto/rand", "hash/maphash", "io", "log", "math/big", "math/rand", "net", "os", "reflect", "runtime", "sync", "syscall", "unique", "unsafe", "weak"}
 
-// clocks are the names of package time that read or wait for a clock.
-var clocks = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
+// impureNames are what the core may not use of packages that it may import: clocks,
+// the machine's own time zone, the order of maps, goroutines behind iterators.
+var impureNames = map[string][]string{
+	"time": {"After", "AfterFunc", "LoadLocation", "Local", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"},
+	"maps": {"All", "DeleteFunc", "Keys", "Values"},
+	"iter": {"Pull", "Pull2"},
+}
 
 // mapRanges are the only places that may walk a map, and why no order gets out.
 var mapRanges = map[string]string{
@@ -103,11 +108,18 @@ func (p *purity) node(pkg string, decl ast.Decl, n ast.Node, info *types.Info) {
 	case *ast.ChanType:
 		p.fault(n, "has a channel")
 	case *ast.Ident:
-		if o := info.Uses[n]; o != nil && o.Pkg() != nil && o.Pkg().Path() == "time" && o.Parent() == o.Pkg().Scope() && slices.Contains(clocks, n.Name) {
-			p.fault(n, "reads a clock: time."+n.Name)
+		if o := info.Uses[n]; o != nil && o.Pkg() != nil && o.Parent() == o.Pkg().Scope() && slices.Contains(impureNames[o.Pkg().Path()], n.Name) {
+			p.fault(n, "uses "+o.Pkg().Path()+"."+n.Name)
+		}
+	case *ast.SendStmt:
+		p.fault(n, "sends")
+	case *ast.BasicLit:
+		if n.Kind == token.STRING && strings.Contains(n.Value, "%p") {
+			p.fault(n, "spells a pointer")
 		}
 	case *ast.RangeStmt:
-		if _, ok := info.TypeOf(n.X).Underlying().(*types.Map); ok {
+		_, param := types.Unalias(info.TypeOf(n.X)).(*types.TypeParam)
+		if _, ok := info.TypeOf(n.X).Underlying().(*types.Map); ok || param {
 			where := pkg + " " + funcName(decl)
 			if p.used[where] = true; mapRanges[where] == "" {
 				p.fault(n, "walks a map in "+where)
@@ -117,6 +129,8 @@ func (p *purity) node(pkg string, decl ast.Decl, n ast.Node, info *types.Info) {
 	if e, ok := n.(ast.Expr); ok {
 		if b, ok := info.TypeOf(e).(*types.Basic); ok && b.Info()&(types.IsFloat|types.IsComplex) != 0 {
 			p.fault(n, "has a float")
+		} else if ok && b.Kind() == types.Uintptr {
+			p.fault(n, "has an address")
 		}
 	}
 }
@@ -180,8 +194,18 @@ func TestPureCatches(t *testing.T) {
 	for _, c := range []struct{ code, want string }{
 		{"import \"sync\"\nvar mu sync.Mutex", "imports sync"},
 		{"import \"math/rand/v2\"\nvar x = rand.Int()", "imports math/rand/v2"},
-		{"import \"time\"\nfunc f() time.Time { return time.Now() }", "reads a clock: time.Now"},
-		{"import \"time\"\nvar now = time.Now", "reads a clock: time.Now"},
+		{"import \"time\"\nfunc f() time.Time { return time.Now() }", "uses time.Now"},
+		{"import \"time\"\nvar now = time.Now", "uses time.Now"},
+		{"import \"time\"\nvar zone = time.Local", "uses time.Local"},
+		{"import \"maps\"\nfunc f(m map[int]int) { for range maps.Keys(m) {} }", "uses maps.Keys"},
+		{"import \"iter\"\nfunc f(s iter.Seq[int]) { _, stop := iter.Pull(s); stop() }", "uses iter.Pull"},
+		{"import \"reflect\"\nvar t = reflect.TypeFor[int]()", "imports reflect"},
+		{"func f[M map[int]int](m M) { for range m {} }", "walks a map in queue f"},
+		{"import \"fmt\"\nfunc f(x *int) string { return fmt.Sprintf(\"%p\", x) }", "spells a pointer"},
+		{"func f(n int) uintptr { return uintptr(n) }", "has an address"},
+		{"import \"time\"\nfunc f(d time.Duration) bool { return d.Seconds() > 1 }", "has a float"},
+		{"type rate float32", "has a float"},
+		{"type T struct{ share struct{ ppm complex64 } }", "has a float"},
 		{"func f() { go f() }", "starts a goroutine"},
 		{"var c = make(chan int)", "has a channel"},
 		{"func f() { select {} }", "selects"},

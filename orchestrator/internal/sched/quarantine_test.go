@@ -22,6 +22,7 @@ type table struct {
 	now   sched.Instant
 	timer sched.Instant
 	fx    []sched.Effect
+	on    func([]sched.Effect) // hears the effects of each tick, when it comes
 }
 
 func newTable(t *testing.T, cfg sched.Config, workers ...*placement.Worker) *table {
@@ -57,7 +58,10 @@ func (tb *table) wait(d time.Duration) (all []sched.Effect) {
 			return all
 		}
 		tb.now = max(tb.now, tb.timer)
-		all = append(all, tb.step(sched.Tick{})...)
+		fx := tb.step(sched.Tick{})
+		if all = append(all, fx...); tb.on != nil {
+			tb.on(fx)
+		}
 		if tb.timer != 0 && tb.timer <= tb.now {
 			tb.t.Fatalf("the timer does not move on")
 		}

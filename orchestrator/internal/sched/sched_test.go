@@ -475,7 +475,7 @@ func TestVictimToldOnce(t *testing.T) {
 	}
 }
 
-func BenchmarkAdmitPlaceRelease(b *testing.B) {
+func BenchmarkFullPath(b *testing.B) {
 	core, _ := sched.New(sched.Config{Queue: queue.Config{Capacity: queue.Unbounded}, CancelAfter: cancelAfter})
 	var workers []*placement.Worker
 	for i := range 16 {
