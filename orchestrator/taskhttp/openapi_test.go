@@ -186,6 +186,7 @@ func document(t *testing.T, got seen) object {
 			"title": "llorch: tasks", "version": taskapi.APIVersion, "license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 			"description": "Tasks with resumable event streams under /v2, OpenAI-compatible calls under /v1. Unknown members of a body are ignored. " +
 				"Ids in paths are one percent-encoded segment; a pool is node/pool, or a bare name that only one node has. " +
+				"X-Tenant-Id, where it is sent, must be the caller's own. Of X-Deadline, X-Request-Timeout-Ms, grpc-timeout and deadline_ms the earliest binds. " +
 				"Every answer carries X-Correlation-Id. No answer may be stored; no error repeats what was sent.",
 		},
 		"security": []any{object{"bearer": []any{}}},
@@ -201,7 +202,7 @@ func document(t *testing.T, got seen) object {
 func operation(t *testing.T, rt taskhttp.Route, answers map[int]map[string]bool, types *schemas) object {
 	t.Helper()
 	s := sampleOf(t, rt)
-	op := object{"summary": s.summary, "x-role": roles(rt.Role), "x-group": groups()[rt.Group]}
+	op := object{"operationId": operationID(rt), "summary": s.summary, "x-role": roles(rt.Role), "x-group": groups()[rt.Group]}
 	if rt.Role == 0 {
 		op["security"] = []any{}
 	}
@@ -239,6 +240,12 @@ func operation(t *testing.T, rt taskhttp.Route, answers map[int]map[string]bool,
 	}
 	op["responses"] = responses
 	return op
+}
+
+// operationID names a route for programs that are made from the document.
+func operationID(rt taskhttp.Route) string {
+	words := strings.FieldsFunc(rt.Path, func(r rune) bool { return strings.ContainsRune("/{}.-", r) })
+	return strings.ToLower(rt.Method) + "_" + strings.Join(words, "_")
 }
 
 func family(path string) string {
