@@ -55,7 +55,7 @@ func (h *handler) generate(c *call, kind worker.Kind) error {
 		return err
 	}
 	c.w.Header().Set(headerTask, a.ID.String())
-	c.budget(spec.Session, a.BudgetLeft)
+	c.budget(spec.Session)
 	items, stop := c.follow(a.ID, 0)
 	defer stop()
 	if spec.Stream {

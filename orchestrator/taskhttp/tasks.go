@@ -23,7 +23,7 @@ func (h *handler) submit(c *call) error {
 		return err
 	}
 	c.w.Header().Set("Location", taskURL(a.ID))
-	c.budget(spec.Session, a.BudgetLeft)
+	c.budget(spec.Session)
 	return c.json(http.StatusAccepted, acceptedView(a))
 }
 
@@ -37,10 +37,14 @@ func (h *handler) preview(c *call) error {
 	return c.show(http.StatusOK, previewView(p), err)
 }
 
-// budget tells what is left of a session's budget; negative: it has none.
-func (c *call) budget(session string, left int) {
-	if session != "" && left >= 0 {
-		c.w.Header().Set("X-Budget-Tokens-Remaining", strconv.Itoa(left))
+// budget tells what is left of the session's budget, if it has one. Not to know is
+// no reason to refuse anything.
+func (c *call) budget(session string) {
+	if session == "" {
+		return
+	}
+	if s, err := c.h.Orchestrator.Session(c.r.Context(), c.p, session); err == nil && s.Budget > 0 {
+		c.w.Header().Set("X-Budget-Tokens-Remaining", strconv.Itoa(max(s.BudgetLeft, 0)))
 	}
 }
 
