@@ -45,11 +45,7 @@ func TestOpenAPIRoutes(t *testing.T) {
 	for _, rt := range taskhttp.Routes() {
 		sweep(t, got, rt)
 	}
-	doc, err := json.MarshalIndent(document(t, got), "", " ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc = append(bytes.ReplaceAll(doc, []byte("\\u003c"), []byte("<")), '\n')
+	doc := append(layout(t, nil, document(t, got), 0), '\n')
 	if *update {
 		if err := os.WriteFile("../taskapi/openapi.yaml", doc, 0o644); err != nil {
 			t.Fatal(err)
@@ -67,6 +63,30 @@ func TestOpenAPIRoutes(t *testing.T) {
 	if w := do(handler(playing()), "GET", "/openapi.yaml", ""); !bytes.Equal(w.Body.Bytes(), taskapi.OpenAPI()) {
 		t.Error("GET /openapi.yaml serves something else")
 	}
+}
+
+// layout writes objects of the first levels member by member, and what is below on
+// one line each, so that a person can read the document and its changes.
+func layout(t *testing.T, dst []byte, v any, level int) []byte {
+	const unfolded = 4 // down to the responses of an operation, and the members of a schema
+	o, ok := v.(object)
+	if !ok || level > unfolded || len(o) == 0 {
+		var buf bytes.Buffer
+		enc := json.NewEncoder(&buf)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(v); err != nil {
+			t.Fatal(err)
+		}
+		return append(dst, bytes.TrimSpace(buf.Bytes())...)
+	}
+	margin := "\n" + strings.Repeat("  ", level)
+	sep := "{" + margin + "  "
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		dst = append(append(append(dst, sep...), strconv.Quote(name)...), ": "...)
+		dst = layout(t, dst, o[name], level+1)
+		sep = "," + margin + "  "
+	}
+	return append(append(dst, margin...), '}')
 }
 
 // differ names what the document and the code do not agree on.
