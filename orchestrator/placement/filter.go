@@ -155,7 +155,7 @@ func Binding(v *View, r Request) string {
 		if len(m.open) > 0 {
 			return ""
 		}
-		return names[m.binding.filter()]
+		return filters[m.binding.filter()].name
 	}
 	var why binding
 	reached, node := -1, false
@@ -174,13 +174,13 @@ func Binding(v *View, r Request) string {
 	}
 	switch {
 	case reached >= 0:
-		return names[reached]
+		return filters[reached].name
 	case r.Place.Node != "" && !node:
 		return "node"
 	case why == binding{}:
-		return names[pin]
+		return filters[pin].name
 	}
-	return names[why.filter()]
+	return filters[why.filter()].name
 }
 
 // binding finds the filter that keeps a request from being served.
