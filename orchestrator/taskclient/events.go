@@ -36,10 +36,10 @@ const (
 
 // The types of events that mean something here.
 const (
-	eventTokenKind  = "token"
-	eventResult = "result"
-	eventEnd    = "end"
-	eventError  = "error"
+	eventTokenKind = "token"
+	eventResult    = "result"
+	eventEnd       = "end"
+	eventError     = "error"
 )
 
 // Event is one event of a task's stream; see the payloads of package taskapi.
