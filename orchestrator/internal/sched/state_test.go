@@ -153,6 +153,7 @@ func TestRestore(t *testing.T) {
 			t.Fatalf("digest %x after Restore, want %x", y, x)
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "after") {
+			a.Why(g.any()) // questions leave no trace
 			e := g.next()
 			x, y := a.Step(g.now, e), b.Step(g.now, e)
 			if x, y := show(x), show(y); x != y {
