@@ -125,8 +125,8 @@ func (o *Orchestrator) permitted(ctx context.Context, r *run) error {
 }
 
 // whose returns the person that a call is about, "" being the caller, if p may
-// make it: the person and role privacy may.
-func (o *Orchestrator) whose(ctx context.Context, p Principal, subject string) (string, store.SubjectRef, error) {
+// make it: the person and role privacy may. A refusal is recorded under the action.
+func (o *Orchestrator) whose(ctx context.Context, p Principal, subject, action string) (string, store.SubjectRef, error) {
 	if subject == "" {
 		subject = p.Subject()
 	}
@@ -134,6 +134,7 @@ func (o *Orchestrator) whose(ctx context.Context, p Principal, subject string) (
 		return "", store.SubjectRef{}, taskapi.InvalidField("subject", "required; at most 256 printable bytes")
 	}
 	if !p.Has(RolePrivacy) && (!p.Has(RoleUser) || subject != p.Subject()) {
+		o.audit.denied(ctx, owner(p), "", "persons", action, string(taskapi.Forbidden))
 		return "", store.SubjectRef{}, taskapi.NewError(taskapi.Forbidden)
 	}
 	ref, err := o.refs.ref(ctx, "subject", subject)

@@ -355,11 +355,11 @@ func TestExport(t *testing.T) {
 		}
 		var kinds []string
 		for _, e := range rec.take() {
-			if strings.HasPrefix(e.Type, "compliance.gdpr_data") {
+			if strings.HasPrefix(e.Type, "compliance.gdpr_data") || e.Type == "authz.denied" && strings.Contains(fmt.Sprint(e.Data), "person.export") {
 				kinds = append(kinds, e.Type)
 			}
 		}
-		if want := []string{"compliance.gdpr_data_access_request", "compliance.gdpr_data_export"}; !slices.Equal(kinds, want) {
+		if want := []string{"compliance.gdpr_data_access_request", "compliance.gdpr_data_export", "authz.denied"}; !slices.Equal(kinds, want) {
 			t.Errorf("evidence %q, want %q", kinds, want)
 		}
 		for range o.Export(t.Context(), alice, "") { // a reader may leave

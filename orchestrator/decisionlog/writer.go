@@ -105,6 +105,18 @@ func NewWriter(cfg Config) (*Writer, error) {
 	return &Writer{cfg: cfg, ring: make(chan *entry, cfg.Ring)}, nil
 }
 
+// OnSealed adds somebody who is told of each whole segment, beside Config.Sealed.
+// Call it before [Writer.Run].
+func (w *Writer) OnSealed(f func(name, sha256 string)) {
+	before := w.cfg.Sealed
+	w.cfg.Sealed = func(name, sum string) {
+		if before != nil {
+			before(name, sum)
+		}
+		f(name, sum)
+	}
+}
+
 // Lost counts the steps that were not recorded, because the disk was too slow or
 // failed. Safe for concurrent use.
 func (w *Writer) Lost() uint64 {

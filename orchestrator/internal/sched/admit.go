@@ -14,7 +14,7 @@ func (c *Core) submit(now Instant, in Task) *task {
 		return nil
 	}
 	if rule := c.quota(in.Tenant); rule != "" {
-		c.emit(Reject{ID: in.ID, Code: "QUOTA_EXCEEDED", After: c.drainHint(in.ID, 0), Details: Details{Filter: "quota", Field: rule}})
+		c.emit(Reject{ID: in.ID, Code: "QUOTA_EXCEEDED", After: c.drainHint(&task{Task: in}), Details: Details{Filter: "quota", Field: rule}})
 		return nil
 	}
 	t := &task{Task: in, phase: placed, arrived: now, attempt: in.Attempt, wakeAt: -1}
@@ -22,20 +22,14 @@ func (c *Core) submit(now Instant, in Task) *task {
 	if code, details, after := c.unservable(c.request(t.item.Key)); details.Filter == "empty" && c.cfg.Hold > 0 {
 		t.hold = now + Instant(c.cfg.Hold)
 	} else if code != "" {
-		c.keys.drop(t.item.Key)
-		c.emit(Reject{ID: in.ID, Code: code, After: spread(in.ID, after), Details: details})
-		return nil
+		return c.refused(t, Reject{ID: in.ID, Code: code, After: spread(in.ID, after), Details: details})
 	}
 	if r, no := c.feasible(now, t); no {
-		c.keys.drop(t.item.Key)
-		c.emit(r)
-		return nil
+		return c.refused(t, r)
 	}
 	ahead, victims, err := c.queue.Push(now, t.item, nil)
 	if err != nil {
-		c.emit(c.full(t, err))
-		c.keys.drop(t.item.Key)
-		return nil
+		return c.refused(t, c.full(t, err))
 	}
 	for _, v := range victims {
 		c.evict(v)
@@ -46,6 +40,13 @@ func (c *Core) submit(now Instant, in Task) *task {
 	if t.Ephemeral {
 		return c.open(t)
 	}
+	return nil
+}
+
+// refused says no to a task that has a key already.
+func (c *Core) refused(t *task, r Reject) *task {
+	c.emit(r)
+	c.keys.drop(t.item.Key)
 	return nil
 }
 
@@ -80,7 +81,7 @@ func (c *Core) add(t *task) {
 
 // full is the refusal of the queue.
 func (c *Core) full(t *task, err error) Reject {
-	r := Reject{ID: t.ID, Code: "QUEUE_FULL", After: c.drainHint(t.ID, t.item.Key), Details: Details{Label: string(cmp.Or(c.cfg.Queue.Policy, queue.Reject))}}
+	r := Reject{ID: t.ID, Code: "QUEUE_FULL", After: c.drainHint(t), Details: Details{Label: string(cmp.Or(c.cfg.Queue.Policy, queue.Reject))}}
 	switch {
 	case errors.Is(err, queue.ErrDuplicate):
 		return Reject{ID: t.ID, Code: "CONFLICT"}

@@ -286,18 +286,17 @@ func spread(id queue.ID, d time.Duration) time.Duration {
 	return d / 1000 * time.Duration(900+seed(id)%201)
 }
 
-// drainHint predicts when one place of the queue is free again: when the next task
-// of the key (0 = any) ends.
-func (c *Core) drainHint(id queue.ID, k queue.KeyID) time.Duration {
+// drainHint predicts when one place of the queue is free again: tasks like this one
+// end one after the other on the slots of its key, if it has one.
+func (c *Core) drainHint(t *task) time.Duration {
 	slots, _ := c.view.Slots()
 	each := c.service.value()
-	if k != 0 {
-		if p := c.prospect(k); p.slots > 0 {
-			prefill, decode := p.mean.service(longPrompt, assumed(256))
-			each, slots = min(each, time.Duration(prefill.Mean+decode.Mean)), int(p.slots)
+	if t.item.Key != 0 {
+		if p := c.prospect(t.item.Key); p.slots > 0 {
+			each, slots = c.served(t, t.item.Key), int(p.slots)
 		}
 	}
-	return hint(id, each/time.Duration(max(1, slots)))
+	return hint(t.ID, each/time.Duration(max(1, slots)))
 }
 
 // sum and product end at the largest number; all are ≥ 0.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llorch/llorch/orchestrator"
 	"github.com/llorch/llorch/orchestrator/observe"
+	"github.com/llorch/llorch/orchestrator/store"
 	"github.com/llorch/llorch/orchestrator/store/sqlite"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/worker"
@@ -161,5 +162,58 @@ func TestPersonIsGone(t *testing.T) {
 	}
 	if got := where(t, path); len(got) != 0 {
 		t.Errorf("after a restart: %q", got)
+	}
+}
+
+// TestBackupBeforeErasure: a backup from before an erasure opens what was sealed
+// as long as it holds the key documents, and nothing without them (ORC-841).
+func TestBackupBeforeErasure(t *testing.T) {
+	path := fresh(t)
+	o, stop := running(t, path)
+	who := orchestrator.Principal{User: "Xq7-user", Roles: orchestrator.RoleUser}
+	art, err := o.PutArtifact(t.Context(), who, "plan", []byte("Xq7-artifact"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	st, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup := path + "-backup"
+	if err := st.Backup(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o, stop = running(t, path)
+	if _, err := o.Erase(t.Context(), who, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	o, stop = running(t, backup)
+	if got, err := o.Artifact(t.Context(), who, art.ID); err != nil || string(got.Data) != "Xq7-artifact" {
+		t.Errorf("out of the backup: %q, %v", got.Data, err)
+	}
+	stop()
+	if st, err = sqlite.Open(t.Context(), sqlite.Config{Path: backup}); err != nil {
+		t.Fatal(err)
+	}
+	for d, err := range st.Docs(t.Context(), store.KindKey, "") {
+		if err == nil {
+			err = st.DeleteDoc(t.Context(), d.Kind, d.Key, d.Version)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o, stop = running(t, backup)
+	defer stop()
+	if _, err := o.Artifact(t.Context(), who, art.ID); !errors.Is(err, taskapi.SubjectErased) {
+		t.Errorf("out of a backup without keys: %v, want SUBJECT_ERASED", err)
 	}
 }
