@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/llorch/llorch/orchestrator"
+	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/taskhttp"
 	"github.com/llorch/llorch/orchestrator/worker/workertest"
 )
@@ -65,5 +66,42 @@ func TestPersonOverHTTP(t *testing.T) {
 			t.Errorf("receipt: %s", receipt)
 		}
 		ask("me", "GET", at, "", 404)
+	})
+}
+
+// TestKindsOverHTTP: an embedding and a reranking as tasks and as calls, from the
+// client to the engine and back (ORC-448, ORC-761, ORC-763).
+func TestKindsOverHTTP(t *testing.T) {
+	inBubble(t, orchestrator.Config{}, []workertest.Config{{Preset: "zero"}}, func(t *testing.T, b *bench) {
+		b.as("vllm", "embedding", "rerank")
+		c, stop := b.serve()
+		defer stop()
+		full := taskapi.Submit{
+			TaskID: "0190b1a2-3c4d-7e5f-8a9b-0c1d2e3f4a5b", SessionID: "s", ModelRef: "sim-8b", Engine: "vllm", Ctx: 128, Priority: "interactive",
+			MaxTokens: 8, DeadlineMS: 60_000, Workload: taskapi.WorkloadEmbedding, Inputs: []string{"a", "b"},
+		}
+		a, err := c.Submit(t.Context(), full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res, err := c.Wait(t.Context(), a.TaskID); err != nil || !strings.Contains(string(res.Result), `"embedding"`) {
+			t.Errorf("embedding: %s, %v", res.Result, err)
+		}
+		full.TaskID, full.Workload, full.Prompt = "0190b1a2-3c4d-7e5f-8a9b-0c1d2e3f4a5c", taskapi.WorkloadRerank, "which?"
+		if a, err = c.Submit(t.Context(), full); err != nil {
+			t.Fatal(err)
+		}
+		if res, err := c.Wait(t.Context(), a.TaskID); err != nil || !strings.Contains(string(res.Result), `"relevance_score"`) {
+			t.Errorf("reranking: %s, %v", res.Result, err)
+		}
+		h := taskhttp.New(taskhttp.Config{Orchestrator: b.Orchestrator, Authorize: func(*http.Request) (orchestrator.Principal, error) { return me, nil }})
+		for path, body := range map[string]string{"/v1/embeddings": `{"model":"sim-8b","input":"x"}`, "/v1/rerank": `{"model":"sim-8b","query":"q","documents":["a"]}`} {
+			r := httptest.NewRequestWithContext(t.Context(), "POST", path, strings.NewReader(body))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, r); w.Code != 200 || w.Header().Get("X-Task-Id") == "" || !json.Valid(w.Body.Bytes()) {
+				t.Errorf("%s: %d %s", path, w.Code, w.Body)
+			}
+		}
 	})
 }
