@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -97,7 +98,7 @@ func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body
 // job is what the worker gets.
 func (o *Orchestrator) job(r *run, attempt int, b *body) *worker.Job {
 	return &worker.Job{
-		ID: r.id.String() + "-" + strconv.Itoa(attempt), Kind: b.Kind, Model: r.spec.Model, Prompt: b.Prompt, Messages: b.Messages, Params: b.Params,
+		ID: r.id.String() + "-" + strconv.Itoa(attempt), Kind: b.Kind, Model: r.spec.Model, Prompt: b.Prompt, Messages: b.Messages, Inputs: b.Inputs, Params: b.Params,
 		Raw: b.Raw, Stream: r.spec.Stream, WantUsage: r.spec.WantUsage, MaxTokens: r.spec.MaxTokens * max(1, r.spec.Choices), Correlation: r.spec.Correlation,
 		Traceparent: r.spec.Traceparent, Deadline: r.spec.Deadline, FirstToken: o.cfg.Timing.FirstToken, Idle: o.cfg.Timing.Idle,
 		PromptLen: r.record().Meta.PromptTokens,
@@ -106,7 +107,7 @@ func (o *Orchestrator) job(r *run, attempt int, b *body) *worker.Job {
 
 // target finds how to reach a worker.
 func (o *Orchestrator) target(ctx context.Context, w *placement.Worker) (worker.Target, error) {
-	t := worker.Target{URL: w.URL, Slots: w.SlotsTotal, Flavour: flavour(w.Engine), Model: w.ServedAs}
+	t := worker.Target{URL: w.URL, Slots: w.SlotsTotal, Flavour: flavour(w.Engine), Model: w.ServedAs, ChatOnly: chatOnly(w.Workloads)}
 	access, err := o.access.of(ctx, w)
 	if err != nil {
 		return t, err
@@ -116,6 +117,11 @@ func (o *Orchestrator) target(ctx context.Context, w *placement.Worker) (worker.
 	}
 	t.Token = access.Token
 	return t, nil
+}
+
+// chatOnly reports whether a worker says that it chats and completes no prompts.
+func chatOnly(workloads []string) bool {
+	return slices.Contains(workloads, string(worker.Chat)) && !slices.Contains(workloads, string(worker.Completion))
 }
 
 func flavour(engine string) worker.Flavour {

@@ -37,6 +37,7 @@ func (o *Orchestrator) loadEstimates(ctx context.Context) error {
 	o.loop.ask(func(c *sched.Core) {
 		if e, ok := any(c).(estimator); ok {
 			err = e.LoadEstimates(d.Data)
+			o.cfg.Decisions.Begin(c, o.epoch.Load(), o.loop.start) // no step did this: the log goes on from here
 		}
 	})
 	if err != nil {

@@ -94,7 +94,7 @@ func New(cfg Config) (*Orchestrator, error) {
 		runs: newTable(), people: newPeople(), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
 	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(o.audit.observer(), cfg.Logger), guard(newWideLog(cfg.Logger), cfg.Logger))
-	o.loop = newLoop(core, o.execute, o.published)
+	o.loop = newLoop(core, cfg.Decisions, o.execute, o.published)
 	return o, nil
 }
 
@@ -155,6 +155,8 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	work, stopWork := context.WithCancel(background) // attempts outlive ctx: they are drained
 	defer stopWork()
 	o.attempt = work
+	stopDecisions := o.writeDecisions(background)
+	defer stopDecisions() // after the loop
 	loopDone := make(chan error, 1)
 	o.wg.Go(func() { loopDone <- o.loop.run(work) })
 	watch, stopWatch := context.WithCancel(ctx)

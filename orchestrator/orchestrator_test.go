@@ -108,14 +108,18 @@ var me = orchestrator.Principal{User: "me", Roles: orchestrator.RoleUser}
 // inBubble runs test in virtual time with an orchestrator and engines.
 func inBubble(t *testing.T, cfg orchestrator.Config, engines []workertest.Config, test func(t *testing.T, b *bench)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, net: new(workertest.Net), seen: new(seen)}
-		for _, c := range engines {
-			b.engines = append(b.engines, b.net.Start(c))
-		}
-		b.pools = newPools(b.engines...)
-		b.start(cfg)
-		test(t, b)
+	synctest.Test(t, func(t *testing.T) { test(t, begin(t, cfg, engines)) })
+}
+
+// begin starts an orchestrator and engines for the rest of a test in a bubble. What
+// cfg holds must have been made inside it.
+func begin(t *testing.T, cfg orchestrator.Config, engines []workertest.Config) *bench {
+	b := &bench{t: t, net: new(workertest.Net), seen: new(seen)}
+	for _, c := range engines {
+		b.engines = append(b.engines, b.net.Start(c))
+	}
+	b.pools = newPools(b.engines...)
+	t.Cleanup(func() { // also after a failure: what still ticks would tick for ever
 		if err := b.stop(); err != nil {
 			t.Errorf("Run = %v", err)
 		}
@@ -123,6 +127,8 @@ func inBubble(t *testing.T, cfg orchestrator.Config, engines []workertest.Config
 			e.Close()
 		}
 	})
+	b.start(cfg)
+	return b
 }
 
 func (b *bench) start(cfg orchestrator.Config) {

@@ -6,6 +6,9 @@ func Filters() (list []string, static int) { return names[:], online }
 // Memos returns how many sets of requirements the view keeps notes for.
 func (v *View) Memos() int { return len(v.memo) }
 
+// Sessions returns how many counts per session and node the view keeps.
+func (v *View) Sessions() int { return len(v.spread) }
+
 // Collide lets the number of one set of requirements stand for another one.
 func (v *View) Collide(r, other Request) {
 	v.memo[pass{r.hash(), false}] = v.static(&other, other.hash(), false)

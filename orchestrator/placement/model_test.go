@@ -87,6 +87,9 @@ func drawView(t *rapid.T, most int) (*placement.View, []*placement.Worker) {
 	for i, w := range list {
 		if rarely(t, "runs", 3) {
 			v.Assign(task(i), 1, w.Key, placement.Request{Model: "a", Session: session, Prompt: i, Regions: []string{"EU"}})
+			if rarely(t, "ended", 2) {
+				v.Release(task(i), 1)
+			}
 		}
 		if rarely(t, "sick", 6) {
 			v.Quarantine(w.Key, true)
@@ -185,6 +188,9 @@ func TestDecideModel(t *testing.T) {
 		if got.Worker == nil {
 			if slices.ContainsFunc(feasible, func(c choice) bool { return c.tier == 0 }) {
 				t.Fatalf("nothing chosen, although %+v may take it", feasible)
+			}
+			if got.Load == nil && len(feasible) > 0 && got.Filter != "slots" && got.Filter != "quarantine" && got.Filter != "spread" {
+				t.Fatalf("no load, although %+v is possible and nobody busy has the model: %+v", feasible, got)
 			}
 			if got.Load != nil && !slices.ContainsFunc(feasible, func(c choice) bool { return c.w == got.Load && c.tier == got.Tier }) {
 				t.Fatalf("a load on %+v is not possible", got.Load)

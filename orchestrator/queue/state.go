@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"container/list"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -72,15 +73,35 @@ func (q *Queue) State() State {
 	return s
 }
 
-// Ledger returns what outlives a restart of the program: virtual times and
-// weights, not the items (they come back by Restore) and no instants.
-func (s State) Ledger() State {
-	s.Now, s.Seq, s.Items, s.Tenants = 0, 0, nil, slices.Clone(s.Tenants)
-	for i := range s.Tenants {
-		t := &s.Tenants[i]
-		t.Held, t.Places, t.Since = false, 0, 0
+// maxLedger bounds the tenants of a ledger.
+const maxLedger = 16_384
+
+// Ledger returns the part of the state that outlives a restart of the program:
+// the virtual times of those who are ahead of newcomers, and their weights; not
+// the items (they come back by Restore) and no instants.
+func (q *Queue) Ledger() State {
+	s := State{Picks: q.picks, Items: []Waiting{}, Tenants: []TenantState{}}
+	for c := range q.ranks {
+		s.Clocks[c] = q.ranks[c].clock
 	}
+	for _, l := range []*list.List{q.busy, q.idle} {
+		for e := l.Back(); e != nil && len(s.Tenants) < maxLedger; e = e.Prev() {
+			if t := e.Value.(*tenant).state(); t.ahead(s.Clocks) {
+				s.Tenants = append(s.Tenants, TenantState{ID: t.ID, Weight: t.Weight, Virtual: t.Virtual})
+			}
+		}
+	}
+	slices.SortFunc(s.Tenants, func(a, b TenantState) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return s
+}
+
+func (t *TenantState) ahead(clocks [classes]int64) bool {
+	for c, v := range t.Virtual {
+		if v > clocks[c] {
+			return true
+		}
+	}
+	return false
 }
 
 // Load replaces the queue's content by s; from then on it behaves as the queue

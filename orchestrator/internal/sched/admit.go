@@ -14,7 +14,7 @@ func (c *Core) submit(now Instant, in Task) *task {
 		return nil
 	}
 	if rule := c.quota(in.Tenant); rule != "" {
-		c.emit(Reject{ID: in.ID, Code: "QUOTA_EXCEEDED", After: c.drainHint(), Details: Details{Filter: "quota", Field: rule}})
+		c.emit(Reject{ID: in.ID, Code: "QUOTA_EXCEEDED", After: c.drainHint(&task{Task: in}), Details: Details{Filter: "quota", Field: rule}})
 		return nil
 	}
 	t := &task{Task: in, phase: placed, arrived: now, attempt: in.Attempt, wakeAt: -1}
@@ -22,45 +22,54 @@ func (c *Core) submit(now Instant, in Task) *task {
 	if code, details, after := c.unservable(c.request(t.item.Key)); details.Filter == "empty" && c.cfg.Hold > 0 {
 		t.hold = now + Instant(c.cfg.Hold)
 	} else if code != "" {
-		c.keys.drop(t.item.Key)
-		c.emit(Reject{ID: in.ID, Code: code, After: after, Details: details})
-		return nil
+		return c.refused(t, Reject{ID: in.ID, Code: code, After: spread(in.ID, after), Details: details})
+	}
+	if r, no := c.feasible(now, t); no {
+		return c.refused(t, r)
 	}
 	ahead, victims, err := c.queue.Push(now, t.item, nil)
 	if err != nil {
-		c.keys.drop(t.item.Key)
-		c.emit(c.full(t, err))
-		return nil
+		return c.refused(t, c.full(t, err))
 	}
 	for _, v := range victims {
 		c.evict(v)
 	}
 	c.add(t)
-	c.emit(Admit{ID: t.ID, Ahead: ahead, StartIn: c.startIn(ahead)})
+	at, band := c.startIn(t)
+	c.emit(Admit{ID: t.ID, Ahead: ahead, StartIn: at, Band: band})
 	if t.Ephemeral {
 		return c.open(t)
 	}
 	return nil
 }
 
+// refused says no to a task that has a key already.
+func (c *Core) refused(t *task, r Reject) *task {
+	c.emit(r)
+	c.keys.drop(t.item.Key)
+	return nil
+}
+
 // itemOf is what the queue holds of a task.
 func (c *Core) itemOf(t *task, now Instant) queue.Item {
-	due, latest := t.end(), Instant(0)
+	due := t.end()
 	if t.QueueFor > 0 && t.Due == 0 {
 		due = min(due, now+Instant(t.QueueFor))
-	}
-	if t.Due > 0 {
-		latest = max(1, t.Due-Instant(t.fastest()))
 	}
 	need := t.Need
 	need.Session = [16]byte{}
 	if need.Place.Spread > 0 {
 		need.Session = t.Session
 	}
-	return queue.Item{
-		ID: t.ID, Tenant: t.Tenant, Class: t.Class, Key: c.keys.take(need), Cost: t.Cost, Bytes: t.Bytes,
-		Service: int64(c.service.value()), Arrived: now, Due: due, Latest: latest,
+	it := queue.Item{ID: t.ID, Tenant: t.Tenant, Class: t.Class, Key: c.keys.take(need), Cost: t.Cost, Bytes: t.Bytes, Arrived: now, Due: due}
+	it.Service = int64(c.served(t, it.Key))
+	if t.Due > 0 {
+		it.Latest = max(1, t.Due-Instant(c.shortest(t, it.Key)))
 	}
+	if it.Cost == 0 {
+		it.Cost = int64(max(0, t.Need.Prompt))*c.cfg.PromptCost + c.est.output(t).Mean*c.cfg.OutputCost
+	}
+	return it
 }
 
 // add takes a task into the tables.
@@ -72,7 +81,7 @@ func (c *Core) add(t *task) {
 
 // full is the refusal of the queue.
 func (c *Core) full(t *task, err error) Reject {
-	r := Reject{ID: t.ID, Code: "QUEUE_FULL", After: c.drainHint(), Details: Details{Label: string(cmp.Or(c.cfg.Queue.Policy, queue.Reject))}}
+	r := Reject{ID: t.ID, Code: "QUEUE_FULL", After: c.drainHint(t), Details: Details{Label: string(cmp.Or(c.cfg.Queue.Policy, queue.Reject))}}
 	switch {
 	case errors.Is(err, queue.ErrDuplicate):
 		return Reject{ID: t.ID, Code: "CONFLICT"}
@@ -103,8 +112,9 @@ func (c *Core) recover(now Instant, in Task) {
 	t.item = c.queue.Restore(c.itemOf(t, now))
 	c.add(t)
 	if c.open(t) != nil {
-		ahead, _ := c.queue.Ahead(t.ID)
-		c.emit(Queued{t.ID, ahead, c.startIn(ahead)})
+		ahead, _ := c.queue.Position(t.ID)
+		at, _ := c.startIn(t)
+		c.emit(Queued{t.ID, ahead, at})
 	}
 }
 

@@ -78,6 +78,7 @@ type Core struct {
 	timers   timers
 	timerSet Instant
 	service  estimate // how long a task holds its slot
+	est      estimator
 	refusing bool
 	durable  bool
 	dupes    int // releases of slots that were not held
@@ -110,8 +111,9 @@ func New(cfg Config) (*Core, error) {
 	cfg.PromptCost, cfg.OutputCost = cmp.Or(cfg.PromptCost, 1000), cmp.Or(cfg.OutputCost, 2000)
 	c := &Core{
 		cfg: cfg, queue: q, policy: cfg.Policy, view: placement.NewView(), tasks: make(map[queue.ID]*task), keys: newKeys(), gen: 1,
-		tenants: newTenants(), sessions: newRecent[[16]byte, placement.Key](maxIdle), rng: splitmix(cfg.Seed),
+		tenants: newTenants(), sessions: newRecent[[16]byte, placement.Key](maxIdle), rng: splitmix(cfg.Seed), est: newEstimator(),
 	}
+	c.view.SetRates(c.est.rates)
 	c.view.SetScorers(cfg.Scorers)
 	return c, nil
 }
@@ -131,15 +133,15 @@ func (c *Core) Running() int { return c.view.Reserved(placement.Key{}) }
 // DuplicateReleases counts releases of slots that were not held (ORC-400).
 func (c *Core) DuplicateReleases() int { return c.dupes }
 
-// Ahead returns the number of tasks before a waiting one.
-func (c *Core) Ahead(id queue.ID) (int, bool) { return c.queue.Ahead(id) }
+// Ahead estimates the number of tasks before a waiting one (ORC-216).
+func (c *Core) Ahead(id queue.ID) (int, bool) { return c.queue.Position(id) }
 
-// Positions returns the number of tasks before each waiting one.
+// Positions returns Ahead of each waiting task.
 func (c *Core) Positions() map[queue.ID]int {
 	all := c.queue.All()
 	out := make(map[queue.ID]int, len(all))
-	for i, it := range all {
-		out[it.ID] = i
+	for _, it := range all {
+		out[it.ID], _ = c.queue.Position(it.ID)
 	}
 	return out
 }

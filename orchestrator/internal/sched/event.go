@@ -23,6 +23,7 @@ type Task struct {
 	MaxTokens int
 	Cost      int64   // milli-tokens (ORC-210)
 	Bytes     int64   // of the sealed body
+	Text      int     // bytes of the prompt; 0 = unknown
 	Due       Instant // the client's deadline; 0 = none
 	QueueFor  time.Duration
 	Total     time.Duration // from acceptance

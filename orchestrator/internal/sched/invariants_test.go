@@ -53,6 +53,9 @@ func (c *cluster) check() {
 	if n.Keys > n.Tasks || n.Timers > n.Tasks || n.Tenants > n.Tasks || n.Mates > workers || n.Sick > workers || n.Loads > len(c.engines) {
 		c.fail(13, "tables grow: %+v", n)
 	}
+	if total := c.core.Running(); n.Running != total {
+		c.fail(12, "the tenants hold %d slots by their own count, %d by the reservations", n.Running, total)
+	}
 	if n.Tasks != inside {
 		c.fail(13, "the core holds %d tasks, the executor %d", n.Tasks, inside)
 	}
@@ -116,10 +119,8 @@ func (c *cluster) checkAssign(j *job, f sched.Assign) {
 	case f.Why.Winner != f.Worker.Key.String():
 		c.fail(14, "explained %s, assigned %s", f.Why.Winner, f.Worker.Key)
 	}
-	for _, allowed := range [][]string{j.task.Need.Regions, c.regions} {
-		if allowed != nil && !slices.Contains(allowed, f.Worker.Country) && !slices.Contains(allowed, f.Worker.Group) {
-			c.fail(8, "task %d, allowed in %v, goes to %s/%s", j.n, allowed, f.Worker.Country, f.Worker.Group)
-		}
+	if !c.allowed(j, f.Worker) {
+		c.fail(8, "task %d, allowed in %v and %v, goes to %s/%s", j.n, j.task.Need.Regions, c.regions, f.Worker.Country, f.Worker.Group)
 	}
 	running := 1
 	for _, o := range c.jobs {
@@ -143,7 +144,7 @@ func (j *job) waits() bool {
 // before reports whether j came earlier than o, and nothing else tells them apart.
 func (j *job) before(o *job) bool {
 	return j != o && j.order < o.order && j.opened <= o.opened && j.task.Tenant == o.task.Tenant && j.task.Class == o.task.Class &&
-		j.task.Due == o.task.Due && slices.Equal(j.task.Need.Regions, o.task.Need.Regions)
+		j.task.Due == o.task.Due && j.task.Need.Model == o.task.Need.Model && slices.Equal(j.task.Need.Regions, o.task.Need.Regions)
 }
 
 // checkErased: what was erased is in no record and in no state of the core.
@@ -322,7 +323,7 @@ func walk(t *rapid.T, bug *planted) (found string) {
 // LLORCH_SEEDS says how many; LLORCH_NIGHTLY=1 means 100,000. It also proves
 // ORC-101, 123, 400, 404, 654 and 560 in their parts that the core decides.
 func TestClusterModel(t *testing.T) {
-	seeds := 150
+	seeds := 400
 	if n, err := strconv.Atoi(os.Getenv("LLORCH_SEEDS")); err == nil {
 		seeds = n
 	} else if os.Getenv("LLORCH_NIGHTLY") != "" {
@@ -394,6 +395,9 @@ func (c *cluster) drain() {
 			if a.started && !a.marking {
 				c.finish(a, exec.OK)
 			}
+		}
+		for len(c.loading) > 0 {
+			c.load(0, "arrives")
 		}
 		for _, e := range c.engines {
 			if round%8 == 0 {

@@ -25,8 +25,9 @@ type key struct {
 	failed []placement.Key // workers on which a load for it failed
 	after  Instant         // no load begins before
 
-	gen uint64            // of now
-	now placement.Request // need within the regions that hold; see Core.request
+	prospect prospect          // see Core.prospect
+	gen      uint64            // of now
+	now      placement.Request // need within the regions that hold; see Core.request
 }
 
 func newKeys() keys {

@@ -20,6 +20,7 @@ const (
 type load struct {
 	Worker placement.Key
 	Model  string
+	Began  Instant
 	Moved  Instant // last change of Bytes or Phase, or the end
 	Bytes  int64
 	Total  int64
@@ -108,7 +109,7 @@ func (c *Core) loadFor(now Instant, k *key) {
 	if len(d.Evict) > 0 {
 		c.view.Quarantine(w.Key, true) // nothing new for a model that is about to go
 	}
-	c.loads, c.stale = append(c.loads, load{Worker: w.Key, Model: r.Model, Moved: now, Total: -1}), true
+	c.loads, c.stale = append(c.loads, load{Worker: w.Key, Model: r.Model, Began: now, Moved: now, Total: -1}), true
 	slices.SortFunc(c.loads, func(a, b load) int { return a.Worker.Compare(b.Worker) })
 	c.emit(Load{w, r.Model, d.Evict})
 }
@@ -172,6 +173,9 @@ func (c *Core) loading(now Instant, e Loading) {
 		c.loadFailed(now, i, exec.Load)
 	case e.Done:
 		l.Done = true
+		if w, ok := c.view.Find(l.Worker); ok {
+			c.est.loaded(l.Model, w, max(l.Total, l.Bytes), time.Duration(now-l.Began))
+		}
 		c.settleLoads()
 	}
 }

@@ -19,6 +19,7 @@ type memory struct {
 	Failed   []failedLoads // by key
 	Rng      uint64
 	Regions  []string
+	Learned  learned
 }
 
 // failedLoads are the loads that failed for a key.
@@ -32,7 +33,7 @@ type failedLoads struct {
 func (c *Core) memory() memory {
 	m := memory{
 		Rules: c.tenants.idle.all(), Sessions: c.sessions.all(), Mates: slices.Clone(c.mates), Sick: slices.Clone(c.sick),
-		Loads: slices.Clone(c.loads), Rng: uint64(c.rng), Regions: c.cfg.Regions,
+		Loads: slices.Clone(c.loads), Rng: uint64(c.rng), Regions: c.cfg.Regions, Learned: c.est.state(),
 	}
 	var busy []item[queue.Tenant, Rules]
 	seen, keys := make(map[queue.Tenant]bool), make(map[queue.KeyID]bool)
@@ -60,6 +61,7 @@ func (c *Core) recall(m memory) {
 	for _, x := range m.Sessions {
 		c.sessions.put(x.Key, x.Value)
 	}
+	c.est.load(m.Learned)
 	c.mates, c.sick, c.loads, c.rng, c.cfg.Regions = m.Mates, m.Sick, m.Loads, splitmix(m.Rng), m.Regions
 	for _, f := range m.Failed {
 		if k := c.keys.byID[f.Key]; k != nil {

@@ -31,6 +31,7 @@ type cluster struct {
 	jobs      []*job
 	attempts  []*attempt // not finished
 	ops       []*op      // store calls in flight
+	loading   []*loading
 	engines   []*simEngine
 	erased    map[sched.Ref]bool // erasure done
 	regions   []string           // of the installation
@@ -106,8 +107,16 @@ type simEngine struct {
 	ready   bool
 	drains  bool
 	hangs   bool
+	models  []string // loaded
 	slots   int
 	busy    int // as it says, true or not
+}
+
+// loading is a model on its way.
+type loading struct {
+	engine *simEngine
+	model  string
+	bytes  int64
 }
 
 // op is a store call in flight: write may be lost, doubled, or answer unknown.
@@ -141,7 +150,7 @@ func newCluster(t *rapid.T, bug *planted) *cluster {
 	}
 	slots := rapid.IntRange(1, slotsEach).Draw(t, "slots")
 	for i := range 4 {
-		e := &simEngine{key: placement.Key{Node: fmt.Sprintf("n%d", i/2), Pool: "p", Worker: fmt.Sprint(i)}, epoch: 1, up: true, ready: true, slots: slots}
+		e := &simEngine{key: placement.Key{Node: fmt.Sprintf("n%d", i/2), Pool: "p", Worker: fmt.Sprint(i)}, epoch: 1, up: true, ready: true, slots: slots, models: []string{"m"}}
 		e.country, e.group = "DE", "EU"
 		if i == 3 {
 			e.country, e.group = "US", "US"
@@ -158,7 +167,7 @@ func (c *cluster) lead() {
 	if err != nil {
 		panic(err)
 	}
-	c.epoch, c.timer, c.attempts = lease.Epoch, 0, nil
+	c.epoch, c.timer, c.attempts, c.loading = lease.Epoch, 0, nil, nil
 	if c.core, err = sched.New(c.cfg); err != nil {
 		panic(err)
 	}
@@ -182,12 +191,22 @@ func (c *cluster) picture() sched.Workers {
 	for _, e := range c.engines {
 		if e.up {
 			list = append(list, &placement.Worker{
-				Key: e.key, Epoch: e.epoch, Models: []string{"m"}, Country: e.country, Group: e.group, SlotsTotal: e.slots, SlotsBusy: e.busy,
+				Key: e.key, Epoch: e.epoch, Models: e.models, OnDisk: spare(e.models), Country: e.country, Group: e.group, SlotsTotal: e.slots, SlotsBusy: e.busy,
 				Online: true, Ready: e.ready, Draining: e.drains, Gone: e.hangs && !e.ready, TokensPerS: 20_000, FirstToken: int64(time.Second),
 			})
 		}
 	}
 	return sched.Workers{List: list}
+}
+
+// spare are the models beside the loaded ones.
+func spare(loaded []string) (out []placement.OnDisk) {
+	for _, m := range []string{"m", "o"} {
+		if !slices.Contains(loaded, m) {
+			out = append(out, placement.OnDisk{Model: m, Need: 1 << 30, Fits: 1})
+		}
+	}
+	return out
 }
 
 // step applies an event, does what the effects say and checks every invariant.
@@ -245,10 +264,38 @@ func (c *cluster) apply(fx sched.Effect) {
 	case sched.Terminal:
 		c.ending(c.of(f.ID), f.Code)
 	case sched.Leave:
-		c.of(f.ID).live = false
+		j := c.of(f.ID)
+		if j.emitted || j.task.Ephemeral {
+			c.fail(1, "task %d is left to the store, which can not take it up", j.n)
+		}
+		j.live, j.attempt, j.held = false, 0, placement.Key{}
+	case sched.Load:
+		c.begun(f)
 	case sched.SetTimer:
 		c.timer = f.At
 	}
+}
+
+// begun looks at a load that begins: it must be of use to somebody who may go there.
+func (c *cluster) begun(f sched.Load) {
+	for _, e := range c.engines {
+		if e.key == f.Worker.Key {
+			c.loading = append(c.loading, &loading{engine: e, model: f.Model})
+		}
+	}
+	if !slices.ContainsFunc(c.jobs, func(j *job) bool { return j.live && j.task.Need.Model == f.Model && c.allowed(j, f.Worker) }) {
+		c.fail(8, "%s is loaded in %s/%s, where no task for it may go", f.Model, f.Worker.Country, f.Worker.Group)
+	}
+}
+
+// allowed reports whether a task may go to the place of a worker.
+func (c *cluster) allowed(j *job, w *placement.Worker) bool {
+	for _, regions := range [][]string{j.task.Need.Regions, c.regions} {
+		if regions != nil && !slices.Contains(regions, w.Country) && !slices.Contains(regions, w.Group) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *cluster) admitted(j *job) {

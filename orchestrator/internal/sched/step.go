@@ -13,8 +13,9 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 	fresh := c.apply(now, e)
 	c.assign(now)
 	if t := fresh; t != nil && t.phase == waiting {
-		ahead, _ := c.queue.Ahead(t.ID)
-		c.emit(Queued{t.ID, ahead, c.startIn(ahead)})
+		ahead, _ := c.queue.Position(t.ID)
+		at, _ := c.startIn(t)
+		c.emit(Queued{t.ID, ahead, at})
 	}
 	if gone := c.view.Broken(); len(gone) > c.broken {
 		c.broken = len(gone)

@@ -120,9 +120,9 @@ func TestPermitReleasedOnce(t *testing.T) {
 
 // TestDeadlineWarning: at 80 % of its time a task is told once (ORC-570).
 func TestDeadlineWarning(t *testing.T) {
-	tb := newTable(t, sched.Config{}, engine("a", 1))
+	tb := newTable(t, sched.Config{}, engine("a", 2))
 	tb.submit(1, func(t *sched.Task) { t.Total = 10 * time.Second })
-	tb.submit(2, func(t *sched.Task) { t.Total, t.Due = time.Hour, tb.now+20*second })
+	tb.submit(2, func(t *sched.Task) { t.Total, t.Due, t.Need.Expected = time.Hour, tb.now+20*second, 1 })
 	for _, c := range []struct {
 		wait time.Duration
 		want int

@@ -76,8 +76,8 @@ func (c *Core) Pending(id queue.ID) (Pending, bool) {
 		return Pending{}, false
 	}
 	p := Pending{Reason: c.reason(t), Total: -1}
-	p.Ahead, _ = c.queue.Ahead(id)
-	p.StartIn = c.startIn(p.Ahead)
+	p.Ahead, _ = c.queue.Position(id)
+	p.StartIn, p.Band = c.startIn(t)
 	if i := c.coming(c.request(t.item.Key)); i >= 0 && p.Reason == whyLoading {
 		l := c.loads[i]
 		p.Model, p.Phase, p.Bytes, p.Total = l.Model, l.Phase, l.Bytes, l.Total
@@ -106,7 +106,7 @@ func (c *Core) reason(t *task) string {
 	}
 	switch d.Filter {
 	case "slots":
-		if ahead, _ := c.queue.Ahead(t.ID); ahead > 0 {
+		if ahead, _ := c.queue.Position(t.ID); ahead > 0 {
 			return whyShare
 		}
 		return whySlot
