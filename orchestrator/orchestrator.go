@@ -151,6 +151,9 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	if err := o.loadErasures(ctx); err != nil { // nobody who is being erased is taken up again
 		return err
 	}
+	if err := o.loadEstimates(ctx); err != nil {
+		return err
+	}
 	defer o.observe.Observe(observe.Leader{Epoch: uint64(lease.Epoch)})
 	work, stopWork := context.WithCancel(background) // attempts outlive ctx: they are drained
 	defer stopWork()
@@ -167,10 +170,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.tellWaiting(watch) })
 	o.wg.Go(func() { o.tellFacts(watch) })
 	o.wg.Go(func() { o.keepEstimates(watch) })
-	if err = o.loadEstimates(ctx); err == nil {
-		err = o.recoverTasks(ctx)
-	}
-	if err == nil {
+	if err = o.recoverTasks(ctx); err == nil {
 		o.phase.Store(int32(serving))
 		o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))
 		o.wg.Go(func() { o.resumeErasures(watch) })
