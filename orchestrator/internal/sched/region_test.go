@@ -48,7 +48,7 @@ func TestAdmissionCodes(t *testing.T) {
 		{"node offline", func(t *sched.Task) { t.Need.Place.Node, t.Need.Model = "off", "lost" }, "NODE_UNAVAILABLE", "online"},
 		{"pool not ready", func(t *sched.Task) { t.Need.Place.Pool = "starting" }, "POOL_UNREADY", "ready"},
 		{"model", model("none"), "MODEL_NOT_FOUND", "model"},
-		{"model only on lost workers", model("lost"), "MODEL_NOT_AVAILABLE", ""},
+		{"model only on lost workers, which may come back", model("lost"), "", ""},
 		{"memory", model("huge"), "INSUFFICIENT_VRAM", "vram"},
 		{"avoided", func(t *sched.Task) { t.Need.Place.Avoid = []string{"p", "starting", "off"} }, "POOL_UNAVAILABLE", "avoid"},
 		{"features", func(t *sched.Task) { t.Need.Place.Features = []string{"x"} }, "MODEL_INCOMPATIBLE", "features"},
