@@ -101,7 +101,7 @@ func where(t *testing.T, path string) (found []string) {
 
 // TestPersonIsGone: a person who used everything is in the files of the store
 // only as sealed boxes and references, and after the erasure not even so: the
-// marks and the wrapped key are gone, also after a restart (ORC-841, 643, G9).
+// marks and the wrapped key are gone, also after a restart (ORC-841, ORC-643, G9).
 func TestPersonIsGone(t *testing.T) {
 	path := fresh(t)
 	o, stop := running(t, path)
