@@ -44,6 +44,8 @@ type Orchestrator struct {
 	runs    *table
 	people  *people
 	audit   auditLog
+	talks   *sessions
+	catalog *catalog
 
 	phase   atomic.Int32
 	epoch   atomic.Uint64
@@ -91,7 +93,7 @@ func New(cfg Config) (*Orchestrator, error) {
 	}
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
-		runs: newTable(), people: newPeople(), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
+		runs: newTable(), people: newPeople(), talks: newSessions(cfg.Sessions, cfg.Timing.Max), catalog: newCatalog(), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
 	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(o.audit.observer(), cfg.Logger), guard(newWideLog(cfg.Logger), cfg.Logger))
 	o.loop = newLoop(core, cfg.Decisions, o.execute, o.published)
@@ -167,7 +169,12 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.tellWaiting(watch) })
 	o.wg.Go(func() { o.tellFacts(watch) })
 	o.wg.Go(func() { o.keepEstimates(watch) })
+	o.wg.Go(func() { o.keepSessions(watch) })
+	o.wg.Go(func() { o.keepCatalog(watch) })
 	if err = o.loadEstimates(ctx); err == nil {
+		err = errors.Join(o.loadSessions(ctx), o.loadCatalog(ctx))
+	}
+	if err == nil {
 		err = o.recoverTasks(ctx)
 	}
 	if err == nil {

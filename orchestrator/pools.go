@@ -3,6 +3,8 @@ package orchestrator
 import (
 	"context"
 
+	"github.com/llorch/llorch/orchestrator/internal/sched"
+	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/poolregistry"
 )
@@ -33,4 +35,19 @@ func (o *Orchestrator) Command(ctx context.Context, p Principal, pool poolregist
 // Operation returns how a command or a verification stands.
 func (o *Orchestrator) Operation(ctx context.Context, p Principal, id string) (Operation, error) {
 	return Operation{}, taskapi.NewError(taskapi.Internal)
+}
+
+// hasWorker reports whether a worker is there and ready.
+func (o *Orchestrator) hasWorker(k placement.Key) (ok bool) {
+	o.look(func(c *sched.Core) {
+		w, found := c.View().Find(k)
+		ok = found && w.Online && w.Ready
+	})
+	return ok
+}
+
+// look runs f on the core while the loop runs; false if it does not.
+func (o *Orchestrator) look(f func(*sched.Core)) bool {
+	p := phase(o.phase.Load())
+	return (p == serving || p == refusing) && o.loop.ask(f)
 }
