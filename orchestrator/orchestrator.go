@@ -266,7 +266,8 @@ func (o *Orchestrator) watchPools(ctx context.Context) {
 		models = slices.Compact(models)
 		o.models.Store(&models)
 		o.access.keepOnly(list)
-		o.loop.post(sched.Workers{List: list})
+		o.catalog.report(list)
+		o.offer()
 	}
 }
 
