@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -152,7 +151,7 @@ func (o *Orchestrator) VerifyModel(ctx context.Context, p Principal, id string) 
 			defer cancel()
 			op, err := o.cfg.Control.Do(call, pool, Command{Do: DoVerify, Model: id, Digest: m.Digest})
 			if err != nil {
-				op = Operation{State: "failed", Code: codeOf(err)}
+				op = Operation{State: "failed", Code: string(codeOf(err))}
 			}
 			x.Operation, x.result = op, verdict(op)
 		})
@@ -164,13 +163,6 @@ func (o *Orchestrator) VerifyModel(ctx context.Context, p Principal, id string) 
 	o.catalog.nudge()
 	op, _ := o.catalog.checks.operation(v.id)
 	return op, nil
-}
-
-func codeOf(err error) string {
-	if e, ok := errors.AsType[*taskapi.Error](err); ok {
-		return string(e.Code)
-	}
-	return string(taskapi.NodeUnavailable)
 }
 
 // poll asks the nodes of a verification how far they are, and keeps the verdicts
@@ -186,8 +178,8 @@ func (o *Orchestrator) poll(ctx context.Context, v *verification) {
 		cancel()
 		switch {
 		case err == nil:
-		case late || codeOf(err) == string(taskapi.NotFound) || codeOf(err) == string(taskapi.PoolNotFound):
-			op = Operation{State: "failed", Code: codeOf(err)}
+		case late || codeOf(err) == taskapi.NotFound || codeOf(err) == taskapi.PoolNotFound:
+			op = Operation{State: "failed", Code: string(codeOf(err))}
 		default:
 			op = p.Operation
 		}
