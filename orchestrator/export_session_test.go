@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 
+	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/placement"
 )
 
@@ -34,4 +35,20 @@ func CountSessions(o *Orchestrator) int {
 	o.talks.mu.Lock()
 	defer o.talks.mu.Unlock()
 	return o.talks.order.Len()
+}
+
+// ResolveModel makes check 9 of ORC-240 alone.
+func ResolveModel(o *Orchestrator, name string) (model, digest string, err error) {
+	return o.resolveModel(&Spec{Model: name})
+}
+
+// Digests returns those that count in placement, by node.
+func Digests(o *Orchestrator) map[string]string {
+	out := make(map[string]string)
+	o.look(func(c *sched.Core) {
+		for w := range c.View().Workers() {
+			out[w.Node] = w.Digest
+		}
+	})
+	return out
 }
