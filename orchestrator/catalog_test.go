@@ -203,7 +203,7 @@ func TestCatalogResolve(t *testing.T) {
 // TestModelRetired: what waits for a retired model runs until the deadline and then
 // ends with MODEL_DEPRECATED; what runs goes on (ORC-600).
 func TestModelRetired(t *testing.T) {
-	inBubble(t, orchestrator.Config{}, []workertest.Config{{Slots: 2}}, func(t *testing.T, b *bench) {
+	inBubble(t, orchestrator.Config{}, []workertest.Config{{Slots: 2, Tokens: 2000}}, func(t *testing.T, b *bench) {
 		b.put(orchestrator.Model{ID: "sim-8b", Successor: "sim-9b"})
 		long := orchestrator.Spec{MaxTokens: 2000, Keep: true}
 		running := []orchestrator.Accepted{b.submit(long), b.submit(long)}
