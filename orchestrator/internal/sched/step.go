@@ -2,6 +2,7 @@ package sched
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 )
 
@@ -59,7 +60,9 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Finished:
 		c.finished(now, e)
 	case Cancel:
-		c.cancel(now, e.ID, e.Reason, "CANCELLED")
+		if t := c.tasks[e.ID]; e.Code == "" || t != nil && t.phase != running {
+			c.cancel(now, e.ID, e.Reason, cmp.Or(e.Code, "CANCELLED"))
+		}
 	case CancelAll:
 		c.cancelAll(now, e)
 	case Tenant:
