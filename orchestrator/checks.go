@@ -149,7 +149,7 @@ func (o *Orchestrator) shape(ctx context.Context, a *admission) error {
 	if room := o.context(a.s.Model) - a.s.needCtx(); left && room > 0 { // what the context leaves
 		a.s.MaxTokens = min(a.s.MaxTokens, room)
 	}
-	a.s.Class = max(a.s.Class, a.policy.TopClass)
+	a.s.Class = max(a.s.Class, min(a.policy.TopClass, queue.Batch))
 	a.named = a.s.ID != (TaskID{})
 	if !a.named {
 		a.s.ID = newTaskID(a.now)
@@ -303,10 +303,10 @@ func (o *Orchestrator) take(a *admission) error {
 	case a.dry:
 		wait = a.tenant.limits.short(rate, a.now)
 	default:
-		wait = a.tenant.limits.reserve(rate, a.now)
+		u.rate, wait = a.tenant.limits.reserve(rate, a.now)
 	}
 	if err == nil && wait == 0 && !a.dry {
-		u.day, u.rate = a.day, rate
+		u.day = a.day
 		if a.policy.TokensPerDay > 0 {
 			u.tokens = most
 		}

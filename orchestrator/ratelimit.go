@@ -45,31 +45,30 @@ func (l *limits) request(now time.Time) (wait time.Duration) {
 // missing is the wait that request would answer now.
 func (l *limits) missing(now time.Time) time.Duration { return waitFor(l.requests, 1, now) }
 
-// reserve takes the estimate of a request, or nothing and says after which time it
-// would. More than a burst is let in when the bucket is full, and owed.
-func (l *limits) reserve(n int, now time.Time) (wait time.Duration) {
-	if l.tokens == nil || n <= 0 {
-		return 0
+// reserve takes the estimate of a request, at most a burst, or says after which
+// time it could. What comes on top is owed when it is known.
+func (l *limits) reserve(n int, now time.Time) (taken int, wait time.Duration) {
+	if wait = l.short(n, now); wait > 0 || l.tokens == nil {
+		return 0, wait
 	}
-	paid := min(l.credit, n)
-	part := min(n-paid, l.tokens.Burst())
-	if wait = takeNow(l.tokens, part, now); wait > 0 {
-		return wait
-	}
-	l.credit -= paid
-	l.owe(n-paid-part, now)
-	return 0
+	taken = min(n, l.tokens.Burst())
+	l.owe(taken, now)
+	return taken, 0
 }
 
-// short is the wait that reserve would answer now.
+// short is the wait that reserve would answer now. Credit counts, but pays debts first.
 func (l *limits) short(n int, now time.Time) time.Duration {
 	if l.tokens == nil {
 		return 0
 	}
-	return waitFor(l.tokens, min(n-min(l.credit, n), l.tokens.Burst()), now)
+	lack := float64(min(n, l.tokens.Burst())) - l.tokens.TokensAt(now) - float64(l.credit)
+	if lack <= 0 {
+		return 0
+	}
+	return max(time.Millisecond, time.Duration(lack/float64(l.tokens.Limit())*float64(time.Second))+time.Microsecond)
 }
 
-// settle replaces a reservation by what was used.
+// settle replaces what was reserved by what was used.
 func (l *limits) settle(reserved, used int, now time.Time) {
 	switch {
 	case l.tokens == nil:
@@ -80,7 +79,8 @@ func (l *limits) settle(reserved, used int, now time.Time) {
 	}
 }
 
-// owe takes tokens that are spent already; those who come later wait for them.
+// owe takes tokens, credit first, also more than there are: those who come later
+// wait for them.
 func (l *limits) owe(n int, now time.Time) {
 	paid := min(l.credit, n)
 	l.credit -= paid
