@@ -70,7 +70,7 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Loading:
 		c.loading(now, e)
 	case Progress:
-		c.alive(e)
+		c.alive(now, e)
 	case Tick:
 		c.tick(now)
 	case Refuse:
