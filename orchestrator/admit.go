@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -109,9 +110,9 @@ func (o *Orchestrator) admit(ctx context.Context, p Principal, s *Spec, now time
 		ID: s.ID, Tenant: p.tenant(), Subject: ref, Class: s.Class.String(), Model: s.Model, Session: s.Session, IdemKey: s.Key,
 		BodyHash: s.hash(), State: store.Queued, Created: now, Deadline: s.Deadline, Meta: s.meta(r.promptSum),
 	}
-	r.body = &body{Kind: s.Kind, Prompt: s.Prompt, Messages: s.Messages, Params: s.Params, Raw: s.Raw}
+	r.body = &body{Kind: s.Kind, Prompt: s.Prompt, Messages: s.Messages, Inputs: s.Inputs, Params: s.Params, Raw: s.Raw}
 	r.spec.Ctx = s.needCtx() // an estimate of the text, which goes its own way from here
-	r.spec.Prompt, r.spec.Messages, r.spec.Raw = "", nil, nil
+	r.spec.Prompt, r.spec.Messages, r.spec.Inputs, r.spec.Raw = "", nil, nil, nil
 	o.follow(r)
 	return r, nil
 }
@@ -131,19 +132,24 @@ func (s *Spec) check() error {
 			s.Kind = worker.Chat
 		}
 	}
-	if s.MaxTokens == 0 && s.Raw == nil { // a body that goes on as it came is not bounded by a member it lacks
+	if s.MaxTokens == 0 && s.Raw == nil && !s.single() { // a body that goes on as it came is not bounded by a member it lacks
 		s.MaxTokens = defTokens
 	}
 	for _, c := range []struct {
 		bad           bool
 		field, reason string
 	}{
-		{s.Kind != worker.Completion && s.Kind != worker.Chat, "kind", "unknown"},
+		{s.Kind != worker.Completion && s.Kind != worker.Chat && !s.single(), "kind", "unknown"},
+		{s.single() && s.Raw == nil && len(s.Inputs) == 0, "inputs", "required"},
+		{!s.single() && len(s.Inputs) > 0, "inputs", "not for this kind of work"},
+		{len(s.Inputs) > taskapi.MaxInputs, "inputs", "too many"},
+		{slices.ContainsFunc(s.Inputs, func(text string) bool { return !allowed(text) }), "inputs", "not UTF-8, holds NUL or too long"},
+		{len(s.promptBytes()) > maxRaw, "inputs", "too long"},
 		{s.Model == "", "model", "required"},
 		{len(s.Model) > maxModel, "model", "too long"},
 		{!printable(s.Model), "model", "control or invalid characters"},
 		{s.Class > queue.Batch, "class", "unknown"},
-		{s.Raw == nil && s.Prompt == "" && len(s.Messages) == 0, "prompt", "required"},
+		{s.Raw == nil && s.Prompt == "" && len(s.Messages) == 0 && s.Kind != worker.Embedding, "prompt", "required"},
 		{len(s.Prompt) > taskapi.MaxPrompt || len(s.Messages) > maxRaw, "prompt", "too long"},
 		{!allowed(s.Prompt), "prompt", "not UTF-8 or holds NUL"},
 		{len(s.Messages) > 0 && inputvalidation.CheckJSON("messages", s.Messages, maxRaw) != nil, "messages", "not JSON that every reader understands alike"},
@@ -162,6 +168,9 @@ func (s *Spec) check() error {
 	}
 	return nil
 }
+
+// single reports whether the answer is one document and no tokens.
+func (s *Spec) single() bool { return s.Kind == worker.Embedding || s.Kind == worker.Rerank }
 
 // allowed reports whether the text of a prompt may go to a model.
 func allowed(prompt string) bool {
@@ -185,6 +194,9 @@ func (s *Spec) promptBytes() []byte {
 		return s.Raw
 	case len(s.Messages) > 0:
 		return s.Messages
+	case s.single():
+		text, _ := json.Marshal(append([]string{s.Prompt}, s.Inputs...))
+		return text
 	}
 	return []byte(s.Prompt)
 }
@@ -206,8 +218,17 @@ func (s *Spec) needCtx() int {
 	return s.promptTokens()
 }
 
+// workload is what a worker must be able to do; a prompt without a
+// body of its own also goes to one that only chats.
+func (s *Spec) workload() string {
+	if s.Kind == worker.Completion && !s.Ephemeral {
+		return ""
+	}
+	return string(s.Kind)
+}
+
 func (s *Spec) need() placement.Request {
-	return placement.Request{Model: s.Model, Engine: s.Engine, Ctx: s.needCtx(), Place: s.Place}
+	return placement.Request{Model: s.Model, Engine: s.Engine, Workload: s.workload(), Ctx: s.needCtx(), Place: s.Place}
 }
 
 // meta is what is stored of a Spec in clear: no text, only numbers and names.
@@ -223,13 +244,18 @@ func (s *Spec) meta(sum [32]byte) store.Meta {
 // hash is equal for equal requests: everything but ids, times and trace.
 func (s *Spec) hash() [32]byte {
 	text, _ := json.Marshal([]any{
-		s.Kind, s.Model, s.Engine, s.Prompt, s.Messages, s.Raw, s.Params, s.Class, s.Session, s.MaxTokens, s.Expected, s.Ctx, s.Place, s.Keep,
+		s.Kind, s.Model, s.Engine, s.Prompt, s.Messages, s.Raw, s.Params, s.Class, s.Session, s.MaxTokens, s.Expected, s.Ctx, s.Place, s.Keep, s.Inputs,
 	})
 	return sha256.Sum256(text)
 }
 
 // accept takes the place, makes the task durable and lets it run.
 func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
+	leave, err := o.people.enter(r.rec.Subject) // sealing makes a key: an erasure waits for it
+	if err != nil {
+		return Accepted{}, err
+	}
+	defer leave()
 	var box []byte
 	size := r.body.size()
 	if !r.ephemeral {

@@ -140,7 +140,7 @@ func (o *Orchestrator) ownerOf(ctx context.Context, p Principal) (store.SubjectR
 	if !p.Has(RoleUser) {
 		return store.SubjectRef{}, taskapi.NewError(taskapi.Forbidden)
 	}
-	_, ref, err := o.whose(ctx, p, "")
+	_, ref, err := o.whose(ctx, p, "", "artifact")
 	if err == nil {
 		err = o.Ready()
 	}

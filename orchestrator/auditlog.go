@@ -72,9 +72,14 @@ func (a auditLog) rejected(ctx context.Context, e observe.Rejected) {
 	default:
 		return
 	}
+	a.denied(ctx, e.Owner, e.Correlation, "tasks", "task.submit", e.Code)
+}
+
+// denied records a refusal that is about rights.
+func (a auditLog) denied(ctx context.Context, who observe.Owner, correlation, what, action, code string) {
 	a.emit(ctx, audit.Event{
-		Type: "authz.denied", Actor: known(actor(e.Owner), e.Owner), Resource: audit.Resource{Kind: "tasks", ID: "tasks"}, Outcome: audit.Denied,
-		Reason: e.Code, Correlation: e.Correlation, Data: authzDenied{Action: "task.submit"},
+		Type: "authz.denied", Actor: known(actor(who), who), Resource: audit.Resource{Kind: what, ID: what}, Outcome: audit.Denied,
+		Reason: code, Correlation: correlation, Data: authzDenied{Action: action},
 	})
 }
 

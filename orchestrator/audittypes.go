@@ -86,6 +86,16 @@ type (
 	}
 )
 
+// DecisionsSealed is the event of a segment of the decision log that is whole and
+// on disk, for [decisionlog.Config]: file is its name, sum 64 hex digits.
+//
+// [decisionlog.Config]: https://pkg.go.dev/github.com/llorch/llorch/orchestrator/decisionlog#Config
+func DecisionsSealed(file, sum string) audit.Event {
+	var d events.Digest
+	_ = d.UnmarshalText([]byte(sum)) // a digest that is none is refused by the log
+	return audit.Event{Type: "orchestrator.decisions_sealed", Actor: audit.System(), Data: decisionsSealed{File: file, SHA256: d}}
+}
+
 // AuditTypes returns the types that this module records beside those of
 // events.Types: pass both to audit.Config. The slice belongs to the caller.
 func AuditTypes() []audit.TypeInfo {

@@ -35,7 +35,7 @@ var purposeName = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
 // those that wait or run on its strength; after nil no reader sees another token
 // of them. An error leaves the word as it was or as it is now: repeat the call.
 func (o *Orchestrator) SetConsent(ctx context.Context, p Principal, c Consent) error {
-	subject, ref, err := o.whose(ctx, p, c.Subject)
+	subject, ref, err := o.whose(ctx, p, c.Subject, "consent.set")
 	if err == nil {
 		err = o.Ready()
 	}
@@ -99,6 +99,8 @@ func (o *Orchestrator) storeConsent(ctx context.Context, ref store.SubjectRef, c
 
 // endWithout ends the tasks that needed a purpose.
 func (o *Orchestrator) endWithout(ctx context.Context, ref store.SubjectRef, purpose string) error {
+	ctx, cancel := context.WithTimeout(ctx, o.cfg.Timing.Cancel+5*time.Second)
+	defer cancel()
 	live, _ := o.runs.of(ref)
 	for _, r := range live {
 		if !slices.Contains(o.purposes(r), purpose) {
@@ -180,7 +182,7 @@ func (o *Orchestrator) consentDocs(ctx context.Context, ref store.SubjectRef) fu
 // Consents returns what a person has said, by purpose. For the person and for
 // role privacy.
 func (o *Orchestrator) Consents(ctx context.Context, p Principal, subject string) ([]Consent, error) {
-	subject, ref, err := o.whose(ctx, p, subject)
+	subject, ref, err := o.whose(ctx, p, subject, "consent.read")
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -40,12 +41,30 @@ func (o *Orchestrator) runAttempt(ctx context.Context, r *run, f sched.Assign) (
 			slog.String("worker_id", f.Worker.Key.String()), slog.Any("err", err))
 		return sched.Result{Class: exec.Connect}
 	}
+	if ctx.Err() != nil { // cancelled or late while it was prepared: nothing is sent (ORC-409)
+		return sched.Result{Class: exec.Reset}
+	}
+	sent := time.Now()
 	s, err := o.workers.Start(ctx, target, o.job(r, f.Attempt, b))
 	if err != nil {
 		return o.failed(ctx, r, f.Worker, err)
 	}
 	defer s.Close()
-	return o.relay(ctx, r, f, s)
+	return r.measured(o.relay(ctx, r, f, s), sent)
+}
+
+// progressEvery is how often a running attempt tells the core that its worker lives.
+const progressEvery = 5 * time.Second
+
+// measured adds to the result of an attempt what it has shown of its worker.
+func (r *run) measured(res sched.Result, sent time.Time) sched.Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	res.TokensIn, res.TokensOut = r.usage.In, r.usage.Out
+	if r.first.After(sent) {
+		res.First, res.Decode = r.first.Sub(sent), time.Since(r.first)
+	}
+	return res
 }
 
 func (r *run) hasEmitted(attempt int) bool {
@@ -97,7 +116,7 @@ func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body
 // job is what the worker gets.
 func (o *Orchestrator) job(r *run, attempt int, b *body) *worker.Job {
 	return &worker.Job{
-		ID: r.id.String() + "-" + strconv.Itoa(attempt), Kind: b.Kind, Model: r.spec.Model, Prompt: b.Prompt, Messages: b.Messages, Params: b.Params,
+		ID: r.id.String() + "-" + strconv.Itoa(attempt), Kind: b.Kind, Model: r.spec.Model, Prompt: b.Prompt, Messages: b.Messages, Inputs: b.Inputs, Params: b.Params,
 		Raw: b.Raw, Stream: r.spec.Stream, WantUsage: r.spec.WantUsage, MaxTokens: r.spec.MaxTokens * max(1, r.spec.Choices), Correlation: r.spec.Correlation,
 		Traceparent: r.spec.Traceparent, Deadline: r.spec.Deadline, FirstToken: o.cfg.Timing.FirstToken, Idle: o.cfg.Timing.Idle,
 		PromptLen: r.record().Meta.PromptTokens,
@@ -106,7 +125,7 @@ func (o *Orchestrator) job(r *run, attempt int, b *body) *worker.Job {
 
 // target finds how to reach a worker.
 func (o *Orchestrator) target(ctx context.Context, w *placement.Worker) (worker.Target, error) {
-	t := worker.Target{URL: w.URL, Slots: w.SlotsTotal, Flavour: flavour(w.Engine), Model: w.ServedAs}
+	t := worker.Target{URL: w.URL, Slots: w.SlotsTotal, Flavour: flavour(w.Engine), Model: w.ServedAs, ChatOnly: chatOnly(w.Workloads)}
 	access, err := o.access.of(ctx, w)
 	if err != nil {
 		return t, err
@@ -116,6 +135,11 @@ func (o *Orchestrator) target(ctx context.Context, w *placement.Worker) (worker.
 	}
 	t.Token = access.Token
 	return t, nil
+}
+
+// chatOnly reports whether a worker says that it chats and completes no prompts.
+func chatOnly(workloads []string) bool {
+	return slices.Contains(workloads, string(worker.Chat)) && !slices.Contains(workloads, string(worker.Completion))
 }
 
 func flavour(engine string) worker.Flavour {
@@ -131,7 +155,7 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 	index, tokens := 0, 0
 	defer func() { r.counted(tokens) }()
 	pools, listens := o.cfg.Pools.(listener)
-	var heard time.Time
+	var heard, told time.Time
 	for {
 		e, err := s.Next()
 		if errors.Is(err, io.EOF) {
@@ -140,9 +164,14 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 		if err != nil {
 			return o.failed(ctx, r, f.Worker, err)
 		}
-		if now := time.Now(); listens && now.Sub(heard) >= heardEvery {
+		now := time.Now()
+		if listens && now.Sub(heard) >= heardEvery {
 			heard = now
 			pools.Heard(f.Worker.Node)
+		}
+		if now.Sub(told) >= progressEvery {
+			told = now
+			o.loop.offer(sched.Progress{ID: f.ID, Tokens: tokens})
 		}
 		if ok, res := o.first(ctx, r, f); !ok {
 			return res

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,7 +133,7 @@ func live(t *testing.T, o *orchestrator.Orchestrator, who orchestrator.Principal
 
 // TestErase: whatever runs or waits ends, readers get their terminal event, and
 // nothing leads to the person any more, also not in the evidence; others keep
-// theirs (ORC-841, 843, 845, 644, G9).
+// theirs (ORC-841, ORC-843, ORC-845, ORC-644, G9).
 func TestErase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, st, rec, heard, lines := new(workertest.Net), &mortal{Memory: store.NewMemory()}, new(recorder), new(seen), new(records)
@@ -204,14 +205,14 @@ func TestErase(t *testing.T) {
 		if err != nil || again != got {
 			t.Errorf("repeated: %+v, %v, want the same receipt %+v", again, err, got)
 		}
-		evidence := ""
+		var evidence strings.Builder
 		for _, e := range rec.take() {
 			if e.Type == "compliance.gdpr_right_to_erasure" || e.Type == "data.deleted" {
-				evidence += fmt.Sprintf("%+v", e)
+				evidence.WriteString(fmt.Sprintf("%+v", e))
 			}
 		}
-		if !strings.Contains(evidence, got.KeyID) || strings.Contains(evidence, "canary") || strings.Contains(evidence, "aaaaaa") {
-			t.Errorf("evidence %s, want the key's id and no person", evidence)
+		if !strings.Contains(evidence.String(), got.KeyID) || strings.Contains(evidence.String(), "canary") || strings.Contains(evidence.String(), "aaaaaa") {
+			t.Errorf("evidence %s, want the key's id and no person", evidence.String())
 		}
 		if n, last := count[observe.Erased](heard); n != 1 || last.Tasks != 4 {
 			t.Errorf("observed %d erasures, %+v", n, last)
@@ -278,7 +279,7 @@ func TestEraseResumes(t *testing.T) {
 }
 
 // TestEraseAfterCrash: a start that finds the mark of an erasure takes nothing of
-// that person up (ORC-654, 841).
+// that person up (ORC-654, ORC-841).
 func TestEraseAfterCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, st := new(workertest.Net), durable{store.NewMemory()}
@@ -301,6 +302,95 @@ func TestEraseAfterCrash(t *testing.T) {
 		if got, err := second.Erase(t.Context(), alice, "", ""); err != nil || got.Tasks != 4 || got.Cancelled != 3 {
 			t.Errorf("receipt %+v, %v, want 4 tasks, of which three were live", got, err)
 		}
+	})
+}
+
+// TestEraseWaitsForWrites: a document that is being written when an erasure begins
+// is erased with the others (ORC-841).
+func TestEraseWaitsForWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &mortal{Memory: store.NewMemory()}
+		o, _ := serve(t, orchestrator.Config{Pools: over(), Store: st, SealKeys: [][]byte{sealKey(1)}})
+		release, later := make(chan struct{}), new(atomic.Bool)
+		st.before = func(string) {
+			if !later.Swap(true) {
+				<-release
+			}
+		}
+		written, erased := make(chan error, 1), make(chan error, 1)
+		go func() { _, err := o.PutArtifact(t.Context(), alice, "plan", []byte("x")); written <- err }()
+		synctest.Wait()
+		go func() { _, err := o.Erase(t.Context(), alice, "", ""); erased <- err }()
+		synctest.Wait()
+		select {
+		case err := <-erased:
+			t.Errorf("Erase = %v before the write had ended", err)
+		default:
+		}
+		close(release)
+		if err := <-written; err != nil {
+			t.Errorf("PutArtifact = %v", err)
+		}
+		if err := <-erased; err != nil {
+			t.Errorf("Erase = %v", err)
+		}
+		if docs, records, _ := traces(t, st); docs != 0 || records != 0 {
+			t.Errorf("%d documents and %d records are left", docs, records)
+		}
+	})
+}
+
+// TestErasureConcurrentSafe: whatever a person does while being erased, again and
+// again, is refused or erased; after the last erasure nothing is left (I16, ORC-843).
+func TestErasureConcurrentSafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net, st := new(workertest.Net), &mortal{Memory: store.NewMemory()}
+		e := start(t, net, workertest.Config{})
+		o, _ := serve(t, orchestrator.Config{Pools: newPools(e), Workers: dialer(t, net), Store: st, SealKeys: [][]byte{sealKey(1)}, Tenants: asks("inference")})
+		var all sync.WaitGroup
+		var accepted, refused atomic.Int64
+		for i := range 12 {
+			all.Go(func() {
+				for n := range 8 {
+					var err error
+					switch (i + n) % 4 {
+					case 0:
+						err = o.SetConsent(t.Context(), alice, orchestrator.Consent{Purpose: "inference", Granted: n != 5})
+					case 1:
+						_, err = o.PutArtifact(t.Context(), alice, "logs", []byte{byte(i), byte(n)})
+					case 2:
+						_, err = o.Erase(t.Context(), alice, "", "")
+					default:
+						var acc orchestrator.Accepted
+						if acc, err = o.Submit(t.Context(), alice, fill(orchestrator.Spec{Keep: true})); err == nil && n%2 == 0 {
+							for range o.Events(t.Context(), alice, acc.ID, 0) {
+								continue
+							}
+						}
+					}
+					switch {
+					case err == nil:
+						accepted.Add(1)
+					case errors.Is(err, taskapi.SubjectErased), errors.Is(err, taskapi.ConsentRequired), errors.Is(err, taskapi.Cancelled):
+						refused.Add(1)
+					default:
+						t.Errorf("client %d, step %d: %v", i, n, err)
+					}
+					time.Sleep(time.Duration(i*n) * time.Millisecond)
+				}
+			})
+		}
+		all.Wait()
+		if _, err := o.Erase(t.Context(), officer, alice.Subject(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if docs, records, text := traces(t, st); docs != 0 || records != 0 || strings.Contains(text, "canary") {
+			t.Errorf("%d documents and %d records are left: %s", docs, records, text)
+		}
+		if idle, dupes := o.CoreIdle(); !idle || dupes != 0 || o.Sizes().Runs != 0 {
+			t.Errorf("idle %v, %d double releases, %d runs left", idle, dupes, o.Sizes().Runs)
+		}
+		t.Logf("%d accepted, %d refused", accepted.Load(), refused.Load())
 	})
 }
 

@@ -3,7 +3,6 @@ package orchestrator_test
 import (
 	"context"
 	"encoding/json"
-
 	"fmt"
 	"log/slog"
 	"slices"
@@ -76,6 +75,12 @@ func TestAuditTypes(t *testing.T) {
 	} {
 		seen.Observe(e)
 	}
+	if _, err := rec.Emit(t.Context(), orchestrator.DecisionsSealed("decisions-1-1.ndjson", strings.Repeat("ab", 32))); err != nil {
+		t.Error(err)
+	}
+	if _, err := log.Emit(t.Context(), orchestrator.DecisionsSealed("decisions-1-1.ndjson", "ab")); err == nil {
+		t.Error("a segment without a digest was recorded")
+	}
 	st, leads := store.NewMemory(), make(leading, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	o, err := orchestrator.New(orchestrator.Config{Pools: over(), Store: st, Recorder: rec, Observer: leads})
@@ -108,7 +113,7 @@ func TestAuditTypes(t *testing.T) {
 		"security.rate_limit_exceeded orchestrator.rateLimitExceeded", "security.policy_violation orchestrator.policyViolation",
 		" events.TaskCompleted", "data.inference_executed orchestrator.inferenceExecuted", "data.model_accessed orchestrator.modelAccessed",
 		" events.TaskCompleted", "data.inference_executed orchestrator.inferenceExecuted", " events.TaskCanceled", " events.TaskCompleted",
-		"compliance.consent_granted orchestrator.consentGranted", "compliance.consent_revoked orchestrator.consentRevoked",
+		"orchestrator.decisions_sealed orchestrator.decisionsSealed", "compliance.consent_granted orchestrator.consentGranted", "compliance.consent_revoked orchestrator.consentRevoked",
 		"compliance.gdpr_data_access_request orchestrator.accessRequest", "compliance.gdpr_data_export orchestrator.dataExport",
 		"compliance.gdpr_right_to_erasure orchestrator.rightToErasure", "data.deleted orchestrator.dataDeleted",
 	}
@@ -204,12 +209,23 @@ func TestWideLog(t *testing.T) {
 			observe.Finished{Task: "job-3", Code: string(taskapi.WorkerReset)},
 			observe.Finished{Task: "job-4", Code: string(taskapi.Internal)},
 			observe.Rejected{Code: string(taskapi.DeadlineUnmet)},
-			observe.Victim{Task: "job-5"}, observe.WorkerChanged{Worker: at, State: "quarantined", Why: "connect"}, observe.WorkerChanged{Worker: at, State: "restored"},
-			observe.ModelLoad{Worker: at, State: "loading"}, observe.ModelLoad{Worker: at, State: "failed"},
-			observe.Leader{Leads: true, Epoch: 3}, observe.Leader{Epoch: 3}, observe.DecisionGap{Steps: 2}, observe.PolicyChanged{SHA256: "aa"},
-			observe.Erased{Tasks: 1}, observe.Violation{Task: "job-6"}, observe.SlowReader{Task: "job-7"},
-			observe.StoreOp{Op: "submit", Err: true}, observe.StoreOp{Op: "submit", Err: true}, observe.StoreOp{Op: "submit"},
-			observe.Streams{Delta: 1}, observe.Loop{}, observe.Placed{Task: "job-8"},
+			observe.Victim{Task: "job-5"},
+			observe.WorkerChanged{Worker: at, State: "quarantined", Why: "connect"},
+			observe.WorkerChanged{Worker: at, State: "restored"},
+			observe.ModelLoad{Worker: at, State: "loading"},
+			observe.ModelLoad{Worker: at, State: "failed"},
+			observe.Leader{Leads: true, Epoch: 3},
+			observe.Leader{Epoch: 3},
+			observe.DecisionGap{Steps: 2},
+			observe.PolicyChanged{SHA256: "aa"},
+			observe.Erased{Tasks: 1},
+			observe.Violation{Task: "job-6"},
+			observe.StoreOp{Op: "submit", Err: true},
+			observe.StoreOp{Op: "submit", Err: true},
+			observe.StoreOp{Op: "submit"},
+			observe.Streams{Delta: 1},
+			observe.Loop{},
+			observe.Placed{Task: "job-8"},
 		} {
 			w.Observe(e)
 		}
@@ -237,8 +253,8 @@ func TestWideLog(t *testing.T) {
 		}
 		want := []string{
 			"task_finished INFO", "task_finished INFO", "task_finished WARN", "task_finished ERROR", "task_rejected INFO", "queue_victim INFO",
-			"worker_quarantined WARN", "worker_restored INFO", "model_load INFO", "model_load WARN", "leader_gained INFO", "leader_lost WARN",
-			"decision_gap WARN", "policy_changed INFO", "subject_erased INFO", "residency_refused ERROR", "slow_reader INFO", "store_degraded WARN", "store_restored INFO",
+			"worker_quarantined WARN", "worker_restored INFO", "model_load INFO", "model_load WARN", "leader_gained INFO", "leader_lost INFO",
+			"decision_gap WARN", "policy_changed INFO", "subject_erased INFO", "residency_refused ERROR", "store_degraded WARN", "store_restored INFO",
 		}
 		for range 10 {
 			want = append(want, "task_rejected INFO")

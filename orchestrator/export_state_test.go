@@ -50,7 +50,7 @@ func SubmitAfterEnd() error {
 	if err != nil {
 		return err
 	}
-	l := newLoop(core, nil, func(*sched.Core, time.Duration) {})
+	l := newLoop(core, nil, nil, func(*sched.Core, time.Duration) {})
 	l.close()
 	if err := l.run(context.Background()); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/llorch/llorch/audit"
+	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/observe"
 	"github.com/llorch/llorch/orchestrator/store"
 )
@@ -70,4 +71,10 @@ func MarkErasing(o *Orchestrator, subject string) error {
 		return err
 	}
 	return o.saveErasure(context.Background(), ref, &erasure{Subject: o.refs.wrap([]byte(subject), erasureName(ref)), Reason: "request"})
+}
+
+// Learned returns what the core keeps over a restart.
+func (o *Orchestrator) Learned() (text []byte) {
+	o.loop.ask(func(c *sched.Core) { text, _ = c.Estimates() })
+	return text
 }

@@ -51,7 +51,7 @@ func flow(b *testing.B, slots, priorities, tenants, callers int) {
 		slots = 1 << 20
 	}
 	var waiting [1 << 14]chan struct{} // by caller
-	l := newLoop(core, func(fx sched.Effect) {
+	l := newLoop(core, nil, func(fx sched.Effect) {
 		if f, ok := fx.(sched.Assign); ok {
 			waiting[binary.BigEndian.Uint16(f.ID[:])] <- struct{}{}
 		}

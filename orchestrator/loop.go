@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/llorch/llorch/orchestrator/decisionlog"
 	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/observe"
 	"github.com/llorch/llorch/orchestrator/queue"
@@ -28,7 +29,8 @@ const (
 type loop struct {
 	core    *sched.Core
 	execute func(sched.Effect)
-	publish func(*sched.Core, time.Duration) // after each turn; must not block
+	publish func(*sched.Core, time.Duration)                              // after each turn; must not block
+	record  func(*sched.Core, sched.Instant, sched.Event, []sched.Effect) // after each step; must not block
 	start   time.Time
 
 	facts   chan fact
@@ -49,9 +51,9 @@ type fact struct {
 	at      time.Time
 }
 
-func newLoop(core *sched.Core, execute func(sched.Effect), publish func(*sched.Core, time.Duration)) *loop {
+func newLoop(core *sched.Core, decisions *decisionlog.Writer, execute func(sched.Effect), publish func(*sched.Core, time.Duration)) *loop {
 	return &loop{
-		start: time.Now(), core: core, execute: execute, publish: publish,
+		start: time.Now(), core: core, record: decisions.Record, execute: execute, publish: publish,
 		facts: make(chan fact, factsBound), submits: make(chan sched.Submit, submitsBound), asks: make(chan func(*sched.Core), asksBound),
 		quit: make(chan struct{}), done: make(chan struct{}), idle: make(chan chan struct{}, 4),
 	}
@@ -62,6 +64,14 @@ func (l *loop) post(e sched.Event) {
 	select {
 	case l.facts <- fact{event: e, at: time.Now()}:
 	case <-l.done:
+	}
+}
+
+// offer is post for facts that nobody misses; it never waits.
+func (l *loop) offer(e sched.Event) {
+	select {
+	case l.facts <- fact{event: e, at: time.Now()}:
+	default:
 	}
 }
 
@@ -200,7 +210,10 @@ func (l *loop) turn(first fact) {
 
 // step applies one event and gives its effects out.
 func (l *loop) step(e sched.Event) {
-	for _, fx := range l.core.Step(l.now(), e) {
+	at := l.now()
+	effects := l.core.Step(at, e)
+	l.record(l.core, at, e, effects)
+	for _, fx := range effects {
 		if t, ok := fx.(sched.SetTimer); ok {
 			l.setTimer(t.At)
 			continue

@@ -170,3 +170,21 @@ func TestBubbleClient(t *testing.T) {
 		}
 	})
 }
+
+// TestNodeRegion proves ORC-763: the event started says where the node stands, by
+// its country if that is known.
+func TestNodeRegion(t *testing.T) {
+	inBubble(t, orchestrator.Config{}, []workertest.Config{{}}, func(t *testing.T, b *bench) {
+		for _, tt := range []struct{ country, group, want string }{{"DE", "EU", `"node_region":"DE"`}, {"", "ASIA", `"node_region":"ASIA"`}, {"", "", ""}} {
+			w := *b.pools.list[0]
+			w.Country, w.Group = tt.country, tt.group
+			b.pools.set(&w)
+			synctest.Wait()
+			for _, e := range b.read(b.submit(orchestrator.Spec{}).ID, 0) {
+				if s := string(e.Data); e.Type == orchestrator.EventStarted && (!strings.Contains(s, tt.want) || tt.want == "" && strings.Contains(s, "node_region")) {
+					t.Errorf("%+v: %s", tt, s)
+				}
+			}
+		}
+	})
+}

@@ -94,7 +94,7 @@ func New(cfg Config) (*Orchestrator, error) {
 		runs: newTable(), people: newPeople(), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
 	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(o.audit.observer(), cfg.Logger), guard(newWideLog(cfg.Logger), cfg.Logger))
-	o.loop = newLoop(core, o.execute, o.published)
+	o.loop = newLoop(core, cfg.Decisions, o.execute, o.published)
 	return o, nil
 }
 
@@ -151,10 +151,15 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	if err := o.loadErasures(ctx); err != nil { // nobody who is being erased is taken up again
 		return err
 	}
+	if err := o.loadEstimates(ctx); err != nil {
+		return err
+	}
 	defer o.observe.Observe(observe.Leader{Epoch: uint64(lease.Epoch)})
 	work, stopWork := context.WithCancel(background) // attempts outlive ctx: they are drained
 	defer stopWork()
 	o.attempt = work
+	stopDecisions := o.writeDecisions(background)
+	defer stopDecisions() // after the loop
 	loopDone := make(chan error, 1)
 	o.wg.Go(func() { loopDone <- o.loop.run(work) })
 	watch, stopWatch := context.WithCancel(ctx)
@@ -165,10 +170,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.tellWaiting(watch) })
 	o.wg.Go(func() { o.tellFacts(watch) })
 	o.wg.Go(func() { o.keepEstimates(watch) })
-	if err = o.loadEstimates(ctx); err == nil {
-		err = o.recoverTasks(ctx)
-	}
-	if err == nil {
+	if err = o.recoverTasks(ctx); err == nil {
 		o.phase.Store(int32(serving))
 		o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))
 		o.wg.Go(func() { o.resumeErasures(watch) })

@@ -125,8 +125,8 @@ func (o *Orchestrator) permitted(ctx context.Context, r *run) error {
 }
 
 // whose returns the person that a call is about, "" being the caller, if p may
-// make it: the person and role privacy may.
-func (o *Orchestrator) whose(ctx context.Context, p Principal, subject string) (string, store.SubjectRef, error) {
+// make it: the person and role privacy may. A refusal is recorded under the action.
+func (o *Orchestrator) whose(ctx context.Context, p Principal, subject, action string) (string, store.SubjectRef, error) {
 	if subject == "" {
 		subject = p.Subject()
 	}
@@ -134,6 +134,7 @@ func (o *Orchestrator) whose(ctx context.Context, p Principal, subject string) (
 		return "", store.SubjectRef{}, taskapi.InvalidField("subject", "required; at most 256 printable bytes")
 	}
 	if !p.Has(RolePrivacy) && (!p.Has(RoleUser) || subject != p.Subject()) {
+		o.audit.denied(ctx, owner(p), "", "persons", action, string(taskapi.Forbidden))
 		return "", store.SubjectRef{}, taskapi.NewError(taskapi.Forbidden)
 	}
 	ref, err := o.refs.ref(ctx, "subject", subject)
@@ -164,14 +165,19 @@ func (o *Orchestrator) putDoc(ctx context.Context, d store.Doc, expect store.Ver
 func (t *table) of(ref store.SubjectRef) (live []*run, changed <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var waiting []*run // first: none of them shall get the slot of another
 	for _, r := range t.byID {
 		r.mu.Lock()
-		if r.rec.Subject == ref && r.ended.IsZero() {
+		switch {
+		case r.rec.Subject != ref || !r.ended.IsZero():
+		case r.rec.State == store.Queued:
+			waiting = append(waiting, r)
+		default:
 			live = append(live, r)
 		}
 		r.mu.Unlock()
 	}
-	return live, t.gone.wait()
+	return append(waiting, live...), t.gone.wait()
 }
 
 // forgetPerson drops the event logs of a person's ended tasks.

@@ -80,7 +80,7 @@ const exportPage = 500
 // it. What an erased key had sealed is left out too.
 func (o *Orchestrator) Export(ctx context.Context, p Principal, subject string) iter.Seq2[ExportItem, error] {
 	return func(yield func(ExportItem, error) bool) {
-		subject, ref, err := o.whose(ctx, p, subject)
+		subject, ref, err := o.whose(ctx, p, subject, "person.export")
 		if err == nil && o.erasing(ref) {
 			err = taskapi.NewError(taskapi.SubjectErased)
 		}

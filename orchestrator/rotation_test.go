@@ -6,6 +6,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/llorch/llorch/audit"
 	"github.com/llorch/llorch/orchestrator"
@@ -121,6 +122,47 @@ func TestPresentKey(t *testing.T) {
 	}
 	if _, id, err := fresh().Key(t.Context(), "alice"); err != nil || len(id) != 32 {
 		t.Errorf("Key after half a Destroy = %q, %v", id, err)
+	}
+}
+
+// TestKeyCopyEnds: what another process destroyed lives 10 s at most in this one's
+// memory (ORC-643).
+func TestKeyCopyEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := store.NewMemory()
+		here, there := orchestrator.NewSubjectKeys(st, [][]byte{sealKey(1)}), orchestrator.NewSubjectKeys(st, [][]byte{sealKey(1)})
+		_, id, err := here.Key(t.Context(), "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := there.Destroy(t.Context(), "alice"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10*time.Second + time.Millisecond)
+		for _, by := range [][2]string{{"alice", ""}, {"", id}} {
+			if _, _, err := here.(audit.KeyFinder).Find(t.Context(), by[0], by[1]); !errors.Is(err, audit.ErrNoSubjectKey) {
+				t.Errorf("Find(%q) 10 s after the Destroy elsewhere = %v", by, err)
+			}
+		}
+	})
+}
+
+// TestEveryBit: whichever bit of a box is flipped, it does not open (ORC-643).
+func TestEveryBit(t *testing.T) {
+	keys := orchestrator.NewSubjectKeys(store.NewMemory(), [][]byte{sealKey(1)})
+	box, err := orchestrator.SealWith(keys, "alice", orchestrator.TaskID{1}, store.SubjectRef{2}, "body", []byte("a short text"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 8 * len(box) {
+		box[i/8] ^= 1 << (i % 8)
+		if _, err := orchestrator.OpenWith(keys, orchestrator.TaskID{1}, store.SubjectRef{2}, "body", box); err == nil {
+			t.Errorf("it opened with bit %d flipped", i)
+		}
+		box[i/8] ^= 1 << (i % 8)
+	}
+	if _, err := orchestrator.OpenWith(keys, orchestrator.TaskID{1}, store.SubjectRef{2}, "body", box); err != nil {
+		t.Errorf("the whole box = %v", err)
 	}
 }
 

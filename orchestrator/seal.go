@@ -20,12 +20,19 @@ type body struct {
 	Kind     worker.Kind     `json:"kind"`
 	Prompt   string          `json:"prompt,omitempty"`
 	Messages json.RawMessage `json:"messages,omitempty"`
+	Inputs   []string        `json:"inputs,omitempty"`
 	Params   worker.Params   `json:"params"`
 	Raw      []byte          `json:"-"` // of a /v1 call, which is never stored
 }
 
 // size is the bytes of text in b.
-func (b *body) size() int { return len(b.Prompt) + len(b.Messages) + len(b.Raw) }
+func (b *body) size() int {
+	n := len(b.Prompt) + len(b.Messages) + len(b.Raw)
+	for _, text := range b.Inputs {
+		n += len(text)
+	}
+	return n
+}
 
 // A box is version ‖ key id ‖ nonce and ciphertext; additional data binds it to
 // its task, its owner and its field, so that no box opens in another's place

@@ -51,7 +51,7 @@ func (w *wideLog) Observe(e observe.Event) {
 		if e.Leads {
 			w.write(slog.LevelInfo, "leader_gained", "This process leads now.", slog.Uint64("epoch", e.Epoch))
 		} else {
-			w.write(slog.LevelWarn, "leader_lost", "This process does not lead any more.", slog.Uint64("epoch", e.Epoch))
+			w.write(slog.LevelInfo, "leader_lost", "This process does not lead any more.", slog.Uint64("epoch", e.Epoch))
 		}
 	case observe.DecisionGap:
 		w.write(slog.LevelWarn, "decision_gap", "The decision log left out steps.", slog.Int("steps", e.Steps))
@@ -63,8 +63,6 @@ func (w *wideLog) Observe(e observe.Event) {
 	case observe.Violation:
 		w.write(slog.LevelError, "residency_refused", "A task was refused because its worker stands outside the allowed regions.",
 			slog.String("job_id", e.Task), slog.String("correlation_id", e.Correlation), slog.String("rule", e.Rule), slog.String("identity", e.Owner.Fingerprint))
-	case observe.SlowReader:
-		w.write(slog.LevelInfo, "slow_reader", "A reader that did not keep up was cut; it may come back.", slog.String("job_id", e.Task))
 	}
 }
 
@@ -117,7 +115,7 @@ func (w *wideLog) rejected(e observe.Rejected) {
 	w.shown, w.hidden = w.shown+1, 0
 	w.mu.Unlock()
 	w.write(level(e.Code), "task_rejected", "A request was refused.", slog.String("correlation_id", e.Correlation), slog.String("class", e.Class),
-		slog.String("model_ref", e.Model), slog.String("code", e.Code), slog.Int("left_out", hidden), slog.String("identity", e.Owner.Fingerprint))
+		slog.String("code", e.Code), slog.Int("left_out", hidden), slog.String("identity", e.Owner.Fingerprint))
 }
 
 // storeOp tells when the store stops to answer, and when it answers again.

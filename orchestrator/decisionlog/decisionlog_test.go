@@ -20,12 +20,13 @@ import (
 	"github.com/llorch/llorch/orchestrator/decisionlog"
 	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
 )
 
 var update = flag.Bool("update", false, "write the golden segments")
 
 // TestSegmentFormat: first line, steps, digest; every line is JSON; mode 0600
-// (ORC-130, 131).
+// (ORC-130, ORC-131).
 func TestSegmentFormat(t *testing.T) {
 	dir := t.TempDir()
 	var name, sum string
@@ -104,7 +105,7 @@ func TestFlipped(t *testing.T) {
 }
 
 // TestRotation: segments follow each other by size; each begins with the last
-// state of the one before (ORC-131, 132). A segment exchanged for another breaks
+// state of the one before (ORC-131, ORC-132). A segment exchanged for another breaks
 // the chain.
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
@@ -169,7 +170,7 @@ func TestRotationByAge(t *testing.T) {
 }
 
 // TestOverflow: a full ring never blocks the loop; what is lost stands in the log
-// as a gap, and a new segment heals it (ORC-131, 132).
+// as a gap, and a new segment heals it (ORC-131, ORC-132).
 func TestOverflow(t *testing.T) {
 	dir := t.TempDir()
 	w, err := decisionlog.NewWriter(decisionlog.Config{Dir: dir, Ring: 16})
@@ -244,13 +245,13 @@ func TestForeignLogs(t *testing.T) {
 	if err := replay(`{"at":`, `{"sha256":"00","at":`); !errors.Is(err, decisionlog.ErrBroken) {
 		t.Errorf("another digest: %v, want ErrBroken", err)
 	}
-	alt := placement.Policy{Scorers: []placement.Scored{{Name: "mine", Weight: 1}}}
+	alt := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "mine", Weight: 1}}}
 	if _, err := decisionlog.Diff(t.Context(), bytes.NewReader(all), alt); !errors.Is(err, decisionlog.ErrScorerMissing) {
 		t.Errorf("an unknown scorer: %v, want ErrScorerMissing", err)
 	}
-	p := decisionlog.Player{Scorers: map[string]placement.Scorer{"mine": func(placement.Request, *placement.Worker) int64 { return 0 }}}
-	if _, err := p.Diff(t.Context(), bytes.NewReader(all), alt); err != nil {
-		t.Errorf("a known scorer: %v", err)
+	p := decisionlog.Player{Scorers: map[string]placement.Scorer{"mine": func(placement.Request, *placement.Worker) int64 { panic("not today") }}}
+	if rep, err := p.Diff(t.Context(), bytes.NewReader(all), alt); err != nil || rep.Steps == 0 {
+		t.Errorf("a known scorer that panics: %+v, %v, want the recorded decisions to go on", rep, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -296,7 +297,7 @@ func TestExplanation(t *testing.T) {
 	if err != nil || !ok || got.Winner == "" || !strings.HasPrefix(got.DecisionID, hex.EncodeToString(want.ID[:])) {
 		t.Errorf("Explanation = %+v, %v, %v", got, ok, err)
 	}
-	if _, ok, err := w.Explanation(t.Context(), id(1<<40)); ok || err != nil {
+	if _, ok, err := w.Explanation(t.Context(), id(1<<30)); ok || err != nil {
 		t.Errorf("Explanation of an unknown task: %v, %v", ok, err)
 	}
 }
@@ -320,6 +321,16 @@ func TestDiskFails(t *testing.T) {
 		x.live(20)
 		stop()
 	})
+	early, err := decisionlog.NewWriter(decisionlog.Config{Dir: "unused", Ring: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		early.Record(nil, 1, sched.Tick{}, nil)
+	}
+	if early.Lost() != 0 || decisionlog.Waiting(early) != 0 {
+		t.Error("steps before Begin are recorded")
+	}
 	var none *decisionlog.Writer
 	none.Begin(nil, 1, time.Time{})
 	none.Record(nil, 1, sched.Tick{}, nil)
@@ -332,7 +343,7 @@ func TestDiskFails(t *testing.T) {
 }
 
 // TestFusedMultiplyAdd: golden segments replay to the last byte, whatever the
-// processor: no float decides (ORC-120, 132; G6).
+// processor: no float decides (ORC-120, ORC-132; G6).
 func TestFusedMultiplyAdd(t *testing.T) {
 	golden := filepath.Join("testdata", "golden.ndjson")
 	if *update {
@@ -391,4 +402,23 @@ func ExampleReplay() {
 	rep, err := decisionlog.Replay(context.Background(), log)
 	fmt.Println(rep.Segments, "segment,", rep.Decisions > 0, err)
 	// Output: 1 segment, true <nil>
+}
+
+// BenchmarkBegin: what the loop pays for a new segment, by tasks in the core.
+func BenchmarkBegin(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			core, err := sched.New(sched.Config{Queue: queue.Config{Capacity: queue.Unbounded}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			core.Step(1, sched.Workers{List: []*placement.Worker{{Key: placement.Key{Node: "n"}, Models: []string{"m"}, Online: true, Ready: true}}})
+			for i := range n {
+				core.Step(2, sched.Submit{Task: sched.Task{ID: id(i + 1), Need: placement.Request{Model: "m"}, Total: time.Minute}})
+			}
+			for b.Loop() {
+				core.Snapshot()
+			}
+		})
+	}
 }

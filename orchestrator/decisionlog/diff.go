@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/placement"
@@ -44,6 +46,7 @@ func (p Player) Diff(ctx context.Context, r io.Reader, alt placement.Policy) (Di
 	if err := p.has(alt); err != nil {
 		return out, err
 	}
+	p, alt = p.guard(alt)
 	type decision struct {
 		id      queue.ID
 		attempt int
@@ -74,4 +77,30 @@ func (p Player) Diff(ctx context.Context, r io.Reader, alt placement.Policy) (Di
 	err := t.play(ctx, r)
 	out.Report = t.rep
 	return out, err
+}
+
+// worst is what a scorer that panics says in a Diff.
+const worst = 1 << 40
+
+// guard gives the scorers of alt names of their own, and lets none of them panic:
+// that would take it out of the recorded state.
+func (p Player) guard(alt placement.Policy) (Player, placement.Policy) {
+	if len(alt.Scorers) == 0 {
+		return p, alt
+	}
+	all := maps.Clone(p.Scorers)
+	alt.Scorers = slices.Clone(alt.Scorers)
+	for i, s := range alt.Scorers {
+		f := p.Scorers[s.Name]
+		alt.Scorers[i].Name = "alt:" + s.Name
+		all["alt:"+s.Name] = func(r placement.Request, w *placement.Worker) (value int64) {
+			defer func() {
+				if recover() != nil {
+					value = worst
+				}
+			}()
+			return f(r, w)
+		}
+	}
+	return Player{Scorers: all}, alt
 }

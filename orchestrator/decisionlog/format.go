@@ -12,8 +12,6 @@
 package decisionlog
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,13 +79,6 @@ type line struct {
 	Fx     json.RawMessage `json:"fx"`
 	Gap    uint64          `json:"gap"`
 	Sum    string          `json:"sha256"`
-}
-
-// policyHash is the SHA-256 of the policy's JSON.
-func policyHash(p placement.Policy) (string, error) {
-	b, err := json.Marshal(p)
-	sum := sha256.Sum256(b)
-	return hex.EncodeToString(sum[:]), err
 }
 
 // appendEffects appends the effects of a step as a JSON array.

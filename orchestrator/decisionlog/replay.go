@@ -156,7 +156,7 @@ func (t *tape) begin(b []byte) error {
 	if h.Format != format || h.Core != sched.Version {
 		return ErrCoreVersion
 	}
-	if sum, err := policyHash(h.Policy); err != nil || sum != h.Hash {
+	if h.Policy.Hash() != h.Hash {
 		return ErrBroken
 	}
 	if err := t.p.has(h.Policy); err != nil {

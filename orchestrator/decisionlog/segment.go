@@ -143,15 +143,10 @@ func (s *segments) header(b *beginning) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum, err := policyHash(b.state.Policy)
-	if err != nil {
-		return nil, err
-	}
 	h := header{
 		Format: format, Core: sched.Version, Replica: s.w.cfg.Replica, Epoch: b.epoch, Origin: b.start.UTC(), Cut: s.cuts,
-		Seed: b.config.Seed, Policy: b.state.Policy, Hash: sum, Config: b.config, State: state,
+		Seed: b.config.Seed, Policy: b.state.Policy, Hash: b.state.Policy.Hash(), Config: b.config, State: state,
 	}
-	h.Config.Scorers = nil
 	if b.chain {
 		h.Prev = s.last
 	}

@@ -90,6 +90,7 @@ type Writer struct {
 	gaps atomic.Uint64 // steps that were lost
 
 	// Owned by the goroutine of the core.
+	begun bool
 	epoch uint64
 	start time.Time
 	lost  uint64 // steps lost since the last one that was taken
@@ -104,6 +105,18 @@ func NewWriter(cfg Config) (*Writer, error) {
 	return &Writer{cfg: cfg, ring: make(chan *entry, cfg.Ring)}, nil
 }
 
+// OnSealed adds somebody who is told of each whole segment, beside Config.Sealed.
+// Call it before [Writer.Run].
+func (w *Writer) OnSealed(f func(name, sha256 string)) {
+	before := w.cfg.Sealed
+	w.cfg.Sealed = func(name, sum string) {
+		if before != nil {
+			before(name, sum)
+		}
+		f(name, sum)
+	}
+}
+
 // Lost counts the steps that were not recorded, because the disk was too slow or
 // failed. Safe for concurrent use.
 func (w *Writer) Lost() uint64 {
@@ -113,13 +126,14 @@ func (w *Writer) Lost() uint64 {
 	return w.gaps.Load()
 }
 
-// Begin starts a segment with the present state of c, before its first step.
-// start is the wall time of instant 0.
+// Begin starts a segment with the present state of c. Steps before it are not
+// recorded: whatever changes c without a step, such as LoadEstimates, has to come
+// first. epoch is that of the term, start the wall time of instant 0.
 func (w *Writer) Begin(c *sched.Core, epoch uint64, start time.Time) {
 	if w == nil {
 		return
 	}
-	w.epoch, w.start = epoch, start
+	w.begun, w.epoch, w.start = true, epoch, start
 	w.begin(c, false)
 }
 
@@ -128,7 +142,7 @@ func (w *Writer) Begin(c *sched.Core, epoch uint64, start time.Time) {
 // counted, a gap is written and a new segment begins as soon as there is room.
 func (w *Writer) Record(c *sched.Core, at sched.Instant, e sched.Event, fx []sched.Effect) {
 	switch {
-	case w == nil:
+	case w == nil, !w.begun:
 	case w.lost > 0 && cap(w.ring)-len(w.ring) >= min(2, cap(w.ring)): // only this goroutine adds
 		w.lose()
 		w.ring <- &entry{gap: w.lost}

@@ -150,8 +150,6 @@ type (
 	}
 	// Streams: a reader came (+1) or left (−1).
 	Streams struct{ Delta int }
-	// SlowReader: a reader that did not keep up was cut.
-	SlowReader struct{ Task string }
 	// Loop: how the scheduling loop stands; given when it changed, not at every step.
 	Loop struct {
 		Interactive, Batch    int // waiting tasks
@@ -188,7 +186,6 @@ func (MetricsDropped) event() {}
 func (DecisionGap) event()    {}
 func (Limited) event()        {}
 func (Violation) event()      {}
-func (SlowReader) event()     {}
 
 // WorkerFacts are what one worker reports of itself, and what is reserved there.
 type WorkerFacts struct {

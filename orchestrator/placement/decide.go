@@ -22,6 +22,7 @@ type Decision struct {
 // removed from v.
 func Decide(v *View, r Request, p Policy) Decision {
 	s := decide(v, &r, &p, 1)
+	v.broken = s.broken
 	return s.decision()
 }
 
@@ -37,12 +38,12 @@ func (s *search) decision() Decision {
 		if d.Load = w; d.Tier == 2 {
 			d.Evict = slices.Clone(w.Models)
 		}
-		d.Reason, d.Filter = "model_loading", names[model]
+		d.Reason, d.Filter = "model_loading", filters[model].name
 		return d
 	}
 	d.Reason = "empty"
 	if len(s.v.rows) > 0 {
-		d.Filter = names[s.why.filter()]
+		d.Filter = filters[s.why.filter()].name
 		switch mode := s.r.Place.mode(); {
 		case mode == modePin:
 			d.Reason = "pinned_pool_infeasible"
@@ -64,6 +65,7 @@ type search struct {
 	key      uint64
 	by       *strategy
 	last     int // row of the last turn, −1 none
+	warm     int // row of the session's last turn, −1 none
 	keep     int
 	best     []candidate // the best so many, best first
 	feasible int         // of tier 0
@@ -73,6 +75,7 @@ type search struct {
 	removed  [passed]int
 	example  [passed]int32
 	why      binding
+	broken   []string // scorers that panicked, sorted
 	buf      [shown + 1]candidate
 }
 
@@ -81,7 +84,10 @@ const shown = 8
 
 // decide keeps the best candidates; of preferred pools, else of all (ORC-302).
 func decide(v *View, r *Request, p *Policy, keep int) *search {
-	s := &search{v: v, r: r, p: p, by: strategyOf(p.Strategy), key: r.hash(), keep: keep, last: -1}
+	s := &search{v: v, r: r, p: p, by: strategyOf(p.Strategy), key: r.hash(), keep: keep, last: -1, warm: -1, broken: v.broken}
+	if at, ok := find(v.rows, r.Affinity); ok {
+		s.warm = at
+	}
 	if i, ok := v.cursor(s.key); ok {
 		if at, ok := find(v.rows, v.cursors[i].last); ok {
 			s.last = at
@@ -90,12 +96,20 @@ func decide(v *View, r *Request, p *Policy, keep int) *search {
 		}
 	}
 	prefer := r.Place.mode() == modePrefer
-	s.scan(prefer)
+	s.pass(prefer)
 	if prefer && len(s.best) == 0 && !r.Place.NoFallback {
 		s.fallback = true
-		s.scan(false)
+		s.pass(false)
 	}
 	return s
+}
+
+// pass scans until no scorer broke on the way: one that did counts for no worker.
+func (s *search) pass(preferred bool) {
+	for broken := -1; broken != len(s.broken); {
+		broken = len(s.broken)
+		s.scan(preferred)
+	}
 }
 
 func (s *search) scan(preferred bool) {
@@ -141,7 +155,7 @@ func (s *search) insert(at int, row *row, tier int) {
 	c := candidate{at: at}
 	c.rank[byLoad], c.rank[byTier] = flag(tier > 0), int64(tier)
 	c.rank[byTried] = flag(len(s.r.Tried) > 0 && slices.Contains(s.r.Tried, row.Key))
-	c.rank[byAffinity] = flag(s.r.Affinity == Key{} || s.r.Affinity != row.Key)
+	c.rank[byAffinity] = flag(at != s.warm)
 	c.rank[byFirst], c.rank[bySecond] = s.by.measure(s, at)
 	if tier == 2 { // what rested longest loses its model (ORC-341)
 		c.rank[byFirst], c.rank[bySecond] = int64(row.last), -row.vram

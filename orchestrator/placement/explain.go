@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -83,7 +84,8 @@ type Counterfactual struct {
 }
 
 // Explain repeats a decision on the same view and request and writes down what
-// it saw; the winner is the worker that [Decide] returns.
+// it saw; the winner is the worker that [Decide] returns. It changes no later
+// decision: a scorer that panics is left out, and removed only by Decide.
 func Explain(v *View, r Request, p Policy) Explanation {
 	s := decide(v, &r, &p, shown)
 	d := s.decision()
@@ -101,13 +103,13 @@ func Explain(v *View, r Request, p Policy) Explanation {
 	}
 	for i, n := range s.removed {
 		if n > 0 {
-			e.Filters = append(e.Filters, Removed{names[i], n, v.rows[s.example[i]].Key.String()})
+			e.Filters = append(e.Filters, Removed{filters[i].name, n, v.rows[s.example[i]].Key.String()})
 		}
 	}
 	for i := range s.best {
 		e.show(s, &s.best[i])
 	}
-	e.Removed = v.Broken()
+	e.Removed = slices.Clone(s.broken)
 	switch {
 	case d.Worker != nil:
 		e.Winner, e.Warm = d.Worker.Key.String(), d.Worker.Key == r.Affinity
@@ -162,6 +164,9 @@ func (s *search) counterfactual() []Counterfactual {
 	for i := range s.v.rows {
 		row := &s.v.rows[i]
 		fails := s.m.fails[i]
+		if bits.OnesCount32(fails&^cold) > 1 {
+			continue
+		}
 		now, _ := s.dynamic(row, fails&cold != 0)
 		at := first(fails | now)
 		if at == passed || (fails|now)&^cold != 1<<at {
@@ -176,7 +181,7 @@ func (s *search) counterfactual() []Counterfactual {
 	var out []Counterfactual
 	for i, c := range found {
 		if c.Workers > 0 {
-			c.Filter, c.Words = names[i], c.worded(i)
+			c.Filter, c.Words = filters[i].name, c.worded(i)
 			out = append(out, c)
 		}
 	}

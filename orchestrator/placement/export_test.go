@@ -1,10 +1,18 @@
 package placement
 
 // Filters are the names of the filters in their order, and how many are static.
-func Filters() (list []string, static int) { return names[:], online }
+func Filters() (list []string, static int) {
+	for _, f := range filters {
+		list = append(list, f.name)
+	}
+	return list, online
+}
 
 // Memos returns how many sets of requirements the view keeps notes for.
 func (v *View) Memos() int { return len(v.memo) }
+
+// Sessions returns how many counts per session and node the view keeps.
+func (v *View) Sessions() int { return len(v.spread) }
 
 // Collide lets the number of one set of requirements stand for another one.
 func (v *View) Collide(r, other Request) {

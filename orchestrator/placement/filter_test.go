@@ -190,6 +190,9 @@ func TestFilterEdges(t *testing.T) {
 		"on demand": {func(w *placement.Worker, r *placement.Request) {
 			w.OnDemand, w.Models, w.OnDisk = true, []string{"llama"}, []placement.OnDisk{{Model: "llama"}}
 		}, ""},
+		"on demand from disk": {func(w *placement.Worker, r *placement.Request) {
+			w.OnDemand, w.Models, w.OnDisk = true, []string{"qwen"}, []placement.OnDisk{{Model: "llama"}}
+		}, ""},
 		"on demand, digest": {func(w *placement.Worker, r *placement.Request) {
 			w.OnDemand, w.Models, w.Digest = true, []string{"llama"}, ""
 		}, "digest"},
@@ -236,7 +239,7 @@ func golden(t *testing.T) map[string]string {
 }
 
 // TestFirstBindingReason: for each filter the explanation names it, in words, and
-// what would be enough (ORC-309, 310). A worker that is not ready is never told as
+// what would be enough (ORC-309, ORC-310). A worker that is not ready is never told as
 // lack of memory.
 func TestFirstBindingReason(t *testing.T) {
 	got := golden(t)
@@ -325,5 +328,21 @@ func TestExplainDocumented(t *testing.T) {
 		if !strings.Contains(string(page), fmt.Sprintf("| `%s` |", f)) {
 			t.Errorf("the page does not list the filter %s", f)
 		}
+	}
+}
+
+// TestCounterfactual: only who fails one filter alone counts for it, and of numbers
+// the smallest amount is told (ORC-309).
+func TestCounterfactual(t *testing.T) {
+	two, near, far := able("a", "chat"), able("b", "chat"), able("c", "chat")
+	two.Ready, two.CtxMax = false, 4000 // fails two: neither would be enough
+	far.CtxMax, near.CtxMax = 1000, 3000
+	e := placement.Explain(viewOf(two, near, far), wanted(), placement.Policy{})
+	want := []placement.Counterfactual{{Filter: "ctx", Workers: 2, Worker: near.Key.String(), Missing: 1096, Words: "1096 tokens too many for b/chat/r0"}}
+	if diff := cmp.Diff(want, e.Without); diff != "" {
+		t.Error(diff)
+	}
+	if e := placement.Explain(viewOf(able("a", "chat")), wanted(), placement.Policy{}); e.Without != nil {
+		t.Errorf("with a winner: %+v", e.Without)
 	}
 }

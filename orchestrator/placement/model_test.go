@@ -87,6 +87,9 @@ func drawView(t *rapid.T, most int) (*placement.View, []*placement.Worker) {
 	for i, w := range list {
 		if rarely(t, "runs", 3) {
 			v.Assign(task(i), 1, w.Key, placement.Request{Model: "a", Session: session, Prompt: i, Regions: []string{"EU"}})
+			if rarely(t, "ended", 2) {
+				v.Release(task(i), 1)
+			}
 		}
 		if rarely(t, "sick", 6) {
 			v.Quarantine(w.Key, true)
@@ -161,7 +164,7 @@ func judge(v *placement.View, w *placement.Worker, r placement.Request) (tier in
 
 // TestDecideModel: the choice does not depend on the order of the input; the winner
 // passes every filter and is the best of all that do, by brute force; Explain says
-// the same and accounts for every worker (ORC-300…305, 309).
+// the same and accounts for every worker (ORC-300 to ORC-305, ORC-309).
 func TestDecideModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v, list := drawView(t, 8)
@@ -185,6 +188,9 @@ func TestDecideModel(t *testing.T) {
 		if got.Worker == nil {
 			if slices.ContainsFunc(feasible, func(c choice) bool { return c.tier == 0 }) {
 				t.Fatalf("nothing chosen, although %+v may take it", feasible)
+			}
+			if got.Load == nil && len(feasible) > 0 && got.Filter != "slots" && got.Filter != "quarantine" && got.Filter != "spread" {
+				t.Fatalf("no load, although %+v is possible and nobody busy has the model: %+v", feasible, got)
 			}
 			if got.Load != nil && !slices.ContainsFunc(feasible, func(c choice) bool { return c.w == got.Load && c.tier == got.Tier }) {
 				t.Fatalf("a load on %+v is not possible", got.Load)
@@ -302,7 +308,7 @@ func optimum(v *placement.View, all []choice, r placement.Request, p placement.P
 
 // TestResidencyHolds: in 100,000 random cases, with attempts that failed before,
 // fallbacks, sick workers, loads and changes of the rule, nobody outside the allowed
-// regions is chosen, loaded, shown or considered (G5, ORC-301, 844).
+// regions is chosen, loaded, shown or considered (G5, ORC-301, ORC-844).
 func TestResidencyHolds(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	regions := [][2]string{{"DE", "EU"}, {"FR", "EU"}, {"", "EU"}, {"US", "US"}, {"JP", "ASIA"}, {"", "UNKNOWN"}, {"", ""}}

@@ -46,7 +46,8 @@ func (v *View) SetRates(f func(model string, w *Worker) Rates) { v.rates = f }
 // SetScorers says which custom scorers a policy may name. The map is only read.
 func (v *View) SetScorers(m map[string]Scorer) { v.scorers = m }
 
-// Broken returns the scorers that were removed since they panicked, sorted.
+// Broken returns the scorers that were removed since they panicked in [Decide],
+// sorted.
 func (v *View) Broken() []string { return slices.Clone(v.broken) }
 
 // Terms are what a worker would cost a task, in nanoseconds (ORC-304).
@@ -89,7 +90,7 @@ func (s *search) terms(row *row) (t Terms, total int64, missing []string) {
 	}
 	total = add(add(weigh(t.Queue, w.Queue), weigh(t.Prefill, w.Prefill)), add(weigh(t.Decode, w.Decode), weigh(t.Load, w.Load)))
 	for _, named := range s.p.Scorers {
-		value, ok := s.v.score(named.Name, s.r, row.Worker)
+		value, ok := s.score(named.Name, row.Worker)
 		if !ok {
 			missing = append(slices.Clone(missing), "scorer "+named.Name)
 			continue
@@ -101,20 +102,20 @@ func (s *search) terms(row *row) (t Terms, total int64, missing []string) {
 }
 
 // score asks a custom scorer; false if there is none of that name. One that panics
-// is removed, the decision goes on without it (ORC-311).
-func (v *View) score(name string, r *Request, w *Worker) (value int64, ok bool) {
-	f := v.scorers[name]
-	i, removed := slices.BinarySearch(v.broken, name)
+// is not asked again, the decision goes on without it (ORC-311).
+func (s *search) score(name string, w *Worker) (value int64, ok bool) {
+	f := s.v.scorers[name]
+	i, removed := slices.BinarySearch(s.broken, name)
 	if f == nil || removed {
 		return 0, false
 	}
 	defer func() {
 		if recover() != nil {
-			v.broken = slices.Insert(v.broken, i, name)
+			s.broken = slices.Insert(slices.Clone(s.broken), i, name)
 			value, ok = 0, false
 		}
 	}()
-	return max(0, f(*r, w)), true
+	return max(0, f(*s.r, w)), true
 }
 
 const million = 1_000_000

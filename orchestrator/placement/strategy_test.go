@@ -214,7 +214,7 @@ func TestModes(t *testing.T) {
 
 // TestTiers: a loaded model beats one on disk, which beats one that others must go
 // for; only an idle worker loses its model, what rested longest first; and nothing is
-// loaded while a worker that has the model is merely busy (ORC-303, 340, 341).
+// loaded while a worker that has the model is merely busy (ORC-303, ORC-340, ORC-341).
 func TestTiers(t *testing.T) {
 	holds := func(name string, loaded ...string) *placement.Worker {
 		w := plain(name, 2)
@@ -287,6 +287,11 @@ func TestTiers(t *testing.T) {
 	if got := outcome(viewOf(said)); got != "load said tier 1 evict []" {
 		t.Errorf("the node says it fits: %s", got)
 	}
+	full := holds("full", "b")
+	full.Many, full.VRAMFree, full.SlotsBusy = true, 70, 2
+	if got := outcome(viewOf(full)); got != "load full tier 1 evict []" {
+		t.Errorf("its slots are taken for now by another model: %s", got)
+	}
 	never := holds("never")
 	never.OnDisk[0].Need = 101
 	if got := outcome(viewOf(never)); got != "vram" {
@@ -356,6 +361,9 @@ func TestSpread(t *testing.T) {
 	if got := chosen(v, r, placement.Policy{}); !strings.HasPrefix(got, "x by") {
 		t.Errorf("after the first ended: %q", got)
 	}
+	if v.Release(task(2), 1); v.Sessions() != 0 {
+		t.Errorf("%d counts of a session without tasks", v.Sessions())
+	}
 }
 
 // TestTerms: what each strategy shows, by hand (ORC-304).
@@ -390,7 +398,7 @@ func TestTerms(t *testing.T) {
 }
 
 // TestMissingSignalVisible: what a worker does not say is assumed, said so, and never
-// decided by chance (aibrix#1185; ORC-252, 309).
+// decided by chance (aibrix#1185; ORC-252, ORC-309).
 func TestMissingSignalVisible(t *testing.T) {
 	v := viewOf(plain("y", 1), plain("x", 1))
 	p := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "nobody"}}}
@@ -421,14 +429,24 @@ func TestScorerPanics(t *testing.T) {
 			}
 			return -5
 		},
-		"bad": func(_ placement.Request, w *placement.Worker) int64 { calls++; panic("bug") },
+		"bad": func(_ placement.Request, w *placement.Worker) int64 {
+			if calls++; w.Key.Worker == "y" {
+				panic("bug")
+			}
+			return 1_000_000 // of x, which would make y the winner of a half-scored round
+		},
 	})
 	r := placement.Request{Model: "a"}
+	alone := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "bad", Weight: 1e6}}}
+	if e := placement.Explain(v, r, alone); !slices.Equal(e.Removed, []string{"bad"}) || e.Winner != "n-x/p/x" || v.Broken() != nil {
+		t.Errorf("Explain: winner %s, removed %q, of the view %q; want x by name, and the view as it was", e.Winner, e.Removed, v.Broken())
+	}
+	calls = 0
 	p := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "bad", Weight: 1e6}, {Name: "far", Weight: 1e6}}}
 	if got := chosen(v, r, p); got != "y by predicted_ns 1000" {
 		t.Errorf("by a scorer: %q", got)
 	}
-	if e := placement.Explain(v, r, p); calls != 1 || !slices.Equal(e.Removed, []string{"bad"}) || !slices.Contains(e.Missing, "scorer bad") {
+	if e := placement.Explain(v, r, p); calls != 2 || !slices.Equal(e.Removed, []string{"bad"}) || !slices.Contains(e.Missing, "scorer bad") {
 		t.Errorf("%d calls of a panicking scorer; removed %q, missing %q", calls, e.Removed, e.Missing)
 	}
 	if !slices.Equal(v.Broken(), []string{"bad"}) {

@@ -1,6 +1,10 @@
 package queue
 
-import "math"
+import (
+	"iter"
+	"math"
+	"slices"
+)
 
 // Position estimates how many items go before this one if every key is open:
 // all of higher classes, the tenant's own that come first, and of each other
@@ -69,6 +73,7 @@ type Line struct {
 	Above   int64 // of higher classes
 	Others  int64 // of other tenants in its class
 	Own     int64 // of its tenant in its class, what goes before it
+	Behind  int64 // of its tenant in its class, what goes after it
 	Service int64 // its own
 	Weight  int64
 	Weights int64 // of all tenants with places in its class, its own included
@@ -77,8 +82,9 @@ type Line struct {
 // Line returns the work before an item that waits, or would be pushed now. Only keys that compete for the same slots count; nil = all do.
 func (q *Queue) Line(it Item, competes func(KeyID) bool) Line {
 	it.bound()
-	if e := q.byID[it.ID]; e != nil {
-		it.Seq = e.item.Seq
+	e := q.byID[it.ID]
+	if e != nil {
+		it.Seq, it.Service = e.item.Seq, e.item.Service
 	} else {
 		it.Seq = math.MaxUint64
 	}
@@ -105,13 +111,56 @@ func (q *Queue) Line(it Item, competes func(KeyID) bool) Line {
 	if f.places == 0 {
 		out.Weights += t.weight
 	}
+	if e != nil {
+		out.Behind -= it.Service
+	}
 	for _, l := range f.lanes {
 		if competes == nil || competes(l.group.key) {
 			_, work := l.ahead(&it)
-			out.Own, out.Others = out.Own+work, out.Others-l.work
+			out.Own, out.Others, out.Behind = out.Own+work, out.Others-l.work, out.Behind+l.work-work
 		}
 	}
 	return out
+}
+
+// maxAfter bounds what [Queue.After] lists.
+const maxAfter = 1024
+
+// After lists what the tenant of an item has in its class that goes after it, in
+// order; false if that is more than 1,024 items. Keys count as for Line.
+func (q *Queue) After(it Item, competes func(KeyID) bool) (out []Item, ok bool) {
+	it.bound()
+	if e := q.byID[it.ID]; e != nil {
+		it.Seq = e.item.Seq
+	} else {
+		it.Seq = math.MaxUint64
+	}
+	t := q.tenants[it.Tenant]
+	if t == nil {
+		return nil, true
+	}
+	for _, l := range t.flows[it.Class].lanes {
+		if competes != nil && !competes(l.group.key) {
+			continue
+		}
+		for _, list := range [...][]*entry{l.items, l.shut} {
+			for _, e := range list {
+				if before(&it, &e.item) {
+					out = append(out, e.item)
+				}
+			}
+			if len(out) > maxAfter {
+				return nil, false
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Item) int {
+		if before(&a, &b) {
+			return -1
+		}
+		return 1
+	})
+	return out, true
 }
 
 // Work is what has to be done before the item starts: all that stands before
@@ -122,5 +171,22 @@ func (l Line) Work() int64 {
 	return l.Above + min(l.Own+l.Others, shared)
 }
 
-// Ahead is [Queue.Position].
-func (q *Queue) Ahead(id ID) (int, bool) { return q.Position(id) }
+// Drain is Work if what its tenant has later went first, too: an item that can
+// wait for that takes no time from those that were admitted before.
+func (l Line) Drain() int64 {
+	l.Own += l.Behind
+	return l.Work()
+}
+
+// Pushed yields the items that go after the one of the line, each with the Work
+// before it once that one stands before them.
+func (l Line) Pushed(after []Item) iter.Seq2[Item, int64] {
+	return func(yield func(Item, int64) bool) {
+		for _, e := range after {
+			l.Own, l.Service = l.Own+l.Service, e.Service
+			if !yield(e, l.Work()) {
+				return
+			}
+		}
+	}
+}

@@ -259,8 +259,15 @@ func TestWorkloads(t *testing.T) {
 		if err != nil || s.Workload != name || len(s.Inputs) == 0 || (s.Prompt != "") != (name == "rerank") {
 			t.Errorf("%s: %+v, %v", name, s, show(err))
 		}
-		for _, bad := range []any{nil, []any{}, []any{""}, []any{"a\x00"}, []any{7}, "a", slices.Repeat([]any{"x"}, taskapi.MaxInputs+1),
-			[]any{strings.Repeat("x", taskapi.MaxPrompt), "x"}} {
+		for _, bad := range []any{
+			nil,
+			[]any{},
+			[]any{""},
+			[]any{"a\x00"},
+			[]any{7},
+			"a", slices.Repeat([]any{"x"}, taskapi.MaxInputs+1),
+			[]any{strings.Repeat("x", taskapi.MaxPrompt), "x"},
+		} {
 			_, err := taskapi.DecodeSubmit(encode(t, with(m, "inputs", bad)))
 			wantField(t, name, err, taskapi.InvalidParams, "inputs")
 		}

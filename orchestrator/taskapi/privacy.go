@@ -26,7 +26,7 @@ type ExportLine struct {
 // EraseRequest is the body of POST /gdpr/delete; all of it may be absent.
 type EraseRequest struct {
 	Subject string `json:"subject,omitempty"` // tenant/user, or user; absent: the caller
-	Reason  string `json:"reason,omitempty"`  // an identifier, for the audit log
+	Reason  string `json:"reason,omitempty"`  // one word of a-z and _, for the audit log
 }
 
 // Erasure is the receipt of an erasure. It names nobody.

@@ -3,9 +3,11 @@ package taskclient_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,7 +102,7 @@ func TestReplicasInTurn(t *testing.T) {
 		gate := func(name string, h http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { asked[name]++; h.ServeHTTP(rw, r) })
 		}
-		w.add("proxy", gate("proxy", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "bad gateway", 502) })), nil)
+		w.add("proxy", gate("proxy", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "bad gateway", http.StatusBadGateway) })), nil)
 		w.add("b", gate("b", handler(f)), nil)
 		c := w.client("gone", "proxy", "b")
 		for range 3 {
@@ -189,5 +191,46 @@ func TestTasksPages(t *testing.T) {
 		if err := w.client("a").Cancel(t.Context(), theID.String()); err != nil || f.cancels != 1 {
 			t.Errorf("cancel: %v, %d", err, f.cancels)
 		}
+	})
+}
+
+// TestBrokenAnswers: a success that can not be read is asked for again, and is an
+// error in the end, never an empty answer.
+func TestBrokenAnswers(t *testing.T) {
+	for name, body := range map[string]string{"no JSON": "<html>", "too large": `{"x":"` + strings.Repeat("x", 16<<20) + `"}`, "nothing": ""} {
+		synctest.Test(t, func(t *testing.T) {
+			w, asked := newWorld(t), 0
+			defer w.stop()
+			w.add("a", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { asked++; _, _ = rw.Write([]byte(body)) }), nil)
+			if _, err := w.client("a").Task(t.Context(), "x"); err == nil || asked != 5 || strings.Contains(err.Error(), "html") {
+				t.Errorf("%s: %v after %d tries", name, err, asked)
+			}
+		})
+	}
+}
+
+// TestClientConcurrentSafe: one client serves many callers at once, also while
+// replicas come and go.
+func TestClientConcurrentSafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, f := newWorld(t), &fake{events: answer(20), pace: 10 * time.Millisecond}
+		defer w.stop()
+		w.add("a", handler(f), func(c net.Conn) net.Conn { return &cut{c, 900} })
+		w.add("b", handler(f), func(c net.Conn) net.Conn { return &cut{c, 2500} })
+		c := w.client("a", "b")
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				a, err := c.Submit(t.Context(), taskapi.Submit{Model: "m", Prompt: "hi"})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if res, err := c.Wait(t.Context(), a.TaskID); err != nil || strings.Count(res.Text, "t") != 20 {
+					t.Errorf("%+v, %v", res, err)
+				}
+			})
+		}
+		wg.Wait()
 	})
 }

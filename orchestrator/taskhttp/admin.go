@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/llorch/llorch/orchestrator"
+	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 )
 
@@ -23,16 +25,11 @@ func (h *handler) queue(c *call) error {
 // tenants is GET /v2/tenants.
 func (h *handler) tenants(c *call) error {
 	q, err := h.Orchestrator.Queue(c.r.Context(), c.p)
-	if err != nil {
-		return err
-	}
-	out := taskapi.TenantList{Tenants: []taskapi.Tenant{}}
-	for _, t := range q.Tenants {
-		out.Tenants = append(out.Tenants, taskapi.Tenant{
+	return c.show(http.StatusOK, taskapi.TenantList{Tenants: each(q.Tenants, func(t orchestrator.TenantState) taskapi.Tenant {
+		return taskapi.Tenant{
 			Tenant: t.Tenant, Weight: t.Weight, Waiting: t.Waiting, Running: t.Running, VirtualTime: t.Virtual, TokensToday: t.TokensToday,
-		})
-	}
-	return c.json(http.StatusOK, out)
+		}
+	})}, err)
 }
 
 // decisions is GET /v2/decisions?limit=.
@@ -42,12 +39,5 @@ func (h *handler) decisions(c *call) error {
 		return taskapi.InvalidField("limit", "syntax")
 	}
 	list, err := h.Orchestrator.Decisions(c.r.Context(), c.p, limit)
-	if err != nil {
-		return err
-	}
-	out := taskapi.DecisionList{Decisions: []any{}}
-	for _, x := range list {
-		out.Decisions = append(out.Decisions, x)
-	}
-	return c.json(http.StatusOK, out)
+	return c.show(http.StatusOK, taskapi.DecisionList{Decisions: each(list, func(x placement.Explanation) any { return x })}, err)
 }

@@ -29,10 +29,10 @@ func (h *handler) putArtifact(c *call) error {
 	if err != nil {
 		return err
 	}
-	at := "/v2/artifacts/" + a.ID
-	c.w.Header().Set("Location", at)
-	return c.json(http.StatusCreated, taskapi.Artifact{ID: a.ID, Kind: a.Kind, Bytes: len(data), CreatedAt: a.Created, URL: at})
+	return c.made(artifactsURL, a.ID, taskapi.Artifact{ID: a.ID, Kind: a.Kind, Bytes: len(data), CreatedAt: a.Created, URL: artifactsURL + a.ID}, nil)
 }
+
+const artifactsURL = "/v2/artifacts/"
 
 // artifact is GET /v2/artifacts/{id}: the bytes as they came. No browser shall
 // take them for anything else.

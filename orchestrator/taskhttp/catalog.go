@@ -2,7 +2,6 @@ package taskhttp
 
 import (
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/llorch/llorch/orchestrator"
@@ -12,14 +11,7 @@ import (
 // catalog is GET /v2/catalog/models.
 func (h *handler) catalog(c *call) error {
 	list, err := h.Orchestrator.Catalog(c.r.Context())
-	if err != nil {
-		return err
-	}
-	out := taskapi.CatalogList{Models: []taskapi.CatalogModel{}}
-	for _, m := range list {
-		out.Models = append(out.Models, modelView(m))
-	}
-	return c.json(http.StatusOK, out)
+	return c.show(http.StatusOK, taskapi.CatalogList{Models: each(list, modelView)}, err)
 }
 
 // catalogModel is GET /v2/catalog/models/{id}; an id with a slash is
@@ -39,39 +31,24 @@ func (h *handler) catalogModel(c *call) error {
 
 // putModel is POST /v2/catalog/models.
 func (h *handler) putModel(c *call) error {
-	raw, err := c.body()
-	if err != nil {
-		return err
-	}
-	req, err := taskapi.DecodeModel(raw)
+	req, err := decoded(c, c.body, taskapi.DecodeModel)
 	if err != nil {
 		return err
 	}
 	m, err := h.Orchestrator.PutModel(c.r.Context(), c.p, orchestrator.Model{
 		ID: req.ID, Digest: req.Digest, Source: req.SourceURL, State: req.State, Aliases: req.Aliases, Tags: req.Tags, Successor: req.Successor,
 	})
-	if err != nil {
-		return err
-	}
-	c.w.Header().Set("Location", "/v2/catalog/models/"+url.PathEscape(m.ID))
-	return c.json(http.StatusCreated, modelView(m))
+	return c.made("/v2/catalog/models/", m.ID, modelView(m), err)
 }
 
 // modelState is POST /v2/catalog/models/{id}/state.
 func (h *handler) modelState(c *call) error {
-	raw, err := c.body()
-	if err != nil {
-		return err
-	}
-	req, err := taskapi.DecodeModelState(raw)
+	req, err := decoded(c, c.body, taskapi.DecodeModelState)
 	if err != nil {
 		return err
 	}
 	m, err := h.Orchestrator.SetModelState(c.r.Context(), c.p, c.r.PathValue("id"), req.State, time.Duration(req.DeadlineMS)*time.Millisecond)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusAccepted, modelView(m))
+	return c.show(http.StatusAccepted, modelView(m), err)
 }
 
 // verifyModel is POST /v2/catalog/models/{id}/verify.
@@ -89,12 +66,10 @@ func modelView(m orchestrator.Model) taskapi.CatalogModel {
 	v := taskapi.CatalogModel{
 		ID: m.ID, Digest: m.Digest, SourceURL: m.Source, State: m.State, Aliases: m.Aliases, Tags: m.Tags,
 		Successor: m.Successor, DeadlineAt: m.Deadline,
+		Verified: each(m.Verified, func(d orchestrator.Verdict) taskapi.Verdict { return taskapi.Verdict{NodeID: d.Node, Result: d.Result} }),
 	}
 	if !m.LastVerified.IsZero() {
 		v.LastVerifiedMS = m.LastVerified.UnixMilli()
-	}
-	for _, d := range m.Verified {
-		v.Verified = append(v.Verified, taskapi.Verdict{NodeID: d.Node, Result: d.Result})
 	}
 	return v
 }

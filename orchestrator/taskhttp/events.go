@@ -41,25 +41,15 @@ func (h *handler) events(c *call) error {
 		return err
 	}
 	defer h.leave()
-	c.sessionBudget(id)
+	if t, err := h.Orchestrator.Task(c.r.Context(), c.p, id); err == nil {
+		c.budget(t.Session)
+	}
 	items, stop := c.follow(id, after)
 	defer stop()
 	return c.relay(items, openWait, &eventReader{verbose: isTrue(c.r.URL.Query().Get("verbose"))})
 }
 
 func isTrue(s string) bool { v, err := strconv.ParseBool(s); return err == nil && v }
-
-// sessionBudget sets the budget header of a task in a session. It is no reason to
-// refuse the stream.
-func (c *call) sessionBudget(id orchestrator.TaskID) {
-	t, err := c.h.Orchestrator.Task(c.r.Context(), c.p, id)
-	if err != nil || t.Session == "" {
-		return
-	}
-	if s, err := c.h.Orchestrator.Session(c.r.Context(), c.p, t.Session); err == nil && s.Budget > 0 {
-		c.budget(t.Session, s.BudgetLeft)
-	}
-}
 
 // resumeAfter reads the id of the last event that the client has. The header
 // wins: an EventSource reconnects to the URL that it was opened with.

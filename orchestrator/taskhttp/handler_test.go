@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -147,8 +148,16 @@ func TestErrorTable(t *testing.T) {
 }
 
 // TestUnknownErrorsStayInside: what is no *taskapi.Error is INTERNAL, and its
-// text does not leave.
+// text does not leave; the log has it, once, under the correlation id. Refusals
+// that a client can read are not logged here (ORC-800).
 func TestUnknownErrorsStayInside(t *testing.T) {
+	var log strings.Builder
+	logged := func(c *taskhttp.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }
+	do(handler(&fake{refusal: taskapi.NewError(taskapi.QueueFull)}, logged), "POST", "/v2/tasks", simpleBody)
+	do(handler(&fake{refusal: errors.New("a cause")}, logged), "POST", "/v2/tasks", simpleBody)
+	if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "event=request_failed correlation_id=c-1") || !strings.Contains(s, "a cause") {
+		t.Errorf("log = %s", s)
+	}
 	for _, err := range []error{errors.New("secret"), &taskapi.Error{Code: "MADE_UP", Message: "secret"}, taskapi.Internal} {
 		w := do(handler(&fake{refusal: err}), "POST", "/v2/tasks", simpleBody)
 		if w.Code != 500 || code(w) != "INTERNAL" || strings.Contains(w.Body.String(), "secret") {

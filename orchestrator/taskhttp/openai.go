@@ -34,9 +34,10 @@ func (h *handler) completions(c *call) error { return h.generate(c, worker.Compl
 
 // embeddings is POST /v1/embeddings, rerank POST /v1/rerank: one answer, no stream.
 func (h *handler) embeddings(c *call) error {
-	return h.generate(c, worker.Kind(taskapi.WorkloadEmbedding))
+	return h.generate(c, worker.Embedding)
 }
-func (h *handler) rerank(c *call) error { return h.generate(c, worker.Kind(taskapi.WorkloadRerank)) }
+
+func (h *handler) rerank(c *call) error { return h.generate(c, worker.Rerank) }
 
 // generate runs a task that nobody was promised: it lives as long as this
 // request, and its answer is the engine's own (OAI-1).
@@ -54,7 +55,7 @@ func (h *handler) generate(c *call, kind worker.Kind) error {
 		return err
 	}
 	c.w.Header().Set(headerTask, a.ID.String())
-	c.budget(spec.Session, a.BudgetLeft)
+	c.budget(spec.Session)
 	items, stop := c.follow(a.ID, 0)
 	defer stop()
 	if spec.Stream {

@@ -45,11 +45,7 @@ func TestOpenAPIRoutes(t *testing.T) {
 	for _, rt := range taskhttp.Routes() {
 		sweep(t, got, rt)
 	}
-	doc, err := json.MarshalIndent(document(t, got), "", " ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc = append(bytes.ReplaceAll(doc, []byte("\\u003c"), []byte("<")), '\n')
+	doc := append(layout(t, nil, document(t, got), 0), '\n')
 	if *update {
 		if err := os.WriteFile("../taskapi/openapi.yaml", doc, 0o644); err != nil {
 			t.Fatal(err)
@@ -67,6 +63,30 @@ func TestOpenAPIRoutes(t *testing.T) {
 	if w := do(handler(playing()), "GET", "/openapi.yaml", ""); !bytes.Equal(w.Body.Bytes(), taskapi.OpenAPI()) {
 		t.Error("GET /openapi.yaml serves something else")
 	}
+}
+
+// layout writes objects of the first levels member by member, and what is below on
+// one line each, so that a person can read the document and its changes.
+func layout(t *testing.T, dst []byte, v any, level int) []byte {
+	const unfolded = 4 // down to the responses of an operation, and the members of a schema
+	o, ok := v.(object)
+	if !ok || level > unfolded || len(o) == 0 {
+		var buf bytes.Buffer
+		enc := json.NewEncoder(&buf)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(v); err != nil {
+			t.Fatal(err)
+		}
+		return append(dst, bytes.TrimSpace(buf.Bytes())...)
+	}
+	margin := "\n" + strings.Repeat("  ", level)
+	sep := "{" + margin + "  "
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		dst = append(append(append(dst, sep...), strconv.Quote(name)...), ": "...)
+		dst = layout(t, dst, o[name], level+1)
+		sep = "," + margin + "  "
+	}
+	return append(append(dst, margin...), '}')
 }
 
 // differ names what the document and the code do not agree on.
@@ -168,8 +188,15 @@ func document(t *testing.T, got seen) object {
 		at[strings.ToLower(rt.Method)] = operation(t, rt, got[rt.Method+" "+rt.Path], types)
 	}
 	for _, v := range []any{
-		taskapi.ErrorBody{}, taskapi.OpenAIErrorBody{}, taskapi.Queued{}, taskapi.Started{}, taskapi.Token{}, taskapi.Metrics{},
-		taskapi.End{}, taskapi.ErrorEvent{}, taskapi.ExportLine{},
+		taskapi.ErrorBody{},
+		taskapi.OpenAIErrorBody{},
+		taskapi.Queued{},
+		taskapi.Started{},
+		taskapi.Token{},
+		taskapi.Metrics{},
+		taskapi.End{},
+		taskapi.ErrorEvent{},
+		taskapi.ExportLine{},
 	} {
 		types.ref(v)
 	}
@@ -179,6 +206,7 @@ func document(t *testing.T, got seen) object {
 			"title": "llorch: tasks", "version": taskapi.APIVersion, "license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
 			"description": "Tasks with resumable event streams under /v2, OpenAI-compatible calls under /v1. Unknown members of a body are ignored. " +
 				"Ids in paths are one percent-encoded segment; a pool is node/pool, or a bare name that only one node has. " +
+				"X-Tenant-Id, where it is sent, must be the caller's own. Of X-Deadline, X-Request-Timeout-Ms, grpc-timeout and deadline_ms the earliest binds. " +
 				"Every answer carries X-Correlation-Id. No answer may be stored; no error repeats what was sent.",
 		},
 		"security": []any{object{"bearer": []any{}}},
@@ -194,7 +222,7 @@ func document(t *testing.T, got seen) object {
 func operation(t *testing.T, rt taskhttp.Route, answers map[int]map[string]bool, types *schemas) object {
 	t.Helper()
 	s := sampleOf(t, rt)
-	op := object{"summary": s.summary, "x-role": roles(rt.Role), "x-group": groups()[rt.Group]}
+	op := object{"operationId": operationID(rt), "summary": s.summary, "x-role": roles(rt.Role), "x-group": groups()[rt.Group]}
 	if rt.Role == 0 {
 		op["security"] = []any{}
 	}
@@ -232,6 +260,12 @@ func operation(t *testing.T, rt taskhttp.Route, answers map[int]map[string]bool,
 	}
 	op["responses"] = responses
 	return op
+}
+
+// operationID names a route for programs that are made from the document.
+func operationID(rt taskhttp.Route) string {
+	words := strings.FieldsFunc(rt.Path, func(r rune) bool { return strings.ContainsRune("/{}.-", r) })
+	return strings.ToLower(rt.Method) + "_" + strings.Join(words, "_")
 }
 
 func family(path string) string {

@@ -13,23 +13,13 @@ import (
 // pools is GET /v2/pools.
 func (h *handler) pools(c *call) error {
 	list, err := h.Orchestrator.PoolStates(c.r.Context(), c.p)
-	if err != nil {
-		return err
-	}
-	out := taskapi.PoolList{Pools: []taskapi.Pool{}}
-	for _, s := range list {
-		out.Pools = append(out.Pools, poolView(s))
-	}
-	return c.json(http.StatusOK, out)
+	return c.show(http.StatusOK, taskapi.PoolList{Pools: each(list, poolView)}, err)
 }
 
 // poolHealth is GET /v2/pools/{id}/health.
 func (h *handler) poolHealth(c *call) error {
 	s, err := c.pool()
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, poolView(s))
+	return c.show(http.StatusOK, poolView(s), err)
 }
 
 // pool returns the pool that the path names: node/pool, percent-encoded, or a
@@ -62,11 +52,7 @@ func (c *call) pool() (found orchestrator.PoolState, err error) {
 // command is POST /v2/pools/{id}/do.
 func command(do string) func(*handler, *call) error {
 	return func(h *handler, c *call) error {
-		raw, err := c.optionalBody()
-		if err != nil {
-			return err
-		}
-		req, err := taskapi.DecodePoolCommand(do, raw)
+		req, err := decoded(c, c.optionalBody, func(raw []byte) (taskapi.PoolCommand, error) { return taskapi.DecodePoolCommand(do, raw) })
 		if err != nil {
 			return err
 		}
@@ -93,10 +79,7 @@ func (c *call) begun(op orchestrator.Operation, err error) error {
 // operation is GET /v2/operations/{id}.
 func (h *handler) operation(c *call) error {
 	op, err := h.Orchestrator.Operation(c.r.Context(), c.p, c.r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, operationView(op))
+	return c.show(http.StatusOK, operationView(op), err)
 }
 
 func poolView(s orchestrator.PoolState) taskapi.Pool {

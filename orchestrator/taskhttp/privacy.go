@@ -87,19 +87,12 @@ func exportLine(item orchestrator.ExportItem) ([]byte, error) {
 
 // erase is POST /gdpr/delete.
 func (h *handler) erase(c *call) error {
-	raw, err := c.optionalBody()
-	if err != nil {
-		return err
-	}
-	req, err := taskapi.DecodeErase(raw)
+	req, err := decoded(c, c.optionalBody, taskapi.DecodeErase)
 	if err != nil {
 		return err
 	}
 	r, err := h.Orchestrator.Erase(c.r.Context(), c.p, c.subject(req.Subject), req.Reason)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, taskapi.Erasure(r))
+	return c.show(http.StatusOK, taskapi.Erasure(r), err)
 }
 
 // consents is GET /gdpr/consent?subject=.
@@ -113,11 +106,7 @@ func (h *handler) consents(c *call) error {
 
 // setConsent is POST /gdpr/consent; it answers with all that the person has said.
 func (h *handler) setConsent(c *call) error {
-	raw, err := c.body()
-	if err != nil {
-		return err
-	}
-	req, err := taskapi.DecodeConsent(raw)
+	req, err := decoded(c, c.body, taskapi.DecodeConsent)
 	if err != nil {
 		return err
 	}
@@ -130,12 +119,5 @@ func (h *handler) setConsent(c *call) error {
 
 func (c *call) consentList(subject string) error {
 	list, err := c.h.Orchestrator.Consents(c.r.Context(), c.p, subject)
-	if err != nil {
-		return err
-	}
-	out := taskapi.ConsentList{Consents: []taskapi.Consent{}}
-	for _, said := range list {
-		out.Consents = append(out.Consents, taskapi.Consent(said))
-	}
-	return c.json(http.StatusOK, out)
+	return c.show(http.StatusOK, taskapi.ConsentList{Consents: each(list, func(x orchestrator.Consent) taskapi.Consent { return taskapi.Consent(x) })}, err)
 }

@@ -23,7 +23,7 @@ func (h *handler) submit(c *call) error {
 		return err
 	}
 	c.w.Header().Set("Location", taskURL(a.ID))
-	c.budget(spec.Session, a.BudgetLeft)
+	c.budget(spec.Session)
 	return c.json(http.StatusAccepted, acceptedView(a))
 }
 
@@ -34,16 +34,17 @@ func (h *handler) preview(c *call) error {
 		return err
 	}
 	p, err := h.Orchestrator.Preview(c.r.Context(), c.p, spec)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, previewView(p))
+	return c.show(http.StatusOK, previewView(p), err)
 }
 
-// budget tells what is left of a session's budget; negative: it has none.
-func (c *call) budget(session string, left int) {
-	if session != "" && left >= 0 {
-		c.w.Header().Set("X-Budget-Tokens-Remaining", strconv.Itoa(left))
+// budget tells what is left of the session's budget, if it has one. Not to know is
+// no reason to refuse anything.
+func (c *call) budget(session string) {
+	if session == "" {
+		return
+	}
+	if s, err := c.h.Orchestrator.Session(c.r.Context(), c.p, session); err == nil && s.Budget > 0 {
+		c.w.Header().Set("X-Budget-Tokens-Remaining", strconv.Itoa(max(s.BudgetLeft, 0)))
 	}
 }
 
@@ -141,10 +142,7 @@ func (h *handler) task(c *call) error {
 		return err
 	}
 	t, err := h.Orchestrator.Task(c.r.Context(), c.p, id)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, taskView(t))
+	return c.show(http.StatusOK, taskView(t), err)
 }
 
 // cancel is POST /v2/tasks/{id}/cancel; an ended task is answered 204 too.
@@ -153,11 +151,7 @@ func (h *handler) cancel(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Orchestrator.Cancel(c.r.Context(), c.p, id); err != nil {
-		return err
-	}
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	return c.done(h.Orchestrator.Cancel(c.r.Context(), c.p, id))
 }
 
 // remove is DELETE /v2/tasks/{id}: it cancels a task that lives, and keeps its
@@ -171,10 +165,7 @@ func (h *handler) remove(c *call) error {
 		return err
 	}
 	t, err := h.Orchestrator.Task(c.r.Context(), c.p, id)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusAccepted, taskapi.Stopped{JobID: id.String(), Status: t.Status})
+	return c.show(http.StatusAccepted, taskapi.Stopped{JobID: id.String(), Status: t.Status}, err)
 }
 
 // explain is GET /v2/tasks/{id}/explain.
@@ -184,8 +175,5 @@ func (h *handler) explain(c *call) error {
 		return err
 	}
 	x, err := h.Orchestrator.Explain(c.r.Context(), c.p, id)
-	if err != nil {
-		return err
-	}
-	return c.json(http.StatusOK, x)
+	return c.show(http.StatusOK, x, err)
 }

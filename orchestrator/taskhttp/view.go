@@ -30,14 +30,12 @@ func orEmpty[T any](list []T) []T {
 }
 
 func previewView(p orchestrator.Preview) taskapi.Preview {
-	v := taskapi.Preview{
-		Checks: []taskapi.Check{}, QueuePosition: p.Position, PredictedStartMS: p.StartIn.Milliseconds(),
-		PredictedBandMS: p.Band.Milliseconds(), Explanation: p.Explanation,
+	return taskapi.Preview{
+		QueuePosition: p.Position, PredictedStartMS: p.StartIn.Milliseconds(), PredictedBandMS: p.Band.Milliseconds(), Explanation: p.Explanation,
+		Checks: each(p.Checks, func(c orchestrator.Check) taskapi.Check {
+			return taskapi.Check{Name: c.Name, Pass: c.Code == "", Code: taskapi.Code(c.Code)}
+		}),
 	}
-	for _, c := range p.Checks {
-		v.Checks = append(v.Checks, taskapi.Check{Name: c.Name, Pass: c.Code == "", Code: taskapi.Code(c.Code)})
-	}
-	return v
 }
 
 func taskView(t orchestrator.Task) taskapi.Task {

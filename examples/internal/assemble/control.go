@@ -14,6 +14,7 @@ import (
 	"github.com/llorch/llorch/examples/internal/server"
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/orchestrator"
+	"github.com/llorch/llorch/orchestrator/decisionlog"
 	orcmetrics "github.com/llorch/llorch/orchestrator/metrics"
 	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/queue"
@@ -108,8 +109,15 @@ func NewControl(ctx context.Context, c Control) (_ *App, err error) {
 			return nil, err
 		}
 	}
+	var decisions *decisionlog.Writer
+	if c.DecisionLog != "" {
+		if decisions, err = decisionlog.NewWriter(decisionlog.Config{Dir: c.DecisionLog, Replica: c.Replica, Logger: log}); err != nil {
+			return nil, fmt.Errorf("decision log: %w", err)
+		}
+	}
 	orc, err = orchestrator.New(orchestrator.Config{
-		Pools: pools, Control: control{local, remote}, Store: c.Store, SealKeys: c.SealKeys, Recorder: recorder, Observer: metrics, Logger: log,
+		Decisions: decisions,
+		Pools:     pools, Control: control{local, remote}, Store: c.Store, SealKeys: c.SealKeys, Recorder: recorder, Observer: metrics, Logger: log,
 		Replica: c.Replica, NodeID: c.Replica, Queue: c.Queue, Policy: c.Policy, Sessions: c.Sessions, Residency: c.Residency, Timing: c.Times, Streams: c.Streams, Retention: c.Keep,
 	})
 	if err != nil {
@@ -148,7 +156,7 @@ func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrat
 		return fmt.Errorf("node routes: %w", err)
 	}
 	c.HTTP.Orchestrator, c.HTTP.Authorize, c.HTTP.Logger, c.HTTP.Version = orc, server.TaskPrincipal, a.log, c.Version
-	c.HTTP.Without |= taskhttp.Health | taskhttp.Privacy // the front serves the first; nobody is asked for the second yet
+	c.HTTP.Without |= taskhttp.Health // the front serves it
 	return c.Front.open(ctx, a, server.Parts{Tasks: taskhttp.New(c.HTTP), Without: c.HTTP.Without, Nodes: nodeRoutes, Metrics: reg, Ready: orc.Ready})
 }
 

@@ -3,6 +3,7 @@ package sched_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -16,7 +17,7 @@ import (
 
 // actionNames says how often each action is drawn.
 var actionNames = []string{
-	"submit", "submit", "submit", "store", "store", "store", "token", "token", "finish", "finish", "read", "cancel", "time", "rare",
+	"submit", "submit", "submit", "store", "store", "store", "token", "token", "finish", "finish", "read", "cancel", "time", "load", "rare",
 }
 
 // actions is what can happen to a cluster.
@@ -50,7 +51,36 @@ func (c *cluster) actions() map[string]func(*rapid.T) {
 			}
 			c.advance(time.Duration(rapid.IntRange(1, most).Draw(t, "ms")) * time.Millisecond)
 		},
+		"load": c.loads,
 		"rare": c.rare,
+	}
+}
+
+// loads lets a model come nearer to its worker, arrive there, or fail.
+func (c *cluster) loads(t *rapid.T) {
+	if len(c.loading) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(c.loading)-1).Draw(t, "load")
+	c.load(i, rapid.SampledFrom([]string{"goes on", "goes on", "arrives", "arrives", "fails", "is not heard of"}).Draw(t, "it"))
+}
+
+// load tells the core of a load, or does not.
+func (c *cluster) load(i int, how string) {
+	l := c.loading[i]
+	if how != "goes on" {
+		c.loading = slices.Delete(c.loading, i, i+1)
+	}
+	switch how {
+	case "goes on":
+		l.bytes++
+		c.step(sched.Loading{Worker: l.engine.key, Model: l.model, Bytes: l.bytes, Total: -1, Phase: "load"})
+	case "fails":
+		c.step(sched.Loading{Worker: l.engine.key, Model: l.model, Done: true, Fail: "INTERNAL"})
+	case "arrives":
+		c.step(sched.Loading{Worker: l.engine.key, Model: l.model, Done: true})
+		l.engine.models = []string{l.model}
+		c.step(c.picture())
 	}
 }
 
@@ -71,6 +101,9 @@ func (c *cluster) submit(t *rapid.T) {
 		}
 		if rapid.IntRange(0, 2).Draw(t, "region") == 0 {
 			task.Need.Regions = []string{"EU"}
+		}
+		if rapid.IntRange(0, 5).Draw(t, "model") == 0 {
+			task.Need.Model = "o"
 		}
 		task.Session = sched.Ref{byte(rapid.IntRange(0, 2).Draw(t, "session"))}
 	}
@@ -147,7 +180,7 @@ func (c *cluster) cancel(j *job) {
 // rare is what seldom happens.
 func (c *cluster) rare(t *rapid.T) {
 	e := rapid.SampledFrom(c.engines).Draw(t, "engine")
-	what := rapid.IntRange(0, 15).Draw(t, "what")
+	what := rapid.IntRange(0, 16).Draw(t, "what")
 	if c.fair && what > 2 {
 		return
 	}
@@ -209,8 +242,24 @@ func (c *cluster) rare(t *rapid.T) {
 	case 14, 15:
 		c.erase(t)
 		return
+	case 16:
+		c.restart(t)
+		return
 	}
 	c.step(c.picture())
+}
+
+// restart is a planned end: nothing new, what runs may finish or is cut, and the
+// next process takes up what the store has (ORC-102).
+func (c *cluster) restart(t *rapid.T) {
+	c.step(sched.Refuse{Durable: true})
+	c.finishes(t)
+	if rapid.Bool().Draw(t, "cut") {
+		c.step(sched.Cut{})
+		c.finishes(t)
+	}
+	c.advance(time.Duration(rapid.IntRange(1, 8000).Draw(t, "ms")) * time.Millisecond)
+	c.crash()
 }
 
 // erase forgets one of the two persons of this time (ORC-841): their tasks are
@@ -219,11 +268,7 @@ func (c *cluster) erase(t *rapid.T) {
 	who := byte(rapid.IntRange(1, 2).Draw(t, "who"))
 	ref := sched.Ref{0xee, byte(c.persons), who, 0xff}
 	c.persons++ // nobody submits under this name any more
-	for _, j := range c.jobs {
-		if j.task.Subject == ref && !j.over && (j.live || j.placed) {
-			c.step(sched.Cancel{ID: j.task.ID, Reason: sched.Erasure})
-		}
-	}
+	c.step(sched.CancelAll{Subject: ref, Reason: sched.Erasure})
 	c.forget(ref, fmt.Sprint(c.persons))
 }
 

@@ -14,7 +14,7 @@ func (c *Core) submit(now Instant, in Task) *task {
 		return nil
 	}
 	if rule := c.quota(in.Tenant); rule != "" {
-		c.emit(Reject{ID: in.ID, Code: "QUOTA_EXCEEDED", After: c.drainHint(in.ID, 0), Details: Details{Filter: "quota", Field: rule}})
+		c.emit(Reject{ID: in.ID, Code: "QUOTA_EXCEEDED", After: c.drainHint(&task{Task: in}), Details: Details{Filter: "quota", Field: rule}})
 		return nil
 	}
 	t := &task{Task: in, phase: placed, arrived: now, attempt: in.Attempt, wakeAt: -1}
@@ -81,7 +81,7 @@ func (c *Core) add(t *task) {
 
 // full is the refusal of the queue.
 func (c *Core) full(t *task, err error) Reject {
-	r := Reject{ID: t.ID, Code: "QUEUE_FULL", After: c.drainHint(t.ID, t.item.Key), Details: Details{Label: string(cmp.Or(c.cfg.Queue.Policy, queue.Reject))}}
+	r := Reject{ID: t.ID, Code: "QUEUE_FULL", After: c.drainHint(t), Details: Details{Label: string(cmp.Or(c.cfg.Queue.Policy, queue.Reject))}}
 	switch {
 	case errors.Is(err, queue.ErrDuplicate):
 		return Reject{ID: t.ID, Code: "CONFLICT"}

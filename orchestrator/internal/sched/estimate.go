@@ -50,6 +50,7 @@ type speedKey struct{ Model, Digest, Node, Pool string }
 // shape is what the tasks of a model are like.
 type shape struct {
 	Output figure // milli-tokens that come out
+	Said   figure // output as per mille of what the request had said
 	Text   figure // milli-bytes of text that make a prompt token
 }
 
@@ -151,6 +152,9 @@ func (e *estimator) run(t *task, w *placement.Worker, r Result, held time.Durati
 	if out > 0 {
 		x.Output.add(1000 * out)
 	}
+	if out > 0 && t.Need.Expected > 0 {
+		x.Said.add(1000 * out / int64(t.Need.Expected))
+	}
 	if r.TokensIn > 0 && t.Text > 0 {
 		x.Text.add(1000 * int64(t.Text) / int64(r.TokensIn))
 	}
@@ -182,7 +186,8 @@ func (e *estimator) output(t *task) figure {
 	case t.Need.Workload == "embedding" || t.Need.Workload == "rerank":
 		return figure{Known: true}
 	case t.Need.Expected > 0:
-		return figure{Mean: min(limit, int64(t.Need.Expected)), Known: true}
+		said := min(limit, int64(t.Need.Expected))
+		return figure{Mean: said, Dev: said * min(1000, x.Said.Dev) / 1000, Known: true}
 	case x.Output.Known:
 		return figure{min(limit, (x.Output.Mean+x.Output.Dev+999)/1000), x.Output.Dev / 1000, true}
 	}

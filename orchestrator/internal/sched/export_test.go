@@ -38,3 +38,28 @@ func (c *Core) BoundSessions(n int) int {
 
 // KeyText spells a set of requirements.
 func KeyText(r placement.Request) string { return keyText(r) }
+
+// Smooth returns the mean and the deviation after some values.
+func Smooth(values ...int64) (mean, dev int64) {
+	var f figure
+	for _, x := range values {
+		f.add(x)
+	}
+	return f.Mean, f.Dev
+}
+
+// Learned returns how many classes of workers and models something is known of.
+func (c *Core) Learned() (speeds, shapes int) {
+	return len(c.est.speeds.byKey), len(c.est.shapes.byKey)
+}
+
+// Output predicts the tokens that a task puts out.
+func (c *Core) Output(t Task) int64 { return c.est.output(&task{Task: t}).Mean }
+
+// Rates returns what placement is told of a worker.
+func (c *Core) Rates(model string, w *placement.Worker) placement.Rates {
+	return c.est.rates(model, w)
+}
+
+// Isqrt returns ⌊√x⌋.
+func Isqrt(x uint64) uint64 { return isqrt(x) }

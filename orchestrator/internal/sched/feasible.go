@@ -103,14 +103,16 @@ func (s *speed) service(prompt int64, out figure) (prefill, decode figure) {
 // forecast is what is predicted of a task, from now.
 type forecast struct {
 	Terms
-	start   time.Duration // until it has its slot
-	band    time.Duration // ± of start
-	missing []string
+	start time.Duration // until it has its slot
+	band  time.Duration // ± of start
+	line  queue.Line
+	own   figure // time on its slot
+	free  int64  // slots
 }
 
-// finish is when the task ends, and the ± of it.
-func (f *forecast) finish() (at, band time.Duration) {
-	return time.Duration(sum(int64(f.start), sum(int64(f.Prefill), int64(f.Decode)))), f.Band
+// finish is when the task ends; f.Band is the ± of it.
+func (f *forecast) finish() time.Duration {
+	return time.Duration(sum(int64(f.start), f.own.Mean))
 }
 
 // predict says when a task starts and ends if all goes on as learned; false when
@@ -121,46 +123,65 @@ func (c *Core) predict(t *task) (f forecast, ok bool) {
 		return forecast{}, false
 	}
 	prefill, decode := p.mean.service(int64(max(0, t.Need.Prompt)), c.est.output(t))
-	line := c.line(t, p, figure{Mean: sum(prefill.Mean, decode.Mean), Dev: root(prefill.Dev, decode.Dev)})
-	f.missing = p.missing
-	f.Queue, f.Load, f.Prefill, f.Decode = time.Duration(line.Mean), time.Duration(p.load.Mean), time.Duration(prefill.Mean), time.Duration(decode.Mean)
-	f.start = time.Duration(sum(line.Mean, p.load.Mean))
-	f.band = time.Duration(2 * root(line.Dev, p.load.Dev))
-	f.Band = time.Duration(2 * root(line.Dev, p.load.Dev, prefill.Dev, decode.Dev))
+	f.own = figure{Mean: sum(prefill.Mean, decode.Mean), Dev: root(prefill.Dev, decode.Dev)}
+	f.Load, f.Prefill, f.Decode = time.Duration(p.load.Mean), time.Duration(prefill.Mean), time.Duration(decode.Mean)
+	it := t.item
+	it.Service = f.own.Mean
+	f.line = c.queue.Line(it, c.rivals(t))
+	if tasks := f.line.Work() / max(1, f.own.Mean); tasks < p.slots { // with more in line none is free
+		r := c.request(t.item.Key)
+		f.free = c.view.Spare(tasks+2, func(w *placement.Worker) bool { return slices.Contains(w.Models, r.Model) && fits(w, r) })
+	}
+	f.set(p, f.line.Work())
 	return f, true
 }
 
-// line predicts how long the work ahead keeps the slots of a key. What runs now
-// is not looked at: on average one of n busy slots is free after one n-th of the
-// time that a task takes.
-func (c *Core) line(t *task, p *prospect, own figure) figure {
-	model := t.Need.Model
-	it := t.item
-	it.Service = own.Mean
-	work := c.queue.Line(it, func(k queue.KeyID) bool { return c.keys.byID[k].need.Model == model }).Work()
-	free := int64(0)
-	if work < product(p.slots, max(1, own.Mean)) {
-		free = c.spare(c.request(t.item.Key))
+// set computes what depends on the work ahead.
+func (f *forecast) set(p *prospect, work int64) {
+	wait := f.wait(p, work, f.own.Mean)
+	ahead := int64(0)
+	if wait > 0 {
+		ahead = sum(work, f.own.Mean) / max(1, f.own.Mean)
 	}
-	if free > 0 && work <= product(free-1, own.Mean) {
-		return figure{}
-	}
-	wait := sum(work, own.Mean)
-	ahead := wait / max(1, own.Mean)
-	return figure{
-		Mean: max(0, wait-product(free, own.Mean)) / p.slots,
-		Dev:  product(own.Dev, int64(isqrt(uint64(max(0, ahead))))) / p.slots,
-	}
+	dev := product(f.own.Dev, int64(isqrt(uint64(ahead)))) / p.slots
+	f.Queue = time.Duration(wait)
+	f.start = time.Duration(sum(wait, p.load.Mean))
+	f.band = time.Duration(2 * root(dev, p.load.Dev))
+	f.Band = time.Duration(2 * root(dev, p.load.Dev, f.own.Dev))
 }
 
-// spare counts the free slots of workers that have the model.
-func (c *Core) spare(r *placement.Request) (n int64) {
-	for w := range c.view.Workers() {
-		if w.Online && w.Ready && !w.Draining && slices.Contains(w.Models, r.Model) && fits(w, r) {
-			n += int64(c.view.Free(w.Key))
+// wait predicts how long the work ahead keeps the slots of a key from a task that
+// needs one for so long. What runs now is not looked at: on average one of n busy
+// slots is free after one n-th of the time that a task takes.
+func (f *forecast) wait(p *prospect, work, service int64) int64 {
+	if f.free > 0 && work <= product(f.free-1, service) {
+		return 0
+	}
+	return max(0, sum(work, service)-product(f.free, service)) / p.slots
+}
+
+// rivals tells which keys compete for the slots of a task: those of its model.
+func (c *Core) rivals(t *task) func(queue.KeyID) bool {
+	return func(k queue.KeyID) bool { return c.keys.byID[k].need.Model == t.Need.Model }
+}
+
+// harms reports whether one of those who were admitted before, and would go after
+// the task, would end too late.
+func (c *Core) harms(now Instant, t *task, f *forecast, p *prospect) bool {
+	if f.line.Behind == 0 {
+		return false
+	}
+	after, ok := c.queue.After(t.item, c.rivals(t))
+	if !ok {
+		return true
+	}
+	for e, work := range f.line.Pushed(after) {
+		end := sum(sum(f.wait(p, work, e.Service), e.Service), int64(f.band))
+		if e.Due > 0 && end > int64(e.Due-now) {
+			return true
 		}
 	}
-	return n
+	return false
 }
 
 // StartIn predicts when a waiting task starts, from now; 0 also if none is known.
@@ -207,28 +228,36 @@ func (t *task) fastest() time.Duration {
 }
 
 // feasible refuses a task that will not end by its deadline (ORC-250, 251); false
-// if it may go on. Without a deadline, or a worker to predict for, it does. Where
-// trying costs nobody anything, or nothing is known yet, only what fails in the
-// best case is refused: else a wrong figure would never be mended.
+// if it may go on. Without a deadline, or a worker of known speed, it does. If it
+// would start at once only what fails in the best case is refused: trying costs
+// nobody anything, and a wrong figure would never be mended else.
 func (c *Core) feasible(now Instant, t *task) (Reject, bool) {
 	if t.Due <= 0 {
 		return Reject{}, false
 	}
 	f, ok := c.predict(t)
-	if !ok {
+	p, left := c.prospect(t.item.Key), time.Duration(t.Due-now)
+	if !ok || p.blind {
 		return Reject{}, false
 	}
-	at, band := f.finish()
-	limit := time.Duration(sum(int64(at), int64(band)))
-	if c.cfg.Optimistic || f.start == 0 || c.prospect(t.item.Key).blind {
-		limit = max(0, at-band)
+	mild := c.cfg.Optimistic || f.start == 0
+	if f.limit(mild) <= left {
+		if mild || !c.harms(now, t, &f, p) {
+			return Reject{}, false
+		}
+		f.set(p, f.line.Drain())
 	}
-	left := time.Duration(t.Due - now)
-	if limit <= left {
-		return Reject{}, false
+	d := Details{EarliestFinish: f.limit(mild), Terms: f.Terms}
+	d.Shortfall = max(0, d.EarliestFinish-left)
+	return Reject{ID: t.ID, Code: "DEADLINE_UNMET", After: hint(t.ID, min(max(d.Shortfall, minHint), max(f.Queue+f.Load, minHint))), Details: d}, true
+}
+
+// limit is the end that can be promised, or the earliest that is thinkable.
+func (f *forecast) limit(mild bool) time.Duration {
+	if mild {
+		return max(0, f.finish()-f.Band)
 	}
-	d := Details{EarliestFinish: limit, Shortfall: limit - left, Terms: f.Terms}
-	return Reject{ID: t.ID, Code: "DEADLINE_UNMET", After: hint(t.ID, min(d.Shortfall, max(f.Queue+f.Load, minHint))), Details: d}, true
+	return time.Duration(sum(int64(f.finish()), int64(f.Band)))
 }
 
 // Bounds of the hint for refused clients (ORC-254).
@@ -248,18 +277,17 @@ func spread(id queue.ID, d time.Duration) time.Duration {
 	return d / 1000 * time.Duration(900+seed(id)%201)
 }
 
-// drainHint predicts when one place of the queue is free again: when the next task
-// of the key (0 = any) ends.
-func (c *Core) drainHint(id queue.ID, k queue.KeyID) time.Duration {
+// drainHint predicts when one place of the queue is free again: tasks like this one
+// end one after the other on the slots of its key, if it has one.
+func (c *Core) drainHint(t *task) time.Duration {
 	slots, _ := c.view.Slots()
 	each := c.service.value()
-	if k != 0 {
-		if p := c.prospect(k); p.slots > 0 {
-			prefill, decode := p.mean.service(longPrompt, assumed(256))
-			each, slots = min(each, time.Duration(prefill.Mean+decode.Mean)), int(p.slots)
+	if t.item.Key != 0 {
+		if p := c.prospect(t.item.Key); p.slots > 0 {
+			each, slots = c.served(t, t.item.Key), int(p.slots)
 		}
 	}
-	return hint(id, each/time.Duration(max(1, slots)))
+	return hint(t.ID, each/time.Duration(max(1, slots)))
 }
 
 // sum and product end at the largest number; all are ≥ 0.

@@ -49,7 +49,7 @@ func (l *learned) valid() bool {
 		}
 	}
 	for _, x := range l.Shapes {
-		if !x.Value.Output.valid() || !x.Value.Text.valid() {
+		if !x.Value.Output.valid() || !x.Value.Said.valid() || !x.Value.Text.valid() {
 			return false
 		}
 	}

@@ -19,30 +19,29 @@ import (
 // cluster is the simulation of ORC-951: the real core and the real memory store,
 // with an executor, engines, readers and clients that fail in every way.
 type cluster struct {
-	t         *rapid.T
-	bug       *planted // nil: none
-	core      *sched.Core
-	cfg       sched.Config
-	fair      bool // a walk without what shifts shares: I9 is looked at
-	now       sched.Instant
-	timer     sched.Instant
-	mem       *store.Memory
-	epoch     store.Epoch
-	jobs      []*job
-	attempts  []*attempt // not finished
-	ops       []*op      // store calls in flight
-	engines   []*simEngine
-	erased    map[sched.Ref]bool // erasure done
-	regions   []string           // of the installation
-	persons   int
-	arrivals  int
-	rec       recording
-	calm      bool // no faults any more
-	shares    shares
-	depth     int // of the queue, before the step
-	limit     map[queue.Tenant]sched.Rules
-	inStep    sched.Event
-	finishing *attempt
+	t        *rapid.T
+	bug      *planted // nil: none
+	core     *sched.Core
+	cfg      sched.Config
+	fair     bool // a walk without what shifts shares: I9 is looked at
+	now      sched.Instant
+	timer    sched.Instant
+	mem      *store.Memory
+	epoch    store.Epoch
+	jobs     []*job
+	attempts []*attempt // not finished
+	ops      []*op      // store calls in flight
+	loading  []*loading
+	engines  []*simEngine
+	erased   map[sched.Ref]bool // erasure done
+	regions  []string           // of the installation
+	persons  int
+	arrivals int
+	rec      recording
+	calm     bool // no faults any more
+	shares   shares
+	depth    int // of the queue, before the step
+	limit    map[queue.Tenant]sched.Rules
 }
 
 // job is a task as its client, its reader and the executor see it.
@@ -106,8 +105,16 @@ type simEngine struct {
 	ready   bool
 	drains  bool
 	hangs   bool
+	models  []string // loaded
 	slots   int
 	busy    int // as it says, true or not
+}
+
+// loading is a model on its way.
+type loading struct {
+	engine *simEngine
+	model  string
+	bytes  int64
 }
 
 // op is a store call in flight: write may be lost, doubled, or answer unknown.
@@ -141,7 +148,7 @@ func newCluster(t *rapid.T, bug *planted) *cluster {
 	}
 	slots := rapid.IntRange(1, slotsEach).Draw(t, "slots")
 	for i := range 4 {
-		e := &simEngine{key: placement.Key{Node: fmt.Sprintf("n%d", i/2), Pool: "p", Worker: fmt.Sprint(i)}, epoch: 1, up: true, ready: true, slots: slots}
+		e := &simEngine{key: placement.Key{Node: fmt.Sprintf("n%d", i/2), Pool: "p", Worker: fmt.Sprint(i)}, epoch: 1, up: true, ready: true, slots: slots, models: []string{"m"}}
 		e.country, e.group = "DE", "EU"
 		if i == 3 {
 			e.country, e.group = "US", "US"
@@ -158,7 +165,7 @@ func (c *cluster) lead() {
 	if err != nil {
 		panic(err)
 	}
-	c.epoch, c.timer, c.attempts = lease.Epoch, 0, nil
+	c.epoch, c.timer, c.attempts, c.loading = lease.Epoch, 0, nil, nil
 	if c.core, err = sched.New(c.cfg); err != nil {
 		panic(err)
 	}
@@ -182,7 +189,7 @@ func (c *cluster) picture() sched.Workers {
 	for _, e := range c.engines {
 		if e.up {
 			list = append(list, &placement.Worker{
-				Key: e.key, Epoch: e.epoch, Models: []string{"m"}, Country: e.country, Group: e.group, SlotsTotal: e.slots, SlotsBusy: e.busy,
+				Key: e.key, Epoch: e.epoch, Models: e.models, OnDisk: spare(e.models), Country: e.country, Group: e.group, SlotsTotal: e.slots, SlotsBusy: e.busy,
 				Online: true, Ready: e.ready, Draining: e.drains, Gone: e.hangs && !e.ready, TokensPerS: 20_000, FirstToken: int64(time.Second),
 			})
 		}
@@ -190,9 +197,19 @@ func (c *cluster) picture() sched.Workers {
 	return sched.Workers{List: list}
 }
 
+// spare are the models beside the loaded ones.
+func spare(loaded []string) (out []placement.OnDisk) {
+	for _, m := range []string{"m", "o"} {
+		if !slices.Contains(loaded, m) {
+			out = append(out, placement.OnDisk{Model: m, Need: 1 << 30, Fits: 1})
+		}
+	}
+	return out
+}
+
 // step applies an event, does what the effects say and checks every invariant.
 func (c *cluster) step(e sched.Event) {
-	c.depth, c.inStep = c.core.Depth(queue.Interactive)+c.core.Depth(queue.Batch), e
+	c.depth = c.core.Depth(queue.Interactive) + c.core.Depth(queue.Batch)
 	c.shares.before(c)
 	fx := slices.Clone(c.core.Step(c.now, e))
 	c.rec.add(c.now, e, fx)
@@ -245,10 +262,38 @@ func (c *cluster) apply(fx sched.Effect) {
 	case sched.Terminal:
 		c.ending(c.of(f.ID), f.Code)
 	case sched.Leave:
-		c.of(f.ID).live = false
+		j := c.of(f.ID)
+		if j.emitted || j.task.Ephemeral {
+			c.fail(1, "task %d is left to the store, which can not take it up", j.n)
+		}
+		j.live, j.attempt, j.held = false, 0, placement.Key{}
+	case sched.Load:
+		c.begun(f)
 	case sched.SetTimer:
 		c.timer = f.At
 	}
+}
+
+// begun looks at a load that begins: it must be of use to somebody who may go there.
+func (c *cluster) begun(f sched.Load) {
+	for _, e := range c.engines {
+		if e.key == f.Worker.Key {
+			c.loading = append(c.loading, &loading{engine: e, model: f.Model})
+		}
+	}
+	if !slices.ContainsFunc(c.jobs, func(j *job) bool { return j.live && j.task.Need.Model == f.Model && c.allowed(j, f.Worker) }) {
+		c.fail(8, "%s is loaded in %s/%s, where no task for it may go", f.Model, f.Worker.Country, f.Worker.Group)
+	}
+}
+
+// allowed reports whether a task may go to the place of a worker.
+func (c *cluster) allowed(j *job, w *placement.Worker) bool {
+	for _, regions := range [][]string{j.task.Need.Regions, c.regions} {
+		if regions != nil && !slices.Contains(regions, w.Country) && !slices.Contains(regions, w.Group) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *cluster) admitted(j *job) {
@@ -466,11 +511,9 @@ func (c *cluster) finish(a *attempt, class exec.Class) {
 	if a.j.attempt == a.n {
 		a.j.attempt, a.j.held = 0, placement.Key{}
 	}
-	c.finishing = a
 	c.step(sched.Finished{ID: a.j.task.ID, Attempt: a.n, Result: sched.Result{
 		Class: class, Emitted: emitted, TokensIn: a.j.task.Need.Prompt, TokensOut: a.j.task.Need.Expected, First: time.Second, Decode: time.Second,
 	}})
-	c.finishing = nil
 }
 
 // crash ends the process at once: calls in flight go on in the store without

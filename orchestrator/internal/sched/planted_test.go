@@ -85,12 +85,16 @@ func Bugs() []Bug {
 }
 
 // Tables are the sizes of everything that the core keeps (I13).
-type Tables struct{ Tasks, Keys, Timers, Tenants, Mates, Sick, Loads int }
+type Tables struct{ Tasks, Keys, Timers, Tenants, Running, Mates, Sick, Loads int }
 
 // Tables counts.
 func (c *Core) Tables() Tables {
+	slots := 0
+	for _, t := range c.tenants.busy {
+		slots += t.running
+	}
 	return Tables{
-		len(c.tasks), max(len(c.keys.byText), len(c.keys.byID)), len(c.timers), len(c.tenants.busy),
+		len(c.tasks), max(len(c.keys.byText), len(c.keys.byID)), len(c.timers), len(c.tenants.busy), slots,
 		len(c.mates), len(c.sick), len(c.loads),
 	}
 }

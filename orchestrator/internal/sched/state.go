@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -157,6 +158,9 @@ func (c *Core) refill(s *State) error {
 	if err := c.matches(s); err != nil {
 		return err
 	}
+	if err := c.known(s.Memory); err != nil {
+		return err
+	}
 	c.broken = len(c.view.Broken())
 	c.recall(s.Memory)
 	return nil
@@ -177,6 +181,32 @@ func (c *Core) matches(s *State) error {
 	}
 	if waits != len(s.Queue.Items) {
 		return errors.New("queue")
+	}
+	return nil
+}
+
+// known checks that what is remembered of workers is of those in the view, sorted.
+func (c *Core) known(m memory) error {
+	i := 0
+	for w := range c.view.Workers() {
+		if i >= len(m.Mates) || m.Mates[i].Key != w.Key || m.Mates[i].Calls.Newest < 0 || m.Mates[i].Calls.Newest > math.MaxInt64/2 {
+			return errors.New("mates")
+		}
+		i++
+	}
+	if i != len(m.Mates) {
+		return errors.New("mates")
+	}
+	for i, x := range m.Sick {
+		if _, ok := c.view.Find(x.Key); !ok || i > 0 && m.Sick[i-1].Key.Compare(x.Key) >= 0 {
+			return errors.New("sick")
+		}
+	}
+	if !m.Learned.valid() {
+		return errors.New("learned")
+	}
+	if !slices.IsSortedFunc(m.Loads, func(a, b load) int { return a.Worker.Compare(b.Worker) }) {
+		return errors.New("loads")
 	}
 	return nil
 }

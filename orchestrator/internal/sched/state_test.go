@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -128,7 +129,7 @@ func TestEffectEncoding(t *testing.T) {
 }
 
 // TestRestore: a restored core has the digest of the first one and does the same
-// from then on, whatever happened before and after (ORC-124).
+// from then on, whatever happened before and after, chance included (ORC-122, ORC-124).
 func TestRestore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g := &generator{t: t}
@@ -152,6 +153,7 @@ func TestRestore(t *testing.T) {
 			t.Fatalf("digest %x after Restore, want %x", y, x)
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "after") {
+			a.Why(g.any()) // questions leave no trace
 			e := g.next()
 			x, y := a.Step(g.now, e), b.Step(g.now, e)
 			if x, y := show(x), show(y); x != y {
@@ -208,5 +210,45 @@ func FuzzRestore(f *testing.F) {
 			c.Step(sched.Instant(1+i), e)
 		}
 		c.Step(1<<40, sched.Tick{})
+	})
+}
+
+// TestRestoreHostile: a state whose numbers and words were exchanged is refused,
+// or makes a core that goes on without a panic; so no damaged log ends a replay
+// with one.
+func TestRestoreHostile(t *testing.T) {
+	number := regexp.MustCompile(`:-?[0-9]+`)
+	word := regexp.MustCompile(`"[0-9a-zA-Z-]{1,32}"[,}\]]`)
+	rapid.Check(t, func(t *rapid.T) {
+		g := &generator{t: t}
+		cfg := g.config()
+		c, err := sched.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(1, 40).Draw(t, "before") {
+			g.see(c.Step(g.now, g.next()))
+		}
+		state, err := c.State()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(1, 3).Draw(t, "changes") {
+			if at := number.FindAllIndex(state, -1); rapid.Bool().Draw(t, "a number") {
+				x := at[rapid.IntRange(0, len(at)-1).Draw(t, "which")]
+				with := rapid.SampledFrom([]string{":0", ":1", ":2", ":3", ":4", ":-1", ":7", ":255", ":9223372036854775807", ":-9223372036854775808"}).Draw(t, "with")
+				state = slices.Concat(state[:x[0]], []byte(with), state[x[1]:])
+			} else if at := word.FindAllIndex(state, -1); len(at) > 0 {
+				x, y := at[rapid.IntRange(0, len(at)-1).Draw(t, "which")], at[rapid.IntRange(0, len(at)-1).Draw(t, "other")]
+				state = slices.Concat(state[:x[0]], state[y[0]:y[1]-1], state[x[1]-1:])
+			}
+		}
+		again, err := sched.Restore(cfg, state)
+		if err != nil {
+			return
+		}
+		for range 30 {
+			g.see(again.Step(g.now, g.next()))
+		}
 	})
 }

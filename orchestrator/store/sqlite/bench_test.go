@@ -176,3 +176,30 @@ func numbers(n int) []int {
 	}
 	return all
 }
+
+// BenchmarkErase erases a person with 1,000 ended tasks from a store with 100,000
+// of others, 1 KiB of output each: most of it is the rewriting of the file.
+func BenchmarkErase(b *testing.B) {
+	s, e := begin(b, fresh(b))
+	put := func(first, count int, who store.SubjectRef) {
+		for batch := range slices.Chunk(numbers(count), 1000) {
+			tasks := make([]store.NewTask, len(batch))
+			for i, n := range batch {
+				tasks[i] = benchTask(first + n)
+				tasks[i].Record.Subject, tasks[i].Final = who, &store.Completion{State: store.Completed, Output: tasks[i].Body}
+			}
+			submit(b, s, e, tasks...)
+		}
+	}
+	put(0, 100_000, store.SubjectRef{1})
+	next := 100_000
+	for b.Loop() {
+		b.StopTimer()
+		put(next, 1000, store.SubjectRef{2})
+		next += 1000
+		b.StartTimer()
+		if got, err := s.Erase(b.Context(), e, store.SubjectRef{2}); err != nil || got.Tasks != 1000 {
+			b.Fatalf("Erase() = %+v, %v", got, err)
+		}
+	}
+}

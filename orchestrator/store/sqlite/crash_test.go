@@ -133,8 +133,11 @@ func carry(ctx context.Context, s *sqlite.Store, e store.Epoch, n int, ack func(
 // acknowledged is there afterwards, once.
 func TestCrash(t *testing.T) {
 	runs := 20
-	if os.Getenv("LLORCH_NIGHTLY") == "1" {
+	switch {
+	case os.Getenv("LLORCH_NIGHTLY") == "1":
 		runs = 500
+	case testing.Short():
+		runs = 5
 	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

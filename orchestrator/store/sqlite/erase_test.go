@@ -91,6 +91,57 @@ func TestErasedIsGone(t *testing.T) {
 	}
 }
 
+// TestEraseLetsOthersWrite: an erasure goes through a large file in steps, and who
+// writes meanwhile waits for one of them only.
+func TestEraseLetsOthersWrite(t *testing.T) {
+	s, e := begin(t, fresh(t))
+	var batch []store.NewTask
+	for n := range 1200 {
+		batch = append(batch, marked(n, store.SubjectRef{byte(1 + n%2)}, "m"))
+	}
+	submit(t, s, e, batch...)
+	steps, done := 0, make(chan struct{})
+	s.BeforeCommit(func() error {
+		switch steps++; steps {
+		case 5: // three for the person's tasks, then those that overwrite
+			go func() {
+				defer close(done)
+				if _, err := s.Submit(t.Context(), e, []store.NewTask{marked(1000, store.SubjectRef{3}, "m")}); err != nil {
+					t.Error(err)
+				}
+			}()
+			await(t, "the other writer", func() bool { return s.Waiting() > 0 })
+		case 8:
+			<-done // long answered
+		}
+		return nil
+	})
+	if _, err := s.Erase(t.Context(), e, store.SubjectRef{1}); err != nil {
+		t.Fatal(err)
+	}
+	if <-done; steps < 9 {
+		t.Errorf("the erasure had %d steps, want many", steps)
+	}
+}
+
+// TestTruncateWaitsForNobody: a log that a long read keeps from being emptied does
+// not hold writers up, though the writer tries again and again.
+func TestTruncateWaitsForNobody(t *testing.T) {
+	path := fresh(t)
+	s, e := begin(t, path)
+	submit(t, s, e, marked(1, store.SubjectRef{1}, "m"))
+	s.Patience(0)
+	defer read(t, path)()
+	began := time.Now()
+	if _, err := s.Erase(t.Context(), e, store.SubjectRef{1}); !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("Erase under a reader = %v, want ErrUnknown", err)
+	}
+	submit(t, s, e, crashTask(2))
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("a writer waited %v beside a reader, want no wait of the engine's 5 s", took)
+	}
+}
+
 // TestEraseSteps: a task that begins between two steps of an erasure stops it,
 // and the next call finishes the work.
 func TestEraseSteps(t *testing.T) {
@@ -150,39 +201,69 @@ func TestEraseUnderReader(t *testing.T) {
 	if err := s.Impatient(); err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	c, err := db.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n int
-	if _, err := c.ExecContext(t.Context(), "BEGIN"); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.QueryRowContext(t.Context(), "SELECT count(*) FROM task").Scan(&n); err != nil || n != 1 {
-		t.Fatalf("another reader sees %d tasks, %v", n, err)
-	}
+	leave := read(t, path)
 	if _, err := s.Erase(t.Context(), e, who); !errors.Is(err, store.ErrUnknown) {
 		t.Errorf("Erase under a reader = %v, want ErrUnknown", err)
 	}
 	if r, err := s.Task(t.Context(), crashID(1)); err != nil || r.Subject != (store.SubjectRef{}) {
 		t.Errorf("Task() = %+v, %v, want it erased", r, err)
 	}
-	if size := len(files(t, path)["tasks.db-wal"]); size == 0 {
+	if logSize(t, path) == 0 {
 		t.Error("the log is empty although a reader needs it")
 	}
-	if _, err := c.ExecContext(t.Context(), "ROLLBACK"); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "the empty log", func() bool {
-		info, err := os.Stat(path + "-wal")
-		return err == nil && info.Size() == 0
-	})
+	leave()
+	await(t, "the empty log", func() bool { return logSize(t, path) == 0 })
 	if got, err := s.Erase(t.Context(), e, who); err != nil || got != (store.Erased{}) {
 		t.Errorf("Erase() again = %+v, %v, want nothing left", got, err)
 	}
+}
+
+// TestIdleLogIsEmptied is ORC-650: a log that outgrew its bound under a long read
+// is emptied when nothing is written for a while.
+func TestIdleLogIsEmptied(t *testing.T) {
+	path := fresh(t)
+	s, e := begin(t, path)
+	submit(t, s, e, crashTask(0))
+	leave := read(t, path)
+	for n := range 5 {
+		q := crashTask(1 + n)
+		q.Body = make([]byte, store.MaxBody)
+		submit(t, s, e, q)
+	}
+	if size := logSize(t, path); size < 64<<20 {
+		t.Errorf("the log has %d bytes under a reader, want all that was written", size)
+	}
+	leave()
+	await(t, "the empty log", func() bool { return logSize(t, path) == 0 })
+}
+
+// read begins a read of the file by somebody else, who ends it with leave.
+func read(t *testing.T, path string) (leave func()) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	if err := tx.QueryRowContext(t.Context(), "SELECT count(*) FROM task").Scan(&n); err != nil || n != 1 {
+		t.Fatalf("another reader sees %d tasks, %v", n, err)
+	}
+	return func() {
+		if err := errors.Join(tx.Rollback(), db.Close()); err != nil {
+			t.Errorf("end of the reader: %v", err)
+		}
+	}
+}
+
+func logSize(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path + "-wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }

@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -44,4 +45,41 @@ func ExampleOpen() {
 	// Output:
 	// term 1 stored: true closed: true
 	// term 2 queued <nil>
+}
+
+// A copy of a store in use, and why it does not lead by itself when it is put
+// back: nodes have seen later terms, and what those accepted is not in it.
+func ExampleStore_Backup() {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+	st, err := sqlite.Open(ctx, sqlite.Config{Path: filepath.Join(dir, "data", "tasks.db")})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	backup := filepath.Join(dir, "data", "backup.db")
+	fmt.Println("backup:", st.Backup(ctx, backup))
+	seen, _ := st.Lead(ctx, store.LeaseRequest{Holder: "local"})
+	fmt.Println("closed:", st.Close() == nil)
+
+	st, err = sqlite.Open(ctx, sqlite.Config{Path: backup})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer st.Close()
+	_, err = st.Lead(ctx, store.LeaseRequest{Holder: "local", Seen: seen.Epoch})
+	fmt.Println("refused:", errors.Is(err, store.ErrRestored))
+	term, err := st.Lead(ctx, store.LeaseRequest{Holder: "local", Seen: seen.Epoch, Force: true})
+	fmt.Println("forced: term", term.Epoch, err)
+	// Output:
+	// backup: <nil>
+	// closed: true
+	// refused: true
+	// forced: term 2 <nil>
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/llorch/llorch/orchestrator"
 	"github.com/llorch/llorch/orchestrator/observe"
+	"github.com/llorch/llorch/orchestrator/store"
 	"github.com/llorch/llorch/orchestrator/store/sqlite"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/worker"
@@ -100,7 +101,7 @@ func where(t *testing.T, path string) (found []string) {
 
 // TestPersonIsGone: a person who used everything is in the files of the store
 // only as sealed boxes and references, and after the erasure not even so: the
-// marks and the wrapped key are gone, also after a restart (ORC-841, 643, G9).
+// marks and the wrapped key are gone, also after a restart (ORC-841, ORC-643, G9).
 func TestPersonIsGone(t *testing.T) {
 	path := fresh(t)
 	o, stop := running(t, path)
@@ -109,15 +110,15 @@ func TestPersonIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := ""
+	var said strings.Builder
 	for e, err := range o.Events(t.Context(), who, acc.ID, 0) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		said += string(e.Data)
+		said.WriteString(string(e.Data))
 	}
-	if !strings.Contains(said, "Xq7-output") {
-		t.Fatalf("the engine said %s", said)
+	if !strings.Contains(said.String(), "Xq7-output") {
+		t.Fatalf("the engine said %s", said.String())
 	}
 	if _, err := o.PutArtifact(t.Context(), who, "plan", []byte("Xq7-artifact")); err != nil {
 		t.Fatal(err)
@@ -128,15 +129,15 @@ func TestPersonIsGone(t *testing.T) {
 	if got, want := where(t, path), []string{"xq7-session", "Xq7-key", "xq7-purpose"}; !slices.Equal(got, want) {
 		t.Errorf("in clear before the erasure: %q, want only %q", got, want)
 	}
-	exported := ""
+	var exported strings.Builder
 	for item, err := range o.Export(t.Context(), who, "") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exported += string(item.Data.(json.RawMessage))
+		exported.WriteString(string(item.Data.(json.RawMessage)))
 	}
-	if !strings.Contains(exported, "Xq7-output") || !strings.Contains(exported, "WHE3LWFydGlmYWN0") {
-		t.Errorf("the export lacks output or artifact: %s", exported)
+	if !strings.Contains(exported.String(), "Xq7-output") || !strings.Contains(exported.String(), "WHE3LWFydGlmYWN0") {
+		t.Errorf("the export lacks output or artifact: %s", exported.String())
 	}
 	receipt, err := o.Erase(t.Context(), who, "", "")
 	if err != nil || receipt.Tasks != 1 || receipt.Outputs != 1 || receipt.KeyID == "" {
@@ -161,5 +162,58 @@ func TestPersonIsGone(t *testing.T) {
 	}
 	if got := where(t, path); len(got) != 0 {
 		t.Errorf("after a restart: %q", got)
+	}
+}
+
+// TestBackupBeforeErasure: a backup from before an erasure opens what was sealed
+// as long as it holds the key documents, and nothing without them (ORC-841).
+func TestBackupBeforeErasure(t *testing.T) {
+	path := fresh(t)
+	o, stop := running(t, path)
+	who := orchestrator.Principal{User: "Xq7-user", Roles: orchestrator.RoleUser}
+	art, err := o.PutArtifact(t.Context(), who, "plan", []byte("Xq7-artifact"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	st, err := sqlite.Open(t.Context(), sqlite.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup := path + "-backup"
+	if err := st.Backup(t.Context(), backup); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o, stop = running(t, path)
+	if _, err := o.Erase(t.Context(), who, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	o, stop = running(t, backup)
+	if got, err := o.Artifact(t.Context(), who, art.ID); err != nil || string(got.Data) != "Xq7-artifact" {
+		t.Errorf("out of the backup: %q, %v", got.Data, err)
+	}
+	stop()
+	if st, err = sqlite.Open(t.Context(), sqlite.Config{Path: backup}); err != nil {
+		t.Fatal(err)
+	}
+	for d, err := range st.Docs(t.Context(), store.KindKey, "") {
+		if err == nil {
+			err = st.DeleteDoc(t.Context(), d.Kind, d.Key, d.Version)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o, stop = running(t, backup)
+	defer stop()
+	if _, err := o.Artifact(t.Context(), who, art.ID); !errors.Is(err, taskapi.SubjectErased) {
+		t.Errorf("out of a backup without keys: %v, want SUBJECT_ERASED", err)
 	}
 }

@@ -125,12 +125,15 @@ func racingContext(t testing.TB, s suite) {
 // more, 64 callers reach at least ten times the rate of one.
 func groupCommit(t testing.TB, s suite) {
 	const (
-		delay   = 2 * time.Millisecond
 		alone   = 50
 		clients = 64
 		each    = 25
 		factor  = 10
 	)
+	delay := 2 * time.Millisecond
+	if testing.Short() { // as under the race detector, where the processor is the limit
+		delay *= 10
+	}
 	c := suite{open: func(t testing.TB) store.Store { return s.caps.Slow(t, delay) }, caps: s.caps}.begin(t)
 	began := time.Now()
 	for i := range alone {
@@ -140,7 +143,7 @@ func groupCommit(t testing.TB, s suite) {
 	if one < delay {
 		t.Fatalf("a commit took %v, but Caps.Slow was asked to add %v", one, delay)
 	}
-	limit := one * clients * each / factor
+	limit := one * (clients * each / factor)
 	ctx, cancel := context.WithTimeout(c.ctx, limit)
 	defer cancel()
 	var wg sync.WaitGroup

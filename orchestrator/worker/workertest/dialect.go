@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +16,13 @@ import (
 // routes are those of the engine's dialect.
 func (e *Engine) routes() *http.ServeMux {
 	m := http.NewServeMux()
-	m.HandleFunc("POST /v1/completions", func(w http.ResponseWriter, r *http.Request) { e.generate(w, r, false) })
-	m.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) { e.generate(w, r, true) })
+	for path, k := range map[string]worker.Kind{
+		"completions": worker.Completion, "chat/completions": worker.Chat, "embeddings": worker.Embedding, "rerank": worker.Rerank,
+	} {
+		if k != worker.Rerank || e.cfg.Flavour != worker.Ollama {
+			m.HandleFunc("POST /v1/"+path, func(w http.ResponseWriter, r *http.Request) { e.generate(w, r, k) })
+		}
+	}
 	m.HandleFunc("GET /v1/models", e.keyed(e.models))
 	switch e.cfg.Flavour {
 	case worker.LlamaCPP:
@@ -49,7 +55,7 @@ func (e *Engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // keyed guards what is not for everybody and waits for the load.
 func (e *Engine) keyed(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if status, msg := e.admit(r); status != 0 {
+		if status, msg := e.admit(r); status != 0 && !(status == http.StatusServiceUnavailable && e.lies("health-lies")) {
 			fail(w, status, msg)
 			return
 		}
@@ -81,16 +87,25 @@ func (e *Engine) keyFits(header string) bool {
 func (e *Engine) loading() bool { return time.Since(e.born) < e.cfg.LoadDelay }
 
 func (e *Engine) health(w http.ResponseWriter, _ *http.Request) {
-	if e.loading() {
+	if e.loading() && !e.lies("health-lies") {
 		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"status": "loading", "error": errorObject(http.StatusServiceUnavailable, "Loading model")})
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"status": "ok"})
 }
 
+// lies reports whether a fault is on that shows in probes, not in requests for work.
+func (e *Engine) lies(kind string) bool {
+	return slices.ContainsFunc(e.activeFaults(), func(f Fault) bool { return f.Kind == kind && time.Since(e.born) >= f.After })
+}
+
 func (e *Engine) models(w http.ResponseWriter, _ *http.Request) {
 	owner := map[worker.Flavour]string{worker.LlamaCPP: "llamacpp", worker.VLLM: "vllm", worker.Ollama: "library"}[e.cfg.Flavour]
-	m := map[string]any{"id": e.cfg.Alias, "object": "model", "created": e.born.Unix(), "owned_by": owner}
+	alias := e.cfg.Alias
+	if e.lies("wrong-model") {
+		alias += "-other"
+	}
+	m := map[string]any{"id": alias, "object": "model", "created": e.born.Unix(), "owned_by": owner}
 	if e.cfg.Flavour == worker.VLLM {
 		m["max_model_len"] = e.cfg.Ctx
 	}

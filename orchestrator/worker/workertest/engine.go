@@ -26,12 +26,15 @@ type Config struct {
 	Tokens  int      // length of every answer that max_tokens does not cut; 0 = 16 to 127, by the seed
 	Slots   int      // requests that run at once; 0 = 4
 	Queue   int      // requests that wait for a slot; 0 = 16, -1 = none; one more is answered busy
+	KV      int      // tokens of KV memory that the slots share, in blocks of 16; 0 = Slots × Ctx. A request that does not fit waits; one that never can is busy
 	Ctx     int      // context of one slot in tokens; 0 = 8,192
 	Keys    []string // accepted bearer keys; nil = open
 
-	LoadDelay time.Duration // after New, while /health and all work answer 503
-	Preset    string        // timing by name: fast slow cpu h200 zero; "" = the default
-	Latency   *Latency      // wins over Preset
+	VRAM       int64         // bytes that it declares to hold from New on, see [Engine.VRAM]
+	VRAMReturn time.Duration // after its end, until they are free
+	LoadDelay  time.Duration // after New, while /health and all work answer 503
+	Preset     string        // timing by name: fast slow cpu h200 zero; "" = the default
+	Latency    *Latency      // wins over Preset
 
 	Faults        []Fault
 	RequestFaults bool // honour the header X-Sim-Fault
@@ -44,6 +47,7 @@ type Config struct {
 type Hooks struct {
 	Exit func(arg string) // fault "exit"; nil closes all connections and the listener at once
 	OOM  func()           // fault "oom"; nil does the same
+	Leak func()           // fault "leak-vram"; the engine's VRAM is never free again; may be nil
 }
 
 // Engine is a simulated engine. It is safe for concurrent use.
@@ -61,6 +65,9 @@ type Engine struct {
 	halt    func()        // closes stop, once
 	work    sync.WaitGroup
 	slots   slots
+	prompts prefixes
+	leaked  atomic.Bool
+	died    atomic.Int64 // Unix ns of the end, 0 before it
 	book    book
 	refusal atomic.Bool
 
@@ -82,7 +89,7 @@ func New(cfg Config) (*Engine, error) {
 	for _, f := range cfg.Faults {
 		errs = append(errs, f.validate())
 	}
-	if cfg.Tokens < 0 || cfg.Slots < 0 || cfg.Queue < -1 || cfg.Ctx < 0 || cfg.LoadDelay < 0 {
+	if cfg.Tokens < 0 || cfg.Slots < 0 || cfg.Queue < -1 || cfg.Ctx < 0 || cfg.KV < 0 || cfg.VRAM < 0 || cfg.VRAMReturn < 0 || cfg.LoadDelay < 0 {
 		errs = append(errs, errors.New("workertest: Config: a negative number where none makes sense"))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -91,7 +98,8 @@ func New(cfg Config) (*Engine, error) {
 	cfg.fill()
 	e := &Engine{cfg: cfg, latency: lat, born: time.Now(), stop: make(chan struct{}), faults: slices.Clone(cfg.Faults)}
 	e.halt = sync.OnceFunc(func() { close(e.stop) })
-	e.slots = slots{total: cfg.Slots, queue: max(cfg.Queue, 0), queued: e.book.touch}
+	e.slots = slots{total: cfg.Slots, queue: max(cfg.Queue, 0), blocks: blocks(cfg.KV), queued: e.book.touch}
+	e.prompts.size = blocks(cfg.KV)
 	e.book.trace = cfg.Trace
 	e.mux = e.routes()
 	e.srv = &http.Server{Handler: e, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
@@ -119,6 +127,9 @@ func (c *Config) fill() {
 	}
 	if c.Ctx == 0 {
 		c.Ctx = 8192
+	}
+	if c.KV == 0 {
+		c.KV = c.Slots * (c.Ctx + blockTokens)
 	}
 }
 
@@ -191,6 +202,7 @@ func (e *Engine) Kill() {
 	e.mu.Lock()
 	e.dead = true
 	e.mu.Unlock()
+	e.died.CompareAndSwap(0, time.Now().UnixNano())
 	e.halt()
 	_ = e.srv.Close()
 }
@@ -199,6 +211,16 @@ func (e *Engine) Kill() {
 func (e *Engine) Close() {
 	e.Kill()
 	e.work.Wait()
+}
+
+// VRAM returns the bytes that the engine holds now: Config.VRAM while it lives
+// and for VRAMReturn after, and for ever once it leaked.
+func (e *Engine) VRAM() int64 {
+	died := e.died.Load()
+	if died != 0 && !e.leaked.Load() && time.Now().UnixNano()-died >= int64(e.cfg.VRAMReturn) {
+		return 0
+	}
+	return e.cfg.VRAM
 }
 
 // Shutdown stops listening, lets running and waiting requests finish until ctx

@@ -70,11 +70,15 @@ func kinds() map[string]kind {
 		"stream-error":  {token: 1},                                    // an error object inside a 200
 		"no-done":       {token: notToken},                             // leave [DONE] out
 		"after-done":    {token: notToken},                             // frames after [DONE]
+		"duplicate":     {token: 1},                                    // a frame comes twice
 		"content-type":  {token: notToken},                             // text/html
 		"endless":       {token: notToken},                             // never end, whatever max_tokens says
 		"ignore-cancel": {token: notToken},                             // work on when the client is gone
 		"exit":          {arg: anyArg, dflt: "1", token: beforeHeader}, // hook: the process ends with this code or signal
 		"oom":           {token: beforeHeader},                         // hook: the process dies of memory
+		"leak-vram":     {token: beforeHeader},                         // hook: its VRAM is never given back
+		"health-lies":   {token: notToken},                             // probes say ready, work says loading
+		"wrong-model":   {token: notToken},                             // it lists another model than the one it should serve
 	}
 }
 

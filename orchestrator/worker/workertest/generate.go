@@ -2,11 +2,14 @@ package workertest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/llorch/llorch/orchestrator/worker"
 )
 
 const maxBody = 8 << 20
@@ -24,10 +27,14 @@ type job struct {
 	finish string
 	rng    *rand.Rand
 	out    *wire
+	again  bool // the next frame is sent twice
+
+	cached       int // tokens of the prompt that were not computed
+	began, first time.Time
 }
 
-// generate serves /v1/completions and /v1/chat/completions.
-func (e *Engine) generate(w http.ResponseWriter, r *http.Request, chat bool) {
+// generate serves the routes of work.
+func (e *Engine) generate(w http.ResponseWriter, r *http.Request, kind worker.Kind) {
 	req := e.book.arrive(r.Header.Get("Idempotency-Key"), r.Header.Get("X-Correlation-Id"), r.URL.Path)
 	j := &job{e: e, w: w, rc: http.NewResponseController(w), ctx: r.Context(), req: req}
 	j.rng = rand.New(rand.NewPCG(uint64(e.cfg.Seed), uint64(req.Number)))
@@ -35,16 +42,16 @@ func (e *Engine) generate(w http.ResponseWriter, r *http.Request, chat bool) {
 	outcome, status := Broken, 0
 	defer func() { // also when a fault aborts the handler by panic
 		if held {
-			e.slots.release()
+			e.slots.release(j.blocks())
 		}
 		e.book.end(req, outcome, status)
 	}()
-	outcome, status = j.prepare(r, chat)
+	outcome, status = j.prepare(r, kind)
 	if outcome != Running {
 		return
 	}
 	outcome = Broken
-	switch err := e.slots.acquire(j.ctx, e.stop); {
+	switch err := e.slots.acquire(j.ctx, e.stop, j.blocks()); {
 	case errors.Is(err, errBusy):
 		outcome, status = Refused, e.busy()
 		fail(w, status, "no slot available")
@@ -59,7 +66,7 @@ func (e *Engine) generate(w http.ResponseWriter, r *http.Request, chat bool) {
 }
 
 // prepare does all that needs no slot. Running means: go on.
-func (j *job) prepare(r *http.Request, chat bool) (Outcome, int) {
+func (j *job) prepare(r *http.Request, kind worker.Kind) (Outcome, int) {
 	e, w := j.e, j.w
 	faults, err := e.planFor(r, j.req.Number, j.rng)
 	if err != nil {
@@ -87,7 +94,7 @@ func (j *job) prepare(r *http.Request, chat bool) (Outcome, int) {
 		fail(w, status, msg)
 		return Refused, status
 	}
-	if j.p, err = parseParams(body, chat, e.cfg.Ctx); err != nil {
+	if j.p, err = parseParams(body, kind, &e.cfg); err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return Refused, http.StatusBadRequest
 	}
@@ -95,9 +102,14 @@ func (j *job) prepare(r *http.Request, chat bool) (Outcome, int) {
 		fail(w, http.StatusNotFound, "the model does not exist")
 		return Refused, http.StatusNotFound
 	}
-	j.tokens, j.finish = answer(&e.cfg, j.p)
+	if !j.p.single() {
+		j.tokens, j.finish = answer(&e.cfg, j.p)
+	}
 	return Running, 0
 }
+
+// blocks is the KV memory that the job takes.
+func (j *job) blocks() int { return blocks(countTokens(j.p.prompt) + len(j.tokens)) }
 
 // run produces the answer in a slot.
 func (j *job) run() Outcome {
@@ -108,7 +120,9 @@ func (j *job) run() Outcome {
 	if j.p.Stream {
 		j.out.header("text/event-stream")
 	}
-	wait := j.e.latency.first(countTokens(j.p.prompt), j.rng)
+	j.cached = j.e.prompts.cached(j.p.prompt)
+	j.began = time.Now()
+	wait := j.e.latency.first(countTokens(j.p.prompt)-j.cached, j.rng)
 	if f, ok := j.plan.get("slow-start"); ok {
 		j.e.book.fault(j.req, f)
 		wait += f.duration()
@@ -116,6 +130,8 @@ func (j *job) run() Outcome {
 	if !j.e.sleep(j.ctx, wait) {
 		return j.left()
 	}
+	j.first = time.Now()
+	j.e.prompts.computed(j.p.prompt)
 	if j.p.Stream {
 		return j.stream()
 	}
@@ -158,22 +174,27 @@ func (j *job) left() Outcome {
 
 // stream sends the answer as events.
 func (j *job) stream() Outcome {
-	if j.p.chat {
+	if j.p.chat() {
 		j.out.frame(j.chunk(`{"role":"assistant","content":null}`, ""))
 	}
 	o := j.each(func(_ int, text string) bool {
-		return j.out.frame(j.chunk(j.content(text), ""))
+		c := j.chunk(j.content(text), "")
+		if j.again {
+			j.again = false
+			j.out.frame(c)
+		}
+		return j.out.frame(c)
 	})
 	if o != Running {
 		return o
 	}
-	if j.p.chat {
+	if j.p.chat() {
 		j.out.frame(j.chunk(`{}`, j.finish))
 	} else {
 		j.out.frame(j.chunk(`""`, j.finish))
 	}
 	if j.p.wantsUsage() {
-		j.out.frame(j.envelope(`[]`, true))
+		j.out.frame(j.envelope("choices", `[]`, true))
 	}
 	sent := true
 	if !j.hit("no-done") {
@@ -198,15 +219,45 @@ func (j *job) whole() Outcome {
 	}
 	quoted := j.out.quote(text)
 	choice := `{"index":0,"text":` + quoted
-	if j.p.chat {
+	if j.p.chat() {
 		choice = `{"index":0,"message":{"role":"assistant","content":` + quoted + `}`
 	}
-	doc := j.envelope(`[`+choice+`,"finish_reason":"`+j.finish+`"}]`, true)
+	doc := j.envelope("choices", `[`+choice+`,"finish_reason":"`+j.finish+`"}]`, true)
+	if j.p.single() {
+		doc = j.single()
+	}
 	j.out.header("application/json")
 	if !j.out.bytes(doc) && !j.plan.has("ignore-cancel") {
 		return j.left()
 	}
 	return Finished
+}
+
+// single is the document of an embedding or a reranking.
+func (j *job) single() []byte {
+	var list []any
+	query := vector(&j.e.cfg, j.p.Query)
+	for i, text := range j.p.inputs {
+		v := vector(&j.e.cfg, text)
+		if j.p.kind == worker.Embedding {
+			list = append(list, map[string]any{"object": "embedding", "index": i, "embedding": v})
+			continue
+		}
+		score := 0.0
+		for k := range v {
+			score += v[k] * query[k] / vectorSize
+		}
+		list = append(list, map[string]any{"index": i, "relevance_score": score})
+	}
+	name := "data"
+	if j.p.kind == worker.Rerank {
+		name = "results"
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		panic("workertest: a list that does not marshal")
+	}
+	return j.envelope(name, string(b), true)
 }
 
 // pause waits because of a fault.

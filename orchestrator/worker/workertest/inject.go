@@ -68,6 +68,10 @@ func (j *job) before() (Outcome, int) {
 	if o := j.strike(beforeHeader); o != Running {
 		return o, 0
 	}
+	if j.hit("health-lies") {
+		fail(j.w, http.StatusServiceUnavailable, "Loading model")
+		return Refused, http.StatusServiceUnavailable
+	}
 	if f, ok := j.plan.get("retry-after"); ok {
 		j.e.book.fault(j.req, f)
 		j.w.Header().Set("Retry-After", f.Arg)
@@ -112,6 +116,15 @@ func (j *job) fault(f Fault) Outcome {
 		} else {
 			j.e.cfg.Hooks.OOM()
 		}
+	case "leak-vram":
+		j.e.leaked.Store(true)
+		if j.e.cfg.Hooks.Leak != nil {
+			j.e.cfg.Hooks.Leak()
+		}
+		return Running
+	case "duplicate":
+		j.again = true
+		return Running
 	case "stall":
 		select {
 		case <-j.ctx.Done():

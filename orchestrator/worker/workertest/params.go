@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+
+	"github.com/llorch/llorch/orchestrator/worker"
 )
 
 // params is a request for work as this engine reads it.
@@ -11,6 +13,9 @@ type params struct {
 	Model         string          `json:"model"`
 	Prompt        json.RawMessage `json:"prompt"`
 	Messages      []message       `json:"messages"`
+	Input         json.RawMessage `json:"input"`
+	Query         string          `json:"query"`
+	Documents     []string        `json:"documents"`
 	Stream        bool            `json:"stream"`
 	StreamOptions *struct {
 		IncludeUsage bool `json:"include_usage"`
@@ -28,9 +33,15 @@ type params struct {
 	IgnoreEOS           bool            `json:"ignore_eos"`
 
 	prompt string
+	inputs []string
 	stop   []string
-	chat   bool
+	kind   worker.Kind
 }
+
+func (p *params) chat() bool { return p.kind == worker.Chat }
+
+// single reports whether the answer is one document whatever the client says.
+func (p *params) single() bool { return p.kind == worker.Embedding || p.kind == worker.Rerank }
 
 type message struct {
 	Role    string          `json:"role"`
@@ -44,8 +55,8 @@ var (
 )
 
 // parseParams reads and checks a body.
-func parseParams(body []byte, chat bool, ctx int) (*params, error) {
-	p := &params{chat: chat}
+func parseParams(body []byte, kind worker.Kind, cfg *Config) (*params, error) {
+	p := &params{kind: kind}
 	if json.Unmarshal(body, p) != nil {
 		return nil, errBody
 	}
@@ -57,20 +68,39 @@ func parseParams(body []byte, chat bool, ctx int) (*params, error) {
 			return nil, errBody
 		}
 	}
-	var ok, fine bool
-	if chat {
-		p.prompt, ok = transcript(p.Messages)
-	} else {
-		p.prompt, ok = oneString(p.Prompt)
-	}
+	ok := p.read()
+	var fine bool
 	p.stop, fine = stopList(p.Stop)
 	if !ok || !fine {
 		return nil, errBody
 	}
-	if countTokens(p.prompt) >= ctx {
-		return nil, errContext
+	if countTokens(p.prompt) >= cfg.Ctx {
+		if cfg.Flavour != worker.Ollama {
+			return nil, errContext
+		}
+		p.prompt = p.prompt[len(p.prompt)-4*(cfg.Ctx/2):] // Ollama cuts, and says nothing
 	}
 	return p, nil
+}
+
+// read takes the prompt from where the route has it; false if it is not there.
+func (p *params) read() (ok bool) {
+	switch p.kind {
+	case worker.Chat:
+		p.prompt, ok = transcript(p.Messages)
+	case worker.Embedding:
+		p.Stream = false
+		p.inputs, ok = stopList(p.Input)
+		ok = ok && len(p.inputs) > 0
+		p.prompt = strings.Join(p.inputs, "")
+	case worker.Rerank:
+		p.Stream = false
+		p.inputs, ok = p.Documents, len(p.Documents) > 0
+		p.prompt = p.Query + strings.Join(p.inputs, "")
+	default:
+		p.prompt, ok = oneString(p.Prompt)
+	}
+	return ok
 }
 
 func (p *params) seed(own int64) int64 {
@@ -109,6 +139,10 @@ func oneString(raw json.RawMessage) (string, bool) {
 	return list[0], true
 }
 
+// maxStrings bounds the lists of strings in a body.
+const maxStrings = 1024
+
+// stopList takes "text", a list of texts, or nothing.
 func stopList(raw json.RawMessage) ([]string, bool) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil, true
@@ -118,7 +152,7 @@ func stopList(raw json.RawMessage) ([]string, bool) {
 		return []string{s}, true
 	}
 	var list []string
-	ok := json.Unmarshal(raw, &list) == nil && len(list) <= 16
+	ok := json.Unmarshal(raw, &list) == nil && len(list) <= maxStrings
 	return list, ok
 }
 

@@ -12,59 +12,84 @@ var (
 	errGone = errors.New("workertest: gone while waiting")
 )
 
-// slots is the bounded set of running requests and the queue in front of it,
-// first come, first served.
+// slots is the bounded set of running requests, the KV memory that they share
+// and the queue in front of them, first come, first served.
 type slots struct {
-	total, queue int
-	queued       func() // called when one more waits
+	total, queue, blocks int
+	queued               func() // called when one more waits
 
 	mu      sync.Mutex
 	running int
-	waiting []chan struct{} // closed when the slot is handed over
+	used    int // blocks
+	waiting []*waiter
 }
 
-func (s *slots) acquire(ctx context.Context, stop <-chan struct{}) error {
+// waiter is a request without a slot.
+type waiter struct {
+	turn   chan struct{} // closed when the slot is its own
+	blocks int
+}
+
+// acquire takes a slot and so many blocks.
+func (s *slots) acquire(ctx context.Context, stop <-chan struct{}, blocks int) error {
 	s.mu.Lock()
-	if s.running < s.total {
-		s.running++
+	if len(s.waiting) == 0 && s.takeLocked(blocks) {
 		s.mu.Unlock()
 		return nil
 	}
-	if len(s.waiting) >= s.queue {
+	if len(s.waiting) >= s.queue || blocks > s.blocks {
 		s.mu.Unlock()
 		return errBusy
 	}
-	turn := make(chan struct{})
-	s.waiting = append(s.waiting, turn)
+	w := &waiter{turn: make(chan struct{}), blocks: blocks}
+	s.waiting = append(s.waiting, w)
 	s.mu.Unlock()
 	s.queued()
 	select {
-	case <-turn:
+	case <-w.turn:
 		return nil
 	case <-ctx.Done():
 	case <-stop:
 	}
 	s.mu.Lock()
-	i := slices.Index(s.waiting, turn)
-	if i >= 0 {
+	defer s.mu.Unlock()
+	if i := slices.Index(s.waiting, w); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
-	}
-	s.mu.Unlock()
-	if i < 0 { // handed over in the meantime
-		s.release()
+		s.grantLocked() // the next one may be smaller
+	} else { // handed over in the meantime
+		s.releaseLocked(blocks)
 	}
 	return errGone
 }
 
-func (s *slots) release() {
+// takeLocked takes what is free; false if it is not.
+func (s *slots) takeLocked(blocks int) bool {
+	if s.running >= s.total || s.used+blocks > s.blocks {
+		return false
+	}
+	s.running++
+	s.used += blocks
+	return true
+}
+
+// grantLocked lets in those who wait, in their order.
+func (s *slots) grantLocked() {
+	for len(s.waiting) > 0 && s.takeLocked(s.waiting[0].blocks) {
+		close(s.waiting[0].turn)
+		s.waiting = s.waiting[1:]
+	}
+}
+
+func (s *slots) release(blocks int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waiting) > 0 {
-		close(s.waiting[0])
-		s.waiting = s.waiting[1:]
-		return
-	}
+	s.releaseLocked(blocks)
+}
+
+func (s *slots) releaseLocked(blocks int) {
 	s.running--
+	s.used -= blocks
+	s.grantLocked()
 }
 
 // load returns how many run and wait.

@@ -114,7 +114,7 @@ func (e *Engine) want(t *testing.T, prompt string, maxTokens int) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := parseParams(body, false, e.cfg.Ctx)
+	p, err := parseParams(body, worker.Completion, &e.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/llorch/llorch/orchestrator/worker"
 	"github.com/llorch/llorch/orchestrator/worker/sse"
 )
 
@@ -95,7 +96,7 @@ func (o *wire) spoil(cut bool) {
 
 // content is text as a frame of the job's route carries it.
 func (j *job) content(text string) string {
-	if j.p.chat {
+	if j.p.chat() {
 		return `{"content":` + j.out.quote(text) + `}`
 	}
 	return j.out.quote(text)
@@ -108,29 +109,41 @@ func (j *job) chunk(content, finish string) []byte {
 		reason = `"` + finish + `"`
 	}
 	name := "text"
-	if j.p.chat {
+	if j.p.chat() {
 		name = "delta"
 	}
-	return j.envelope(fmt.Sprintf(`[{"index":0,"%s":%s,"finish_reason":%s}]`, name, content, reason), false)
+	return j.envelope("choices", fmt.Sprintf(`[{"index":0,"%s":%s,"finish_reason":%s}]`, name, content, reason), false)
 }
 
-// envelope is what all documents of an answer have around their choices.
-func (j *job) envelope(choices string, usage bool) []byte {
-	object := "text_completion"
-	if j.p.chat {
-		object = "chat.completion"
-		if j.p.Stream {
-			object += ".chunk"
-		}
+// object is what a document of the answer calls itself.
+func (j *job) object() string {
+	switch {
+	case j.p.single():
+		return "list"
+	case j.p.chat() && j.p.Stream:
+		return "chat.completion.chunk"
+	case j.p.chat():
+		return "chat.completion"
 	}
+	return "text_completion"
+}
+
+// envelope is what all documents of an answer have around their choices, or
+// what they are called. llama.cpp tells what it measured beside the usage.
+func (j *job) envelope(name, list string, usage bool) []byte {
 	model, err := json.Marshal(j.e.cfg.Alias)
 	if err != nil {
 		panic("workertest: a string that does not marshal")
 	}
-	b := fmt.Appendf(nil, `{"id":"sim-%d","object":"%s","created":%d,"model":%s,"choices":%s`, j.req.Number, object, j.e.born.Unix(), model, choices)
+	b := fmt.Appendf(nil, `{"id":"sim-%d","object":"%s","created":%d,"model":%s,"%s":%s`, j.req.Number, j.object(), j.e.born.Unix(), model, name, list)
 	if usage {
 		in, out := countTokens(j.p.prompt), len(j.tokens)
 		b = fmt.Appendf(b, `,"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}`, in, out, in+out)
+		if j.e.cfg.Flavour == worker.LlamaCPP && !j.p.single() {
+			ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+			b = fmt.Appendf(b, `,"timings":{"cache_n":%d,"prompt_n":%d,"prompt_ms":%.3f,"predicted_n":%d,"predicted_ms":%.3f}`,
+				j.cached, in-j.cached, ms(j.first.Sub(j.began)), out, ms(time.Since(j.first)))
+		}
 	}
 	return append(b, '}')
 }
