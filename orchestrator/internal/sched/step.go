@@ -12,7 +12,7 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 	c.fx = c.fx[:0]
 	fresh := c.apply(now, e)
 	c.assign(now)
-	if t := fresh; t != nil && t.phase == waiting {
+	if t := fresh; t != nil && t.phase == waiting && c.tasks[t.ID] == t { // it may have ended in this step
 		ahead, _ := c.queue.Position(t.ID)
 		at, _ := c.startIn(t)
 		c.emit(Queued{t.ID, ahead, at})

@@ -279,3 +279,13 @@ func TestNotes(t *testing.T) {
 		t.Errorf("with a scorer that panics: %v", fx)
 	}
 }
+
+// TestNoTimeAtAll: a task whose time is over when it comes ends in that step, and
+// nothing is said of it afterwards.
+func TestNoTimeAtAll(t *testing.T) {
+	tb := newTable(t, sched.Config{}, engine("a", 1))
+	fx := tb.submit(1, func(t *sched.Task) { t.Total = 0 })
+	if count[sched.Terminal](fx) != 1 || count[sched.Queued](fx)+count[sched.Assign](fx) != 0 || !tb.core.Idle() {
+		t.Errorf("effects %v, want an Admit and the end", fx)
+	}
+}
