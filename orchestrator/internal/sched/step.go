@@ -13,7 +13,7 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 	c.fx = c.fx[:0]
 	fresh := c.apply(now, e)
 	c.assign(now)
-	if t := fresh; t != nil && t.phase == waiting {
+	if t := fresh; t != nil && t.phase == waiting && c.tasks[t.ID] == t { // it may have ended in this step
 		ahead, _ := c.queue.Position(t.ID)
 		at, _ := c.startIn(t)
 		c.emit(Queued{t.ID, ahead, at})
@@ -74,7 +74,7 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Loading:
 		c.loading(now, e)
 	case Progress:
-		c.alive(e)
+		c.alive(now, e)
 	case Tick:
 		c.tick(now)
 	case Refuse:
