@@ -47,12 +47,8 @@ const notNow = 100 * time.Millisecond
 // start reserves the slot and begins the next attempt of a picked task; false if
 // it could not.
 func (c *Core) start(now Instant, t *task, it queue.Item) bool {
-	if it.Promoted {
-		c.emit(Note{Kind: "promoted", ID: t.ID, For: time.Duration(now - t.arrived)})
-	}
 	t.item = it
-	need := *c.request(it.Key)
-	need.Prompt, need.Expected, need.Tried, need.Affinity = t.Need.Prompt, t.Need.Expected, t.tried, c.affinity(t)
+	need := c.need(t)
 	w := placement.Decide(c.view, need, c.policy).Worker
 	if w == nil {
 		c.queue.Return(it)
@@ -63,6 +59,9 @@ func (c *Core) start(now Instant, t *task, it queue.Item) bool {
 	why := placement.Explain(c.view, need, c.policy)
 	if !c.residency(t, w, &why) {
 		return false
+	}
+	if it.Promoted {
+		c.emit(Note{Kind: "promoted", ID: t.ID, For: time.Duration(now - t.arrived)})
 	}
 	t.phase, t.attempt, t.began, t.hold, t.tokens = running, t.attempt+1, now, 0, 0
 	t.worker, t.epoch = w.Key, w.Epoch

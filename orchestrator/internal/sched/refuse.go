@@ -31,11 +31,11 @@ var refusals = [...]struct {
 // unservable says why a request can not be served, whatever the load: code "" if
 // it can. A worker that is only busy, not ready or not online is no reason to
 // refuse, except where the request names the place.
-func (c *Core) unservable(r *placement.Request) (code string, d Details, after time.Duration) {
-	d.Filter = placement.Binding(c.view, *r)
+func (c *Core) unservable(r placement.Request) (code string, d Details, after time.Duration) {
+	d.Filter = placement.Binding(c.view, r)
 	switch d.Filter {
 	case "":
-		if c.allGone(r) {
+		if c.allGone(r.Model) {
 			return "MODEL_NOT_AVAILABLE", d, 0
 		}
 		return "", d, 0
@@ -52,9 +52,9 @@ func (c *Core) unservable(r *placement.Request) (code string, d Details, after t
 }
 
 // allGone reports whether every worker that knows the model is lost.
-func (c *Core) allGone(r *placement.Request) bool {
+func (c *Core) allGone(model string) bool {
 	return !c.any(func(w *placement.Worker) bool {
-		return !w.Gone && (slices.Contains(w.Models, r.Model) || slices.ContainsFunc(w.OnDisk, func(d placement.OnDisk) bool { return d.Model == r.Model }))
+		return !w.Gone && (slices.Contains(w.Models, model) || slices.ContainsFunc(w.OnDisk, func(d placement.OnDisk) bool { return d.Model == model }))
 	})
 }
 
