@@ -136,7 +136,7 @@ func TestLoadEvictsOldest(t *testing.T) {
 }
 
 // TestLoadADoesNotBlockB: while A is loaded on one engine, each task for B on the
-// other one starts in the step that asks for it (ORC-214, 340).
+// other one starts in the step that asks for it (ORC-214, ORC-340).
 func TestLoadADoesNotBlockB(t *testing.T) {
 	a := disk("n", "a", "", "A")
 	tb := newTable(t, sched.Config{}, a, disk("n", "b", "B"))
@@ -154,7 +154,7 @@ func TestLoadADoesNotBlockB(t *testing.T) {
 }
 
 // TestLoadHoldsNoLock: a worker that dies in the middle of a load holds up nothing:
-// its tasks go elsewhere at once (ORC-340, 342).
+// its tasks go elsewhere at once (ORC-340, ORC-342).
 func TestLoadHoldsNoLock(t *testing.T) {
 	a, b := disk("n", "a", "", "A", "B"), disk("o", "b", "", "A", "B")
 	tb := newTable(t, sched.Config{}, a, b)
