@@ -105,7 +105,7 @@ func (c *Core) workers(now Instant, list []*placement.Worker) {
 			c.loadFailed(now, i, exec.Load)
 		}
 	}
-	for _, t := range c.sorted() {
+	for _, t := range c.sortedBy(func(t *task) bool { return t.hold > 0 || t.phase == running }) {
 		if t.hold > 0 && len(list) > 0 {
 			c.arrived(t)
 		}
