@@ -46,9 +46,7 @@ func (c *Core) failed(now Instant, t *task, r Result) {
 	if r.Class != exec.Store && !slices.Contains(t.tried, t.worker) {
 		t.tried = append(t.tried, t.worker)
 	}
-	need := *c.request(t.item.Key)
-	need.Tried = t.tried
-	d := placement.Decide(c.view, need, c.policy)
+	d := placement.Decide(c.view, c.need(t), c.policy)
 	v := exec.Next(exec.Attempt{
 		N: t.attempt - t.Attempt + t.loads, Class: r.Class, Emitted: r.Emitted, Seed: seed(t.ID), RetryAfter: r.RetryAfter,
 		Others: d.Worker != nil && !slices.Contains(t.tried, d.Worker.Key), Left: t.left(now),
