@@ -127,7 +127,7 @@ func (c *Config) check() error {
 	if c.Store != nil && c.Store.Durable() && len(c.SealKeys) == 0 {
 		errs = append(errs, ErrNoSealKey)
 	}
-	errs = append(errs, c.Queue.Validate(), c.Timing.fill(), c.Streams.fill(), c.Retention.fill())
+	errs = append(errs, c.Queue.Validate(), c.Timing.fill(), c.Streams.fill(), c.Retention.fill(), c.Sessions.fill())
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

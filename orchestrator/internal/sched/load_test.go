@@ -238,3 +238,20 @@ func TestOnDemandSkipsLoad(t *testing.T) {
 		t.Errorf("effects %v, want an Assign with 40 s more and no load", fx)
 	}
 }
+
+// TestTimerOutlivesPins: a model that was too young to go, at workers that can load
+// nothing any more, keeps no other timer from coming.
+func TestTimerOutlivesPins(t *testing.T) {
+	a := disk("n", "a", "x", "z")
+	tb := newTable(t, sched.Config{}, a)
+	tb.submit(1, model("x"))
+	tb.submit(2, model("x"))
+	tb.submit(3, model("x"))
+	tb.step(sched.Workers{List: []*placement.Worker{disk("n", "a", "x")}})
+	if n := count[sched.StopRun](tb.wait(6 * time.Minute)); n != 2 {
+		t.Errorf("%d attempts were stopped at the end of their time, want 2", n)
+	}
+	if ends := count[sched.Terminal](tb.wait(time.Minute)); ends != 0 || !tb.core.Idle() {
+		t.Errorf("tasks are left: idle = %t", tb.core.Idle())
+	}
+}
