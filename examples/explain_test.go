@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,27 +49,18 @@ func TestExplainAsAnOperatorSeesIt(t *testing.T) {
 	if list, _ := refused.Details["models"].([]any); refused.Code != taskapi.ModelNotFound || len(list) != 1 || list[0] != "sim-8b" {
 		t.Errorf("a model that nobody serves: %+v, want those that are served", refused)
 	}
-	preview := decode[struct {
-		Checks      []taskapi.Check
-		Explanation placement.Explanation
-	}](t, o.call("POST", "/v2/tasks/preview", "", nobody), http.StatusOK)
-	e = preview.Explanation
-	if e.Words != "No worker serves the model." || e.Filter != "model" || e.Reason != "no_worker:model" && e.Reason != "model" || len(e.Without) == 0 {
-		t.Errorf("a preview of it: reason %q, filter %q, %q, counterfactual %+v", e.Reason, e.Filter, e.Words, e.Without)
-	}
-	failed := ""
-	for _, c := range preview.Checks {
-		if !c.Pass {
-			failed += c.Name + " " + string(c.Code) + ";"
-		}
-	}
-	if !strings.Contains(failed, string(taskapi.ModelNotFound)) {
-		t.Errorf("checks that fail: %q", failed)
-	}
 	if res := o.call("POST", "/v2/tasks/"+placed+"/cancel", "", ""); res.StatusCode != http.StatusNoContent {
 		t.Errorf("cancel = %d", res.StatusCode)
 	}
 	within(t, 10*time.Second, "the waiting task has its turn", func() bool { return explain(waiting).Winner != "" })
+	sim.signal(syscall.SIGKILL)
+	sim.wait()
+	within(t, 10*time.Second, "the engine's end is known", func() bool { return !ready(t, o) })
+	lost := o.submit("", 5, "").TaskID
+	e = explain(lost)
+	if e.Winner != "" || !strings.HasPrefix(e.Reason, "no_worker:") || e.Words != "The workers that serve the model are not ready yet." {
+		t.Errorf("a task whose engine is gone: reason %q, %q", e.Reason, e.Words)
+	}
 	text, _ := json.Marshal(explain(waiting))
 	if strings.Contains(string(text), "sky") {
 		t.Errorf("an explanation holds the prompt: %s", text)
