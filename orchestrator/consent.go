@@ -99,6 +99,8 @@ func (o *Orchestrator) storeConsent(ctx context.Context, ref store.SubjectRef, c
 
 // endWithout ends the tasks that needed a purpose.
 func (o *Orchestrator) endWithout(ctx context.Context, ref store.SubjectRef, purpose string) error {
+	ctx, cancel := context.WithTimeout(ctx, o.cfg.Timing.Cancel+5*time.Second)
+	defer cancel()
 	live, _ := o.runs.of(ref)
 	for _, r := range live {
 		if !slices.Contains(o.purposes(r), purpose) {

@@ -41,12 +41,27 @@ func (o *Orchestrator) runAttempt(ctx context.Context, r *run, f sched.Assign) (
 			slog.String("worker_id", f.Worker.Key.String()), slog.Any("err", err))
 		return sched.Result{Class: exec.Connect}
 	}
+	sent := time.Now()
 	s, err := o.workers.Start(ctx, target, o.job(r, f.Attempt, b))
 	if err != nil {
 		return o.failed(ctx, r, f.Worker, err)
 	}
 	defer s.Close()
-	return o.relay(ctx, r, f, s)
+	return r.measured(o.relay(ctx, r, f, s), sent)
+}
+
+// progressEvery is how often a running attempt tells the core that its worker lives.
+const progressEvery = 5 * time.Second
+
+// measured adds to the result of an attempt what it has shown of its worker.
+func (r *run) measured(res sched.Result, sent time.Time) sched.Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	res.TokensIn, res.TokensOut = r.usage.In, r.usage.Out
+	if r.first.After(sent) {
+		res.First, res.Decode = r.first.Sub(sent), time.Since(r.first)
+	}
+	return res
 }
 
 func (r *run) hasEmitted(attempt int) bool {
@@ -60,6 +75,9 @@ func (r *run) hasEmitted(attempt int) bool {
 func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body, sched.Result) {
 	if err := o.residencyHolds(r, f.Worker); err != nil {
 		return nil, sched.Result{Class: o.residencyClass(r)}
+	}
+	if err := o.charge(context.WithoutCancel(ctx), r); err != nil {
+		return nil, sched.Result{Class: exec.Store}
 	}
 	if r.ephemeral {
 		r.mu.Lock()
@@ -137,7 +155,7 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 	index, tokens := 0, 0
 	defer func() { r.counted(tokens) }()
 	pools, listens := o.cfg.Pools.(listener)
-	var heard time.Time
+	var heard, told time.Time
 	for {
 		e, err := s.Next()
 		if errors.Is(err, io.EOF) {
@@ -146,9 +164,14 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 		if err != nil {
 			return o.failed(ctx, r, f.Worker, err)
 		}
-		if now := time.Now(); listens && now.Sub(heard) >= heardEvery {
+		now := time.Now()
+		if listens && now.Sub(heard) >= heardEvery {
 			heard = now
 			pools.Heard(f.Worker.Node)
+		}
+		if now.Sub(told) >= progressEvery {
+			told = now
+			o.loop.offer(sched.Progress{ID: f.ID, Tokens: tokens})
 		}
 		if ok, res := o.first(ctx, r, f); !ok {
 			return res

@@ -12,20 +12,14 @@ import (
 	"github.com/llorch/llorch/orchestrator/store"
 )
 
-// estimator is a core that keeps what it has learned over a restart: how long
-// things take, and what each tenant has had (ORC-654).
-type estimator interface {
-	Estimates() ([]byte, error) // JSON of sorted slices, ≤ store.MaxDoc
-	LoadEstimates([]byte) error // refuses what it did not write
-}
-
 const (
 	estimatesKey   = "core"
 	estimatesEvery = time.Second
 )
 
-// loadEstimates gives the core what an earlier run had learned. What can not be
-// read is learned anew.
+// loadEstimates gives the core what an earlier run had learned: how long things
+// take, and what each tenant has had (ORC-654). What can not be read is learned
+// anew. It is called before the loop runs.
 func (o *Orchestrator) loadEstimates(ctx context.Context) error {
 	d, err := o.store.Doc(ctx, store.KindEstimate, estimatesKey)
 	if errors.Is(err, store.ErrNotFound) {
@@ -34,13 +28,7 @@ func (o *Orchestrator) loadEstimates(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read estimates: %w", err)
 	}
-	o.loop.ask(func(c *sched.Core) {
-		if e, ok := any(c).(estimator); ok {
-			err = e.LoadEstimates(d.Data)
-			o.cfg.Decisions.Begin(c, o.epoch.Load(), o.loop.start) // no step did this: the log goes on from here
-		}
-	})
-	if err != nil {
+	if err := o.loop.core.LoadEstimates(d.Data); err != nil { // no step does this: the decision log begins after it
 		o.log.WarnContext(ctx, "The estimates of an earlier run are not used.", slog.String("event", "estimates_lost"), slog.Any("err", err))
 	}
 	return nil
@@ -63,11 +51,7 @@ func (o *Orchestrator) keepEstimates(ctx context.Context) {
 		}
 		var now []byte
 		var err error
-		o.loop.ask(func(c *sched.Core) {
-			if e, ok := any(c).(estimator); ok {
-				now, err = e.Estimates()
-			}
-		})
+		o.loop.ask(func(c *sched.Core) { now, err = c.Estimates() })
 		if err != nil || now == nil || bytes.Equal(now, last) {
 			continue
 		}

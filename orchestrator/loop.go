@@ -67,6 +67,14 @@ func (l *loop) post(e sched.Event) {
 	}
 }
 
+// offer is post for facts that nobody misses; it never waits.
+func (l *loop) offer(e sched.Event) {
+	select {
+	case l.facts <- fact{event: e, at: time.Now()}:
+	default:
+	}
+}
+
 // apply hands a fact over and waits until its effects were given out; false if
 // the loop ended first.
 func (l *loop) apply(e sched.Event) bool {

@@ -2,11 +2,13 @@ package orchestrator_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -401,6 +403,56 @@ func TestExportPages(t *testing.T) {
 		}
 		if len(seen) != many {
 			t.Errorf("%d different tasks, want %d", len(seen), many)
+		}
+	})
+}
+
+// slowDocs lets a test act between reading consents and using them.
+type slowDocs struct {
+	durable
+	act func()
+}
+
+func (s *slowDocs) Docs(ctx context.Context, k store.Kind, prefix string) iter.Seq2[store.Doc, error] {
+	return func(yield func(store.Doc, error) bool) {
+		for d, err := range s.durable.Docs(ctx, k, prefix) {
+			if act := s.act; act != nil && k == store.KindConsent {
+				s.act = nil
+				act()
+			}
+			if !yield(d, err) {
+				return
+			}
+		}
+	}
+}
+
+// TestRevokedWhileRead: a revocation that comes while the consents are being read
+// is not forgotten over what was read (ORC-842).
+func TestRevokedWhileRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net, st := new(workertest.Net), &slowDocs{durable: durable{store.NewMemory()}}
+		e := start(t, net, workertest.Config{})
+		o, _ := serve(t, orchestrator.Config{Pools: newPools(e), Workers: dialer(t, net), Store: st, SealKeys: [][]byte{sealKey(1)}})
+		say := func(granted bool) {
+			if err := o.SetConsent(context.Background(), alice, orchestrator.Consent{Purpose: "research", Granted: granted}); err != nil {
+				t.Error(err)
+			}
+		}
+		say(true)
+		said := make(chan struct{})
+		st.act = func() { // it waits for the Submit that it meets
+			go func() { defer close(said); say(false) }()
+			synctest.Wait()
+		}
+		spec := fill(orchestrator.Spec{Purposes: []string{"research"}})
+		_, _ = o.Submit(t.Context(), alice, spec) // it came before or after: either is right
+		<-said
+		if st.act != nil {
+			t.Fatal("the consents were not read")
+		}
+		if _, err := o.Submit(t.Context(), alice, spec); !errors.Is(err, taskapi.ConsentRequired) {
+			t.Errorf("Submit after the revocation = %v, want CONSENT_REQUIRED", err)
 		}
 	})
 }

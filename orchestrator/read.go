@@ -382,5 +382,8 @@ func (o *Orchestrator) Explain(ctx context.Context, p Principal, id TaskID) (pla
 	if e, ok := o.runs.explained(id); ok {
 		return e, nil
 	}
+	if e, ok, err := o.cfg.Decisions.Explanation(ctx, queue.ID(id)); err == nil && ok { // ORC-310: older ones are in the log
+		return e, nil
+	}
 	return placement.Explanation{}, taskapi.NewError(taskapi.NotFound).With("reason", "the decision is no longer kept")
 }

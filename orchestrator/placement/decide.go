@@ -38,12 +38,12 @@ func (s *search) decision() Decision {
 		if d.Load = w; d.Tier == 2 {
 			d.Evict = slices.Clone(w.Models)
 		}
-		d.Reason, d.Filter = "model_loading", names[model]
+		d.Reason, d.Filter = "model_loading", filters[model].name
 		return d
 	}
 	d.Reason = "empty"
 	if len(s.v.rows) > 0 {
-		d.Filter = names[s.why.filter()]
+		d.Filter = filters[s.why.filter()].name
 		switch mode := s.r.Place.mode(); {
 		case mode == modePin:
 			d.Reason = "pinned_pool_infeasible"

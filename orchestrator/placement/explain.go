@@ -103,7 +103,7 @@ func Explain(v *View, r Request, p Policy) Explanation {
 	}
 	for i, n := range s.removed {
 		if n > 0 {
-			e.Filters = append(e.Filters, Removed{names[i], n, v.rows[s.example[i]].Key.String()})
+			e.Filters = append(e.Filters, Removed{filters[i].name, n, v.rows[s.example[i]].Key.String()})
 		}
 	}
 	for i := range s.best {
@@ -181,7 +181,7 @@ func (s *search) counterfactual() []Counterfactual {
 	var out []Counterfactual
 	for i, c := range found {
 		if c.Workers > 0 {
-			c.Filter, c.Words = names[i], c.worded(i)
+			c.Filter, c.Words = filters[i].name, c.worded(i)
 			out = append(out, c)
 		}
 	}

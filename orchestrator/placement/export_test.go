@@ -1,7 +1,12 @@
 package placement
 
 // Filters are the names of the filters in their order, and how many are static.
-func Filters() (list []string, static int) { return names[:], online }
+func Filters() (list []string, static int) {
+	for _, f := range filters {
+		list = append(list, f.name)
+	}
+	return list, online
+}
 
 // Memos returns how many sets of requirements the view keeps notes for.
 func (v *View) Memos() int { return len(v.memo) }

@@ -9,18 +9,18 @@ import (
 // are the task's own; Session is, unless it bounds the spread. The rest are its
 // static requirements.
 type Request struct {
-	Model    string
-	Engine   string // "" = any
-	Workload string // "" = any
-	Digest   string // "" = any
-	Ctx      int    // tokens
-	Prompt   int    // tokens, estimated
-	Expected int    // output tokens, estimated
-	Place    Constraints
-	Regions  []string // allowed: countries or groups; nil = all. Already the intersection of all rules
-	Session  [16]byte // for Place.Spread; zero = none
-	Affinity Key      // worker of the session's last turn; zero = none
-	Tried    []Key    // workers that failed this task already; avoided while others are feasible
+	Model    string      `json:",omitzero"`
+	Engine   string      `json:",omitzero"` // "" = any
+	Workload string      `json:",omitzero"` // "" = any
+	Digest   string      `json:",omitzero"` // "" = any
+	Ctx      int         `json:",omitzero"` // tokens
+	Prompt   int         `json:",omitzero"` // tokens, estimated
+	Expected int         `json:",omitzero"` // output tokens, estimated
+	Place    Constraints `json:",omitzero"`
+	Regions  []string    `json:",omitzero"` // allowed: countries or groups; nil = all. Already the intersection of all rules
+	Session  [16]byte    `json:",omitzero"` // for Place.Spread; zero = none
+	Affinity Key         `json:",omitzero"` // worker of the session's last turn; zero = none
+	Tried    []Key       `json:",omitzero"` // workers that failed this task already; avoided while others are feasible
 }
 
 // The filters in their order (ORC-301); the first one that a worker fails is the
@@ -155,7 +155,7 @@ func Binding(v *View, r Request) string {
 		if len(m.open) > 0 {
 			return ""
 		}
-		return names[m.binding.filter()]
+		return filters[m.binding.filter()].name
 	}
 	var why binding
 	reached, node := -1, false
@@ -174,13 +174,13 @@ func Binding(v *View, r Request) string {
 	}
 	switch {
 	case reached >= 0:
-		return names[reached]
+		return filters[reached].name
 	case r.Place.Node != "" && !node:
 		return "node"
 	case why == binding{}:
-		return names[pin]
+		return filters[pin].name
 	}
-	return names[why.filter()]
+	return filters[why.filter()].name
 }
 
 // binding finds the filter that keeps a request from being served.

@@ -30,14 +30,6 @@ var filters = [passed]struct{ name, why, without string }{
 	spread:     {"spread", "Each node that could take the task runs as many tasks of its session as it may; the task starts when one of them ends.", "%s fits once a task of the session on its node ends"},
 }
 
-// names are the names of the filters.
-var names = func() (out [passed]string) {
-	for i, f := range filters {
-		out[i] = f.name
-	}
-	return out
-}()
-
 // wins words what decided for the winner.
 var wins = [...]struct{ by, words string }{
 	{"only", "It was the only worker that could take the task."},

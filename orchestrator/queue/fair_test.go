@@ -390,6 +390,40 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// TestAfter: what an early deadline pushes back is listed in order with the work
+// that then stands before it (ORC-250).
+func TestAfter(t *testing.T) {
+	q := open(t, queue.Config{Capacity: queue.Unbounded})
+	for i, due := range []queue.Instant{500, 100, 300, 0} {
+		push(t, q, queue.Item{ID: id(i), Tenant: who(1), Service: int64(10 * (i + 1)), Due: due, Key: queue.KeyID(i % 2)})
+	}
+	push(t, q, queue.Item{ID: id(9), Tenant: who(2), Service: 1000})
+	it := queue.Item{ID: id(77), Tenant: who(1), Service: 7, Due: 200}
+	line := q.Line(it, nil)
+	if line.Own != 20 || line.Behind != 10+30+40 || line.Others != 1000 || line.Drain() != (100+7)*2-7 {
+		t.Errorf("line %+v, drain %d", line, line.Drain())
+	}
+	after, ok := q.After(it, nil)
+	var got []int64
+	for e, work := range line.Pushed(after) {
+		got = append(got, int64(e.ID[15]), work)
+	}
+	// By deadline 2, 0, 3; before each its own line so far, shared with the other tenant.
+	if want := []int64{2, (27+30)*2 - 30, 0, (57+10)*2 - 10, 3, (67+40)*2 - 40}; !ok || !slices.Equal(got, want) {
+		t.Errorf("pushed back %v %v, want %v", got, ok, want)
+	}
+	waiting := q.All()[2]
+	if l := q.Line(waiting, nil); l.Own != 20 || l.Behind != 10+40 {
+		t.Errorf("line of one that waits %+v", l)
+	}
+	for i := range 1100 {
+		push(t, q, queue.Item{ID: id(100 + i), Tenant: who(1), Due: 900})
+	}
+	if list, ok := q.After(it, nil); ok {
+		t.Errorf("%d items were listed", len(list))
+	}
+}
+
 // dispatch measures one push, open and pick with ten busy tenants.
 func dispatch(q *queue.Queue, n *int) time.Duration {
 	began := time.Now()

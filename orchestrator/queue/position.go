@@ -190,6 +190,3 @@ func (l Line) Pushed(after []Item) iter.Seq2[Item, int64] {
 		}
 	}
 }
-
-// Ahead is [Queue.Position].
-func (q *Queue) Ahead(id ID) (int, bool) { return q.Position(id) }

@@ -188,7 +188,7 @@ func (c *Client) send(ctx context.Context, base *url.URL, q request) (*http.Resp
 	if c.token != nil {
 		token, err := c.token(ctx)
 		if err != nil {
-			return nil, &tokenError{err}
+			return nil, &tokenErr{err}
 		}
 		if token != "" {
 			h.Set("Authorization", "Bearer "+token)
@@ -197,10 +197,10 @@ func (c *Client) send(ctx context.Context, base *url.URL, q request) (*http.Resp
 	return c.http.Do(req)
 }
 
-// tokenError is a failure of Config.Token: no replica can mend it.
-type tokenError struct{ error }
+// tokenErr is a failure of Config.Token: no replica can mend it.
+type tokenErr struct{ error }
 
-func (e *tokenError) Unwrap() error { return e.error }
+func (e *tokenErr) Unwrap() error { return e.error }
 
 // replica returns whom to ask, and pass moves on to the next one if nobody did so
 // meanwhile.

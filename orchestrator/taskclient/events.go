@@ -36,10 +36,10 @@ const (
 
 // The types of events that mean something here.
 const (
-	eventToken  = "token"
-	eventResult = "result"
-	eventEnd    = "end"
-	eventError  = "error"
+	eventTokenKind = "token"
+	eventResult    = "result"
+	eventEnd       = "end"
+	eventError     = "error"
 )
 
 // Event is one event of a task's stream; see the payloads of package taskapi.
@@ -81,7 +81,7 @@ func (c *Client) EventsAfter(ctx context.Context, id string, after uint64) iter.
 			hint, again := time.Duration(0), true
 			if e, ok := errors.AsType[*taskapi.Error](err); ok {
 				hint, again = e.RetryAfter, e.Retriable
-			} else if _, useless := errors.AsType[*tokenError](err); useless {
+			} else if _, useless := errors.AsType[*tokenErr](err); useless {
 				again = false
 			}
 			if !again {
@@ -222,7 +222,7 @@ func (c *Client) Wait(ctx context.Context, id string) (Result, error) {
 // add takes one event up.
 func (r *Result) add(text *strings.Builder, ev Event) error {
 	switch ev.Type {
-	case eventToken:
+	case eventTokenKind:
 		var t struct {
 			taskapi.Token
 			Batch []taskapi.Token `json:"batch"`

@@ -54,7 +54,7 @@ func (c *Client) call(ctx context.Context, q request, into any) error {
 // It closes res.
 func judge(ctx context.Context, res *http.Response, err error) (error, time.Duration, bool) {
 	if res == nil {
-		_, useless := errors.AsType[*tokenError](err)
+		_, useless := errors.AsType[*tokenErr](err)
 		return err, 0, !useless && ctx.Err() == nil
 	}
 	e := refusal(res)

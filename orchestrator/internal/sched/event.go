@@ -14,21 +14,21 @@ type Instant = queue.Instant
 // Task is what the core knows of a task: no text, only numbers and names of
 // workers and models.
 type Task struct {
-	ID        queue.ID
-	Tenant    queue.Tenant
-	Subject   Ref // for Cancel by person
-	Session   Ref // affinity; zero = none
-	Class     queue.Class
-	Need      placement.Request
-	MaxTokens int
-	Cost      int64   // milli-tokens (ORC-210)
-	Bytes     int64   // of the sealed body
-	Text      int     // bytes of the prompt; 0 = unknown
-	Due       Instant // the client's deadline; 0 = none
-	QueueFor  time.Duration
-	Total     time.Duration // from acceptance
-	Ephemeral bool          // nothing is stored before the end
-	Attempt   int           // attempts before a restart of the program
+	ID        queue.ID          `json:",omitzero"`
+	Tenant    queue.Tenant      `json:",omitzero"`
+	Subject   Ref               `json:",omitzero"` // for Cancel by person
+	Session   Ref               `json:",omitzero"` // affinity; zero = none
+	Class     queue.Class       `json:",omitzero"`
+	Need      placement.Request `json:",omitzero"`
+	MaxTokens int               `json:",omitzero"`
+	Cost      int64             `json:",omitzero"` // milli-tokens (ORC-210)
+	Bytes     int64             `json:",omitzero"` // of the sealed body
+	Text      int               `json:",omitzero"` // bytes of the prompt; 0 = unknown
+	Due       Instant           `json:",omitzero"` // the client's deadline; 0 = none
+	QueueFor  time.Duration     `json:",omitzero"`
+	Total     time.Duration     `json:",omitzero"` // from acceptance
+	Ephemeral bool              `json:",omitzero"` // nothing is stored before the end
+	Attempt   int               `json:",omitzero"` // attempts before a restart of the program
 }
 
 // Event is an input of the core. The set is closed (ORC-121).
@@ -128,13 +128,13 @@ type Rules struct {
 
 // Result is how an attempt ended. The zero value is success.
 type Result struct {
-	Class      exec.Class
-	RetryAfter time.Duration
-	Emitted    bool // a token may have reached a reader
-	TokensIn   int  // as the engine reported, else estimated; 0 unknown
-	TokensOut  int
-	First      time.Duration // from the start of the attempt to its first token; 0 none came
-	Decode     time.Duration // from the first token to the last
+	Class      exec.Class    `json:",omitzero"`
+	RetryAfter time.Duration `json:",omitzero"`
+	Emitted    bool          `json:",omitzero"` // a token may have reached a reader
+	TokensIn   int           `json:",omitzero"` // as the engine reported, else estimated; 0 unknown
+	TokensOut  int           `json:",omitzero"`
+	First      time.Duration `json:",omitzero"` // from the start of the attempt to its first token; 0 none came
+	Decode     time.Duration `json:",omitzero"` // from the first token to the last
 }
 
 // Reason says why a task was stopped (ORC-561). The set is closed.

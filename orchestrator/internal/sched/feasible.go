@@ -128,8 +128,9 @@ func (c *Core) predict(t *task) (f forecast, ok bool) {
 	it := t.item
 	it.Service = f.own.Mean
 	f.line = c.queue.Line(it, c.rivals(t))
-	if f.line.Work() < product(p.slots, max(1, f.own.Mean)) {
-		f.free = c.spare(c.request(t.item.Key))
+	if tasks := f.line.Work() / max(1, f.own.Mean); tasks < p.slots { // with more in line none is free
+		r := c.request(t.item.Key)
+		f.free = c.view.Spare(tasks+2, func(w *placement.Worker) bool { return slices.Contains(w.Models, r.Model) && fits(w, r) })
 	}
 	f.set(p, f.line.Work())
 	return f, true
@@ -181,16 +182,6 @@ func (c *Core) harms(now Instant, t *task, f *forecast, p *prospect) bool {
 		}
 	}
 	return false
-}
-
-// spare counts the free slots of workers that have the model.
-func (c *Core) spare(r *placement.Request) (n int64) {
-	for w := range c.view.Workers() {
-		if w.Online && w.Ready && !w.Draining && slices.Contains(w.Models, r.Model) && fits(w, r) {
-			n += int64(c.view.Free(w.Key))
-		}
-	}
-	return n
 }
 
 // StartIn predicts when a waiting task starts, from now; 0 also if none is known.

@@ -19,31 +19,29 @@ import (
 // cluster is the simulation of ORC-951: the real core and the real memory store,
 // with an executor, engines, readers and clients that fail in every way.
 type cluster struct {
-	t         *rapid.T
-	bug       *planted // nil: none
-	core      *sched.Core
-	cfg       sched.Config
-	fair      bool // a walk without what shifts shares: I9 is looked at
-	now       sched.Instant
-	timer     sched.Instant
-	mem       *store.Memory
-	epoch     store.Epoch
-	jobs      []*job
-	attempts  []*attempt // not finished
-	ops       []*op      // store calls in flight
-	loading   []*loading
-	engines   []*simEngine
-	erased    map[sched.Ref]bool // erasure done
-	regions   []string           // of the installation
-	persons   int
-	arrivals  int
-	rec       recording
-	calm      bool // no faults any more
-	shares    shares
-	depth     int // of the queue, before the step
-	limit     map[queue.Tenant]sched.Rules
-	inStep    sched.Event
-	finishing *attempt
+	t        *rapid.T
+	bug      *planted // nil: none
+	core     *sched.Core
+	cfg      sched.Config
+	fair     bool // a walk without what shifts shares: I9 is looked at
+	now      sched.Instant
+	timer    sched.Instant
+	mem      *store.Memory
+	epoch    store.Epoch
+	jobs     []*job
+	attempts []*attempt // not finished
+	ops      []*op      // store calls in flight
+	loading  []*loading
+	engines  []*simEngine
+	erased   map[sched.Ref]bool // erasure done
+	regions  []string           // of the installation
+	persons  int
+	arrivals int
+	rec      recording
+	calm     bool // no faults any more
+	shares   shares
+	depth    int // of the queue, before the step
+	limit    map[queue.Tenant]sched.Rules
 }
 
 // job is a task as its client, its reader and the executor see it.
@@ -211,7 +209,7 @@ func spare(loaded []string) (out []placement.OnDisk) {
 
 // step applies an event, does what the effects say and checks every invariant.
 func (c *cluster) step(e sched.Event) {
-	c.depth, c.inStep = c.core.Depth(queue.Interactive)+c.core.Depth(queue.Batch), e
+	c.depth = c.core.Depth(queue.Interactive) + c.core.Depth(queue.Batch)
 	c.shares.before(c)
 	fx := slices.Clone(c.core.Step(c.now, e))
 	c.rec.add(c.now, e, fx)
@@ -513,11 +511,9 @@ func (c *cluster) finish(a *attempt, class exec.Class) {
 	if a.j.attempt == a.n {
 		a.j.attempt, a.j.held = 0, placement.Key{}
 	}
-	c.finishing = a
 	c.step(sched.Finished{ID: a.j.task.ID, Attempt: a.n, Result: sched.Result{
 		Class: class, Emitted: emitted, TokensIn: a.j.task.Need.Prompt, TokensOut: a.j.task.Need.Expected, First: time.Second, Decode: time.Second,
 	}})
-	c.finishing = nil
 }
 
 // crash ends the process at once: calls in flight go on in the store without
