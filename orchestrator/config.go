@@ -206,7 +206,9 @@ func (s *Streams) fill() error {
 
 func (r *Retention) fill() error {
 	return fill("Retention", []duration{
-		{"Tasks", &r.Tasks, 7 * 24 * time.Hour, true}, {"Outputs", &r.Outputs, 24 * time.Hour, true},
-		{"Artifacts", &r.Artifacts, 7 * 24 * time.Hour, true}, {"Streams", &r.Streams, 10 * time.Minute, true},
+		{"Tasks", &r.Tasks, 7 * 24 * time.Hour, true},
+		{"Outputs", &r.Outputs, 24 * time.Hour, true},
+		{"Artifacts", &r.Artifacts, 7 * 24 * time.Hour, true},
+		{"Streams", &r.Streams, 10 * time.Minute, true},
 	})
 }

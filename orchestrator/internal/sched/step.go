@@ -22,7 +22,8 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 		c.broken = len(gone)
 		c.emit(Note{Kind: "scorer_removed"})
 	}
-	if next := c.next(); next != c.timerSet {
+	_, ticked := e.(Tick) // its timer is over, whatever it was for
+	if next := c.next(); next != c.timerSet || ticked && next != 0 {
 		c.timerSet = next
 		c.emit(SetTimer{next})
 	}
