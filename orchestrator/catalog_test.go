@@ -317,7 +317,9 @@ func TestVerifyModel(t *testing.T) {
 func TestCommands(t *testing.T) {
 	ctl := &nodes{errs: map[string]error{"busy": taskapi.NewError(taskapi.OperationRunning), "none": taskapi.NewError(taskapi.PoolNotFound)}}
 	inBubble(t, orchestrator.Config{Control: ctl}, nil, func(t *testing.T, b *bench) {
-		at := func(node string) poolregistry.PoolKey { return poolregistry.PoolKey{Node: poolregistry.NodeID(node), Pool: "p"} }
+		at := func(node string) poolregistry.PoolKey {
+			return poolregistry.PoolKey{Node: poolregistry.NodeID(node), Pool: "p"}
+		}
 		drain := orchestrator.Command{Do: orchestrator.DoDrain, Within: time.Minute}
 		begun, err := b.Command(t.Context(), op, at("n"), drain)
 		if err != nil || begun.ID == "" || len(ctl.got) != 1 || ctl.got[0] != drain || ctl.at[0] != at("n") {

@@ -334,8 +334,3 @@ type Usage struct {
 	Tasks               int    `json:"tasks"`
 	TokensIn, TokensOut int64
 }
-
-// Usage returns the tokens of the caller's tenant per day, newest first.
-func (o *Orchestrator) Usage(ctx context.Context, p Principal) ([]Usage, error) {
-	return nil, taskapi.NewError(taskapi.Internal)
-}
