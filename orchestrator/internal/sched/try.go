@@ -8,9 +8,9 @@ type Trial struct {
 	StartIn, Band                  time.Duration
 }
 
-// First returns the first refusal, or the zero Reject.
-func (t *Trial) First() Reject {
-	for _, r := range [...]Reject{t.Quota, t.Static, t.Deadline, t.Place} {
+// Before returns the first refusal of those before the place, or the zero Reject.
+func (t *Trial) Before() Reject {
+	for _, r := range [...]Reject{t.Quota, t.Static, t.Deadline} {
 		if r.Code != "" {
 			return r
 		}
