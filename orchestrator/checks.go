@@ -63,10 +63,10 @@ func steps() []step {
 	}
 }
 
-// checks makes every check of a request without any effect, for Preview: what a
-// malformed request would be answered further on is not asked. The task is what
-// the core would be given.
-func (o *Orchestrator) checks(ctx context.Context, p Principal, s Spec) (out []Check, task sched.Task, trial sched.Trial) {
+// foresee makes every check of a request without any effect; whole says that it got
+// as far as to have a task: what a malformed request would be answered further on is
+// not asked.
+func (o *Orchestrator) foresee(ctx context.Context, p Principal, s Spec) (out []Check, task sched.Task, whole bool) {
 	a := &admission{p: p, s: &s, now: time.Now(), dry: true, run: new(run)}
 	for i, c := range steps() {
 		code := ""
@@ -75,11 +75,11 @@ func (o *Orchestrator) checks(ctx context.Context, p Principal, s Spec) (out []C
 			code = string(e.Code)
 		}
 		out = append(out, Check{c.name, code})
-		if code != "" && (i < stepShape || a.tenant == nil) {
-			break
+		if code != "" && i < stepShape {
+			return out, task, false
 		}
 	}
-	return out, o.schedTask(a.run, a.size), a.trial
+	return out, o.schedTask(a.run, a.size), true
 }
 
 func (o *Orchestrator) accepting(ctx context.Context, a *admission) error {

@@ -127,7 +127,7 @@ func (c *Config) check() error {
 	if c.Store != nil && c.Store.Durable() && len(c.SealKeys) == 0 {
 		errs = append(errs, ErrNoSealKey)
 	}
-	errs = append(errs, c.Queue.Validate(), c.Admission.check(), c.Timing.fill(), c.Streams.fill(), c.Retention.fill())
+	errs = append(errs, c.Queue.Validate(), c.Admission.check(), c.Timing.fill(), c.Streams.fill(), c.Retention.fill(), c.Sessions.fill())
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -206,7 +206,9 @@ func (s *Streams) fill() error {
 
 func (r *Retention) fill() error {
 	return fill("Retention", []duration{
-		{"Tasks", &r.Tasks, 7 * 24 * time.Hour, true}, {"Outputs", &r.Outputs, 24 * time.Hour, true},
-		{"Artifacts", &r.Artifacts, 7 * 24 * time.Hour, true}, {"Streams", &r.Streams, 10 * time.Minute, true},
+		{"Tasks", &r.Tasks, 7 * 24 * time.Hour, true},
+		{"Outputs", &r.Outputs, 24 * time.Hour, true},
+		{"Artifacts", &r.Artifacts, 7 * 24 * time.Hour, true},
+		{"Streams", &r.Streams, 10 * time.Minute, true},
 	})
 }

@@ -41,6 +41,9 @@ func (o *Orchestrator) runAttempt(ctx context.Context, r *run, f sched.Assign) (
 			slog.String("worker_id", f.Worker.Key.String()), slog.Any("err", err))
 		return sched.Result{Class: exec.Connect}
 	}
+	if ctx.Err() != nil { // cancelled or late while it was prepared: nothing is sent (ORC-409)
+		return sched.Result{Class: exec.Reset}
+	}
 	sent := time.Now()
 	s, err := o.workers.Start(ctx, target, o.job(r, f.Attempt, b))
 	if err != nil {

@@ -46,6 +46,8 @@ type Orchestrator struct {
 	people  *people
 	tenants *tenants
 	audit   auditLog
+	talks   *sessions
+	catalog *catalog
 
 	phase    atomic.Int32
 	epoch    atomic.Uint64
@@ -97,7 +99,7 @@ func New(cfg Config) (*Orchestrator, error) {
 	}
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
-		runs: newTable(), people: newPeople(), tenants: newTenants(cfg.Tenants), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
+		runs: newTable(), people: newPeople(), tenants: newTenants(cfg.Tenants), talks: newSessions(cfg.Sessions, cfg.Timing.Max), catalog: newCatalog(), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
 	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(o.audit.observer(), cfg.Logger), guard(newWideLog(cfg.Logger), cfg.Logger))
 	o.loop = newLoop(core, cfg.Decisions, o.execute, o.published)
@@ -177,7 +179,12 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.tellFacts(watch) })
 	o.wg.Go(func() { o.keepEstimates(watch) })
 	o.wg.Go(func() { o.keepLedgers(watch) })
-	if err = o.recoverTasks(ctx); err == nil {
+	o.wg.Go(func() { o.keepSessions(watch) })
+	o.wg.Go(func() { o.keepCatalog(watch) })
+	if err = errors.Join(o.loadSessions(ctx), o.loadCatalog(ctx)); err == nil {
+		err = o.recoverTasks(ctx)
+	}
+	if err == nil {
 		o.phase.Store(int32(serving))
 		o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))
 		o.wg.Go(func() { o.resumeErasures(watch) })
@@ -276,7 +283,8 @@ func (o *Orchestrator) watchPools(ctx context.Context) {
 		o.models.Store(&models)
 		o.contexts.Store(&contexts)
 		o.access.keepOnly(list)
-		o.loop.post(sched.Workers{List: list})
+		o.catalog.report(list)
+		o.offer()
 	}
 }
 

@@ -50,7 +50,7 @@ func TestPolicyFaults(t *testing.T) {
 }
 
 // TestPolicyHash: the hash is that of the JSON, equal for equal policies only, and
-// stands in every explanation (ORC-309, 311).
+// stands in every explanation (ORC-309, ORC-311).
 func TestPolicyHash(t *testing.T) {
 	const zero = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" // printf '{}' | sha256sum
 	if got := (placement.Policy{}).Hash(); got != zero {

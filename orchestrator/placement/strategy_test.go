@@ -214,7 +214,7 @@ func TestModes(t *testing.T) {
 
 // TestTiers: a loaded model beats one on disk, which beats one that others must go
 // for; only an idle worker loses its model, what rested longest first; and nothing is
-// loaded while a worker that has the model is merely busy (ORC-303, 340, 341).
+// loaded while a worker that has the model is merely busy (ORC-303, ORC-340, ORC-341).
 func TestTiers(t *testing.T) {
 	holds := func(name string, loaded ...string) *placement.Worker {
 		w := plain(name, 2)
@@ -398,7 +398,7 @@ func TestTerms(t *testing.T) {
 }
 
 // TestMissingSignalVisible: what a worker does not say is assumed, said so, and never
-// decided by chance (aibrix#1185; ORC-252, 309).
+// decided by chance (aibrix#1185; ORC-252, ORC-309).
 func TestMissingSignalVisible(t *testing.T) {
 	v := viewOf(plain("y", 1), plain("x", 1))
 	p := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "nobody"}}}

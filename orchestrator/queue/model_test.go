@@ -419,7 +419,7 @@ func (x *machine) inOrder() []modelItem {
 }
 
 // TestQueueModel compares the queue with a list over all policies, and over
-// restarts from its State (ORC-124, 200…203, 210…217).
+// restarts from its State (ORC-124, ORC-200 to ORC-203, ORC-210 to ORC-217).
 func TestQueueModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := queue.Config{

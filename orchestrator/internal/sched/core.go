@@ -55,16 +55,16 @@ type task struct {
 type Config struct {
 	Queue       queue.Config
 	Policy      placement.Policy
-	Scorers     map[string]placement.Scorer
-	CancelAfter time.Duration // how long a stopped attempt may take to end before its slot is given back by force
-	Seed        uint64        // of the core's one generator (ORC-122)
-	Optimistic  bool          // refuse a deadline only if it fails even in the best case (ORC-250)
-	Hold        time.Duration // how long a task waits when no worker is registered; 0 = it is refused (ORC-247)
-	Regions     []string      // allowed in this installation; nil = all
-	Strict      bool          // a broken rule of residency panics instead of refusing (tests)
-	Startup     time.Duration // a load without progress for this long has failed; 0 = 60 s
-	PromptCost  int64         // milli-tokens of a prompt token; 0 = 1,000
-	OutputCost  int64         // of an output token; 0 = 2,000
+	Scorers     map[string]placement.Scorer `json:"-"`
+	CancelAfter time.Duration               // how long a stopped attempt may take to end before its slot is given back by force
+	Seed        uint64                      // of the core's one generator (ORC-122)
+	Optimistic  bool                        // refuse a deadline only if it fails even in the best case (ORC-250)
+	Hold        time.Duration               // how long a task waits when no worker is registered; 0 = it is refused (ORC-247)
+	Regions     []string                    // allowed in this installation; nil = all
+	Strict      bool                        // a broken rule of residency panics instead of refusing (tests)
+	Startup     time.Duration               // a load without progress for this long has failed; 0 = 60 s
+	PromptCost  int64                       // milli-tokens of a prompt token; 0 = 1,000
+	OutputCost  int64                       // of an output token; 0 = 2,000
 }
 
 // Core is the state. One goroutine owns it.

@@ -60,7 +60,11 @@ func (c *Core) overdue(now Instant) {
 // pin keeps the models where they are: where one loads, where two load on the node,
 // and where they came just now (ORC-340, 341).
 func (c *Core) pin(now Instant) {
-	if !c.loadable || !c.stale && (c.ripe == 0 || now < c.ripe) {
+	if !c.loadable {
+		c.ripe = 0
+		return
+	}
+	if !c.stale && (c.ripe == 0 || now < c.ripe) {
 		return
 	}
 	c.stale, c.ripe = false, 0

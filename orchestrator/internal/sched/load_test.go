@@ -136,7 +136,7 @@ func TestLoadEvictsOldest(t *testing.T) {
 }
 
 // TestLoadADoesNotBlockB: while A is loaded on one engine, each task for B on the
-// other one starts in the step that asks for it (ORC-214, 340).
+// other one starts in the step that asks for it (ORC-214, ORC-340).
 func TestLoadADoesNotBlockB(t *testing.T) {
 	a := disk("n", "a", "", "A")
 	tb := newTable(t, sched.Config{}, a, disk("n", "b", "B"))
@@ -154,7 +154,7 @@ func TestLoadADoesNotBlockB(t *testing.T) {
 }
 
 // TestLoadHoldsNoLock: a worker that dies in the middle of a load holds up nothing:
-// its tasks go elsewhere at once (ORC-340, 342).
+// its tasks go elsewhere at once (ORC-340, ORC-342).
 func TestLoadHoldsNoLock(t *testing.T) {
 	a, b := disk("n", "a", "", "A", "B"), disk("o", "b", "", "A", "B")
 	tb := newTable(t, sched.Config{}, a, b)
@@ -236,5 +236,22 @@ func TestOnDemandSkipsLoad(t *testing.T) {
 	fx := tb.submit(1, model("y"))
 	if a, ok := find[sched.Assign](fx); !ok || a.Warmup != 40*time.Second || len(loads(fx)) != 0 {
 		t.Errorf("effects %v, want an Assign with 40 s more and no load", fx)
+	}
+}
+
+// TestTimerOutlivesPins: a model that was too young to go, at workers that can load
+// nothing any more, keeps no other timer from coming.
+func TestTimerOutlivesPins(t *testing.T) {
+	a := disk("n", "a", "x", "z")
+	tb := newTable(t, sched.Config{}, a)
+	tb.submit(1, model("x"))
+	tb.submit(2, model("x"))
+	tb.submit(3, model("x"))
+	tb.step(sched.Workers{List: []*placement.Worker{disk("n", "a", "x")}})
+	if n := count[sched.StopRun](tb.wait(6 * time.Minute)); n != 2 {
+		t.Errorf("%d attempts were stopped at the end of their time, want 2", n)
+	}
+	if ends := count[sched.Terminal](tb.wait(time.Minute)); ends != 0 || !tb.core.Idle() {
+		t.Errorf("tasks are left: idle = %t", tb.core.Idle())
 	}
 }

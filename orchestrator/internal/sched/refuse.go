@@ -1,7 +1,6 @@
 package sched
 
 import (
-	"slices"
 	"time"
 
 	"github.com/llorch/llorch/orchestrator/placement"
@@ -35,9 +34,6 @@ func (c *Core) unservable(r *placement.Request) (code string, d Details, after t
 	d.Filter = placement.Binding(c.view, *r)
 	switch d.Filter {
 	case "":
-		if c.allGone(r) {
-			return "MODEL_NOT_AVAILABLE", d, 0
-		}
 		return "", d, 0
 	case "region":
 		return residencyCode(r.Regions), d, 0
@@ -51,13 +47,7 @@ func (c *Core) unservable(r *placement.Request) (code string, d Details, after t
 	return "POOL_UNAVAILABLE", d, time.Second
 }
 
-// allGone reports whether every worker that knows the model is lost.
-func (c *Core) allGone(r *placement.Request) bool {
-	return !c.any(func(w *placement.Worker) bool {
-		return !w.Gone && (slices.Contains(w.Models, r.Model) || slices.ContainsFunc(w.OnDisk, func(d placement.OnDisk) bool { return d.Model == r.Model }))
-	})
-}
-
+// any reports whether a worker satisfies f.
 func (c *Core) any(f func(*placement.Worker) bool) bool {
 	for w := range c.view.Workers() {
 		if f(w) {

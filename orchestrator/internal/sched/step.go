@@ -2,6 +2,7 @@ package sched
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 )
 
@@ -21,7 +22,8 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 		c.broken = len(gone)
 		c.emit(Note{Kind: "scorer_removed"})
 	}
-	if next := c.next(); next != c.timerSet {
+	_, ticked := e.(Tick) // its timer is over, whatever it was for
+	if next := c.next(); next != c.timerSet || ticked && next != 0 {
 		c.timerSet = next
 		c.emit(SetTimer{next})
 	}
@@ -58,7 +60,9 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Finished:
 		c.finished(now, e)
 	case Cancel:
-		c.cancel(now, e.ID, e.Reason, "CANCELLED")
+		if t := c.tasks[e.ID]; e.Code == "" || t != nil && t.phase != running {
+			c.cancel(now, e.ID, e.Reason, cmp.Or(e.Code, "CANCELLED"))
+		}
 	case CancelAll:
 		c.cancelAll(now, e)
 	case Tenant:

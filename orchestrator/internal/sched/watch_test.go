@@ -135,7 +135,7 @@ func TestDeadlineWarning(t *testing.T) {
 }
 
 // TestCancelAll: every task of a person ends, whatever it does, and no other
-// (ORC-561, 841).
+// (ORC-561, ORC-841).
 func TestCancelAll(t *testing.T) {
 	tb := newTable(t, sched.Config{}, engine("a", 2))
 	who := func(n byte) func(*sched.Task) { return func(t *sched.Task) { t.Subject = [16]byte{n} } }

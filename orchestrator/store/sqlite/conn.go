@@ -28,6 +28,7 @@ func writerPragmas() []string {
 	return []string{
 		"secure_delete=ON", "busy_timeout=5000", "journal_mode=WAL", "synchronous=FULL",
 		"foreign_keys=ON", "mmap_size=0", "wal_autocheckpoint=0", "journal_size_limit=67108864",
+		fmt.Sprint("max_page_count=", maxPages),
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 // writers do not wait for all of them.
 const eraseStep = 256
 
-// Erase implements [store.Upkeep]. It commits step by step; after the last step
-// the whole file is rewritten, so that what was erased is in no file any more;
-// other writers wait meanwhile. When that fails, for want of space, Erase answers
-// [store.ErrUnknown]: repeat it.
+// Erase implements [store.Upkeep]. It commits step by step, and other writers go
+// on between two steps; at the end what was erased is in no file any more. When a
+// reader of an old state prevents that for 5 s, Erase answers [store.ErrUnknown]:
+// repeat it.
 func (s *Store) Erase(ctx context.Context, e store.Epoch, ref store.SubjectRef) (store.Erased, error) {
 	if ref == (store.SubjectRef{}) {
 		return store.Erased{}, fmt.Errorf("erase: subject: %w", store.ErrInvalid)
@@ -29,14 +29,13 @@ func (s *Store) Erase(ctx context.Context, e store.Epoch, ref store.SubjectRef) 
 		)
 		o := &op{epoch: e, fenced: true, items: eraseStep}
 		o.run = func(t *tx) (err error) {
-			step, refusal, o.scrub = store.Erased{}, nil, false
+			step, refusal = store.Erased{}, nil
 			if first {
 				if refusal, err = t.noLive(ref); err != nil || refusal != nil {
 					return err
 				}
 			}
 			more, refusal, err = t.erase(e, ref, &step)
-			o.scrub = err == nil && refusal == nil && !more
 			return err
 		}
 		err := s.write(ctx, o)
@@ -50,6 +49,9 @@ func (s *Store) Erase(ctx context.Context, e store.Epoch, ref store.SubjectRef) 
 		all.Outputs += step.Outputs
 		all.Bodies += step.Bodies
 		all.Documents += step.Documents
+	}
+	if err := s.scrub(ctx, e); err != nil {
+		return store.Erased{}, fmt.Errorf("erase: %w", err)
 	}
 	return all, nil
 }

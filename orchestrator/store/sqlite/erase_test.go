@@ -91,6 +91,57 @@ func TestErasedIsGone(t *testing.T) {
 	}
 }
 
+// TestEraseLetsOthersWrite: an erasure goes through a large file in steps, and who
+// writes meanwhile waits for one of them only.
+func TestEraseLetsOthersWrite(t *testing.T) {
+	s, e := begin(t, fresh(t))
+	var batch []store.NewTask
+	for n := range 1200 {
+		batch = append(batch, marked(n, store.SubjectRef{byte(1 + n%2)}, "m"))
+	}
+	submit(t, s, e, batch...)
+	steps, done := 0, make(chan struct{})
+	s.BeforeCommit(func() error {
+		switch steps++; steps {
+		case 5: // three for the person's tasks, then those that overwrite
+			go func() {
+				defer close(done)
+				if _, err := s.Submit(t.Context(), e, []store.NewTask{marked(1000, store.SubjectRef{3}, "m")}); err != nil {
+					t.Error(err)
+				}
+			}()
+			await(t, "the other writer", func() bool { return s.Waiting() > 0 })
+		case 8:
+			<-done // long answered
+		}
+		return nil
+	})
+	if _, err := s.Erase(t.Context(), e, store.SubjectRef{1}); err != nil {
+		t.Fatal(err)
+	}
+	if <-done; steps < 9 {
+		t.Errorf("the erasure had %d steps, want many", steps)
+	}
+}
+
+// TestTruncateWaitsForNobody: a log that a long read keeps from being emptied does
+// not hold writers up, though the writer tries again and again.
+func TestTruncateWaitsForNobody(t *testing.T) {
+	path := fresh(t)
+	s, e := begin(t, path)
+	submit(t, s, e, marked(1, store.SubjectRef{1}, "m"))
+	s.Patience(0)
+	defer read(t, path)()
+	began := time.Now()
+	if _, err := s.Erase(t.Context(), e, store.SubjectRef{1}); !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("Erase under a reader = %v, want ErrUnknown", err)
+	}
+	submit(t, s, e, crashTask(2))
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("a writer waited %v beside a reader, want no wait of the engine's 5 s", took)
+	}
+}
+
 // TestEraseSteps: a task that begins between two steps of an erasure stops it,
 // and the next call finishes the work.
 func TestEraseSteps(t *testing.T) {

@@ -56,8 +56,12 @@ func (s *Store) PlanOf(ctx context.Context, text string, args ...any) (plan stri
 // Joined waits for the background check.
 func (s *Store) Joined() { s.checked.Wait() }
 
-// Impatient has the writer wait for nobody; nothing may be writing.
+// Impatient has the writer and erasures wait for nobody; nothing may be writing.
 func (s *Store) Impatient() error {
+	s.Patience(0)
 	_, err := s.writer.conn.ExecContext(context.Background(), "PRAGMA busy_timeout = 20")
 	return err
 }
+
+// Patience sets how long erasures wait for readers.
+func (s *Store) Patience(d time.Duration) { s.patience = d }

@@ -25,6 +25,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/llorch/llorch/orchestrator/store"
 )
@@ -48,6 +49,8 @@ type Store struct {
 	gate   sync.RWMutex // held for reading by calls that use ops or read; Close takes it
 	closed bool         // guarded by gate
 	ops    chan *op     // to the writer, closed by Close
+
+	patience time.Duration // of an erasure with readers of an old state
 
 	writer  *writer
 	writes  sync.WaitGroup     // the writer's goroutine
@@ -76,7 +79,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s := &Store{
 		log: c.Logger, path: f.path, lock: f.lock,
 		conn: openPool(f.path, writerPragmas(), 1), read: openPool(f.path, readerPragmas(), readers),
-		ops: make(chan *op, groupOps),
+		ops: make(chan *op, groupOps), patience: scrubWait,
 	}
 	if err := s.start(ctx, f.unclean); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), s.release())

@@ -77,6 +77,7 @@ type statements struct {
 	docVersion, insertDoc, deleteDoc *sql.Stmt
 	personLive, person, setFixed     *sql.Stmt
 	dropOutput, dropDocs, oldOutputs *sql.Stmt
+	page, setPage                    *sql.Stmt
 	all                              []*sql.Stmt
 }
 
@@ -120,6 +121,8 @@ func (s *statements) prepare(ctx context.Context, c *sql.Conn) error {
 		{&s.setFixed, "UPDATE task SET (epoch, " + fixed + ") = (?,?,?,?,?,?,?,?,?,?,?,?) WHERE seq = ?"},
 		{&s.dropOutput, "DELETE FROM body WHERE seq = ? RETURNING output IS NOT NULL, sealed IS NOT NULL"},
 		{&s.dropDocs, "DELETE FROM doc WHERE kind = ?1 AND (key = ?2 OR key >= ?2 || '/' AND key < ?2 || '0')"},
+		{&s.page, "SELECT data FROM sqlite_dbpage WHERE pgno = ?"},
+		{&s.setPage, "UPDATE sqlite_dbpage SET data = ? WHERE pgno = ?"},
 		{&s.oldOutputs, "DELETE FROM body WHERE seq IN (SELECT seq FROM body WHERE ended < ? ORDER BY ended, seq LIMIT ?)"},
 	} {
 		stmt, err := c.PrepareContext(ctx, p.text)

@@ -4,9 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +32,8 @@ type op struct {
 	// is the engine's and undoes the transaction; refusals are answers.
 	run     func(*tx) error
 	state   atomic.Int32
-	scrub   bool       // set by run: rewrite the files after the commit, before the answer
-	refused error      // answer to the whole call: nothing of it was written, or it is written but not scrubbed
+	empty   bool       // empty the log after the commit, before the answer
+	refused error      // answer to the whole call: nothing of it was written, or the log could not be emptied
 	done    chan error // takes one value
 }
 
@@ -224,25 +222,12 @@ func (w *writer) transact(ops []*op, apart bool) (err error) {
 		return classifyCommit(err)
 	}
 	w.term = t.term
-	if slices.ContainsFunc(ops, func(o *op) bool { return o.scrub }) {
-		err := w.scrub(ctx)
-		for _, o := range ops {
-			if o.scrub {
-				o.refused = err
+	for _, o := range ops {
+		if o.empty && o.refused == nil {
+			if w.truncate(ctx); w.owed {
+				o.refused = errBusyLog
 			}
 		}
-	}
-	return nil
-}
-
-// scrub rewrites the file and empties the log. secure_delete alone leaves copies
-// behind: where the engine had moved a row to another page before it was deleted.
-func (w *writer) scrub(ctx context.Context) error {
-	if _, err := w.conn.ExecContext(ctx, "VACUUM"); err != nil {
-		return fmt.Errorf("%w: erased but not overwritten: %w", store.ErrUnknown, err)
-	}
-	if w.truncate(ctx); w.owed {
-		return fmt.Errorf("%w: erased but not overwritten: a reader is in the way", store.ErrUnknown)
 	}
 	return nil
 }
@@ -275,11 +260,21 @@ func (w *writer) tidy() {
 	}
 }
 
-// truncate writes the whole log back and empties its file. It waits at most
-// busy_timeout for readers; what they prevent is owed and tried again.
+// errBusyLog: the log can not be emptied while somebody reads an old state.
+var errBusyLog = errors.New("a reader is in the way")
+
+// truncate writes the whole log back and empties its file. It waits for no reader,
+// because every other write would wait with it; what a reader prevents is owed and
+// tried again.
 func (w *writer) truncate(ctx context.Context) {
 	var busy, pages, moved int
-	err := w.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	_, err := w.conn.ExecContext(ctx, "PRAGMA busy_timeout = 0")
+	if err == nil {
+		err = w.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &moved)
+	}
+	if _, restored := w.conn.ExecContext(ctx, "PRAGMA busy_timeout = 5000"); err == nil {
+		err = restored
+	}
 	if w.owed = err != nil || busy != 0; w.owed {
 		w.log.WarnContext(ctx, "log could not be emptied yet", slog.Int("code", code(err)))
 	}
