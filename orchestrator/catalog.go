@@ -258,7 +258,10 @@ func (m *Model) check() error {
 	const most, maxSource = 64, 2048
 	hex, pinned := strings.CutPrefix(m.Digest, "sha256:")
 	_, hexErr := inputvalidation.ParseHex("digest", hex, 32)
-	ref := func(s string) bool { _, err := inputvalidation.ParseModelRef("id", s); return err != nil || len(s) > maxModel }
+	ref := func(s string) bool {
+		_, err := inputvalidation.ParseModelRef("id", s)
+		return err != nil || len(s) > maxModel
+	}
 	for _, c := range []struct {
 		bad           bool
 		field, reason string

@@ -154,7 +154,7 @@ func TestCatalog(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 // TestCatalogResolve: an alias means its entry, a retired one names its successor, and
-// only a pinned digest is trusted by a strict installation (ORC-600, 601).
+// only a pinned digest is trusted by a strict installation (ORC-600, ORC-601).
 func TestCatalogResolve(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		inBubble(t, orchestrator.Config{StrictModels: strict}, []workertest.Config{{}}, func(t *testing.T, b *bench) {
@@ -317,7 +317,9 @@ func TestVerifyModel(t *testing.T) {
 func TestCommands(t *testing.T) {
 	ctl := &nodes{errs: map[string]error{"busy": taskapi.NewError(taskapi.OperationRunning), "none": taskapi.NewError(taskapi.PoolNotFound)}}
 	inBubble(t, orchestrator.Config{Control: ctl}, nil, func(t *testing.T, b *bench) {
-		at := func(node string) poolregistry.PoolKey { return poolregistry.PoolKey{Node: poolregistry.NodeID(node), Pool: "p"} }
+		at := func(node string) poolregistry.PoolKey {
+			return poolregistry.PoolKey{Node: poolregistry.NodeID(node), Pool: "p"}
+		}
 		drain := orchestrator.Command{Do: orchestrator.DoDrain, Within: time.Minute}
 		begun, err := b.Command(t.Context(), op, at("n"), drain)
 		if err != nil || begun.ID == "" || len(ctl.got) != 1 || ctl.got[0] != drain || ctl.at[0] != at("n") {

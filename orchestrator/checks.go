@@ -63,10 +63,10 @@ func steps() []step {
 	}
 }
 
-// foresee makes every check of a request without any effect; whole says that it got
-// as far as to have a task: what a malformed request would be answered further on is
-// not asked.
-func (o *Orchestrator) foresee(ctx context.Context, p Principal, s Spec) (out []Check, task sched.Task, whole bool) {
+// checks makes every check of a request without any effect, for Preview: what a
+// malformed request would be answered further on is not asked. The task is what
+// the core would be given.
+func (o *Orchestrator) checks(ctx context.Context, p Principal, s Spec) (out []Check, task sched.Task, trial sched.Trial) {
 	a := &admission{p: p, s: &s, now: time.Now(), dry: true, run: new(run)}
 	for i, c := range steps() {
 		code := ""
@@ -76,10 +76,10 @@ func (o *Orchestrator) foresee(ctx context.Context, p Principal, s Spec) (out []
 		}
 		out = append(out, Check{c.name, code})
 		if code != "" && i < stepShape {
-			return out, task, false
+			break
 		}
 	}
-	return out, o.schedTask(a.run, a.size), true
+	return out, o.schedTask(a.run, a.size), a.trial
 }
 
 func (o *Orchestrator) accepting(ctx context.Context, a *admission) error {

@@ -81,7 +81,7 @@ func (o *Orchestrator) Learned() (text []byte) {
 
 // Checks makes every check without effect.
 func Checks(o *Orchestrator, p Principal, s Spec) []Check {
-	out, _, _ := o.foresee(context.Background(), p, s)
+	out, _, _ := o.checks(context.Background(), p, s)
 	return out
 }
 

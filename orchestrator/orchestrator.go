@@ -99,7 +99,8 @@ func New(cfg Config) (*Orchestrator, error) {
 	}
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
-		runs: newTable(), people: newPeople(), tenants: newTenants(cfg.Tenants), talks: newSessions(cfg.Sessions, cfg.Timing.Max), catalog: newCatalog(), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
+		runs: newTable(), people: newPeople(), tenants: newTenants(cfg.Tenants), talks: newSessions(cfg.Sessions, cfg.Timing.Max), catalog: newCatalog(),
+		audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
 	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(o.audit.observer(), cfg.Logger), guard(newWideLog(cfg.Logger), cfg.Logger))
 	o.loop = newLoop(core, cfg.Decisions, o.execute, o.published)

@@ -40,9 +40,9 @@ func (o *Orchestrator) Preview(ctx context.Context, p Principal, s Spec) (Previe
 	if err := o.Ready(); err != nil {
 		return Preview{}, err
 	}
-	checks, task, whole := o.foresee(ctx, p, s)
+	checks, task, _ := o.checks(ctx, p, s)
 	out := Preview{Checks: checks}
-	if !whole {
+	if len(checks) < len(steps()) {
 		return out, nil
 	}
 	ok := o.look(func(c *sched.Core) {
@@ -117,7 +117,7 @@ func (o *Orchestrator) tenantStates(list []sched.TenantStand, now time.Time) []T
 	})
 	list = list[:min(len(list), maxTenantStates)]
 	out := make([]TenantState, len(list))
-	names := o.tenantsSeen(list, now)
+	names := o.tenants.seen(list, now)
 	for i, t := range list {
 		out[i] = names[t.ID]
 		out[i].Weight, out[i].Waiting, out[i].Running, out[i].Virtual = t.Weight, t.Places, t.Running, virtual(t)

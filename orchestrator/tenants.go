@@ -25,9 +25,9 @@ const (
 type tenants struct {
 	read func(string) (TenantPolicy, bool) // nil: every policy is zero
 
-	mu    sync.Mutex
-	byRef map[queue.Tenant]*list.Element
-	order *list.List // of *tenant, the one used last first
+	mu     sync.Mutex
+	byName map[string]*list.Element
+	order  *list.List // of *tenant, the one used last first
 }
 
 // tenant is one of them.
@@ -43,7 +43,7 @@ type tenant struct {
 }
 
 func newTenants(read func(string) (TenantPolicy, bool)) *tenants {
-	return &tenants{read: read, byRef: make(map[queue.Tenant]*list.Element), order: list.New()}
+	return &tenants{read: read, byName: make(map[string]*list.Element), order: list.New()}
 }
 
 // tenant returns a tenant with a policy that is at most a second old, and sees
@@ -72,10 +72,10 @@ func (o *Orchestrator) tenant(ctx context.Context, name string, take bool) (*ten
 func (ts *tenants) use(name string, ref queue.Tenant, now time.Time, take bool) (t *tenant, stale bool) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	e := ts.byRef[ref]
+	e := ts.byName[name]
 	if e == nil {
 		e = ts.order.PushFront(&tenant{name: name, ref: ref, days: make(map[string]*day)})
-		ts.byRef[ref] = e
+		ts.byName[name] = e
 		ts.shrinkLocked()
 	}
 	ts.order.MoveToFront(e)
@@ -90,11 +90,11 @@ func (ts *tenants) use(name string, ref queue.Tenant, now time.Time, take bool) 
 // stay: the queue bounds them.
 func (ts *tenants) shrinkLocked() {
 	e := ts.order.Back()
-	for n := 0; len(ts.byRef) > maxTenants && e != ts.order.Front() && n < idleSearch; n++ {
+	for n := 0; len(ts.byName) > maxTenants && e != ts.order.Front() && n < idleSearch; n++ {
 		prev, t := e.Prev(), e.Value.(*tenant)
 		if t.live == 0 && !t.unsaved() {
 			ts.order.Remove(e)
-			delete(ts.byRef, t.ref)
+			delete(ts.byName, t.name)
 		}
 		e = prev
 	}
@@ -111,25 +111,7 @@ func (ts *tenants) learn(t *tenant, p TenantPolicy, now time.Time) (rules sched.
 	return rules, changed
 }
 
-// tenantsSeen returns what is known here of tenants beside their tasks.
-func (o *Orchestrator) tenantsSeen(list []sched.TenantStand, now time.Time) map[queue.Tenant]TenantState {
-	out := make(map[queue.Tenant]TenantState, len(list))
-	o.tenants.mu.Lock()
-	defer o.tenants.mu.Unlock()
-	for _, s := range list {
-		if e := o.tenants.byRef[s.ID]; e != nil {
-			t := e.Value.(*tenant)
-			state := TenantState{Tenant: t.name}
-			if d := t.days[now.UTC().Format(time.DateOnly)]; d != nil {
-				state.TokensToday = d.used()
-			}
-			out[s.ID] = state
-		}
-	}
-	return out
-}
-
-// policyOf returns the policy of t as it was read last.
+// policy returns that of t as it was read last.
 func (ts *tenants) policyOf(t *tenant) TenantPolicy {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -154,4 +136,28 @@ func (o *Orchestrator) rateLimited(a *admission, limit string, wait time.Duratio
 		o.observe.Observe(observe.Limited{Owner: owner(a.p), Limit: limit, Count: n})
 	}
 	return e
+}
+
+// seen returns the names of tenants, and what they used today, as far as they are
+// known since the start.
+func (ts *tenants) seen(list []sched.TenantStand, now time.Time) map[queue.Tenant]TenantState {
+	today := now.UTC().Format(time.DateOnly)
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	known := make(map[queue.Tenant]*tenant, len(ts.byName))
+	for _, e := range ts.byName {
+		t := e.Value.(*tenant)
+		known[t.ref] = t
+	}
+	out := make(map[queue.Tenant]TenantState, len(list))
+	for _, x := range list {
+		if t := known[x.ID]; t != nil {
+			state := TenantState{Tenant: t.name}
+			if d := t.days[today]; d != nil {
+				state.TokensToday = d.used()
+			}
+			out[x.ID] = state
+		}
+	}
+	return out
 }
