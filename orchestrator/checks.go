@@ -245,9 +245,11 @@ func (o *Orchestrator) session(ctx context.Context, a *admission) (err error) {
 	now, err := o.Session(ctx, a.p, a.s.Session)
 	switch {
 	case errors.Is(err, taskapi.SessionNotFound): // this task would open it
-		return nil
+		now = Session{Budget: a.s.Budget, BudgetLeft: a.s.Budget}
 	case err != nil:
 		return err
+	}
+	switch {
 	case o.cfg.Sessions.Full == "reject" && o.cfg.Sessions.Turns > 0 && now.Turns >= o.cfg.Sessions.Turns:
 		return taskapi.NewError(taskapi.SessionLimit)
 	case now.Budget > 0 && int64(now.BudgetLeft) < a.s.mostTokens(a.run.use.prompt):
