@@ -72,6 +72,7 @@ func TestRecordedRunReplays(t *testing.T) {
 			}
 		}
 		wg.Wait()
+		time.Sleep(5 * time.Minute) // what waits runs
 	})
 	rep, err := decisionlog.Replay(t.Context(), recorded(t, dir))
 	if err != nil || rep.Decisions < 350 || rep.Gaps != 0 {
