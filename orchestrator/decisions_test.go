@@ -55,6 +55,13 @@ func TestRecordedRunReplays(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := begin(t, orchestrator.Config{Decisions: log, Recorder: evidence, Queue: queue.Config{Capacity: queue.Unbounded}}, engines)
+		var list []*placement.Worker
+		for i, w := range b.pools.list {
+			x := *w
+			x.VRAMFree = uint64(i+1) << 30
+			list = append(list, &x)
+		}
+		b.pools.set(list...)
 		rng := rand.New(rand.NewPCG(7, 7))
 		var wg sync.WaitGroup
 		for i := range 400 {

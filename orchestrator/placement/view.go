@@ -61,6 +61,7 @@ type View struct {
 	spread  map[onNode]int
 	cursors []cursor       // sorted by key
 	memo    map[pass]*memo // until the next report
+	windows []int          // the context windows of the workers, sorted
 	total   int            // slots of workers that may be given work
 	spare   int            // of these, the free ones
 	rates   func(model string, w *Worker) Rates
@@ -106,10 +107,13 @@ func (v *View) Apply(workers []*Worker) {
 // settle computes what follows from the rows.
 func (v *View) settle() {
 	clear(v.memo)
-	v.total, v.spare = 0, 0
+	v.total, v.spare, v.windows = 0, 0, nil
 	for i := range v.rows {
 		r := &v.rows[i]
 		r.judge()
+		if at, known := slices.BinarySearch(v.windows, r.CtxMax); !known {
+			v.windows = slices.Insert(v.windows, at, r.CtxMax)
+		}
 		if r.open() {
 			v.total += max(0, r.SlotsTotal)
 			v.spare += r.free
@@ -179,7 +183,7 @@ func (v *View) Assign(task [16]byte, attempt int, k Key, r Request) bool {
 	v.seq++
 	v.row(k).last = v.seq
 	if r.Model != "" {
-		v.turn(r.hash(), k)
+		v.turn(v.key(&r), k)
 	}
 	return true
 }

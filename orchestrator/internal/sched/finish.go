@@ -46,9 +46,7 @@ func (c *Core) failed(now Instant, t *task, r Result) {
 	if r.Class != exec.Store && !slices.Contains(t.tried, t.worker) {
 		t.tried = append(t.tried, t.worker)
 	}
-	need := *c.request(t.item.Key)
-	need.Tried = t.tried
-	d := placement.Decide(c.view, need, c.policy)
+	d := placement.Decide(c.view, c.need(t), c.policy)
 	v := exec.Next(exec.Attempt{
 		N: t.attempt - t.Attempt + t.loads, Class: r.Class, Emitted: r.Emitted, Seed: seed(t.ID), RetryAfter: r.RetryAfter,
 		Others: d.Worker != nil && !slices.Contains(t.tried, d.Worker.Key), Left: t.left(now),
@@ -126,6 +124,8 @@ func (c *Core) tick(now Instant) {
 			t.warned = true
 			c.emit(Note{Kind: "deadline_warning", ID: t.ID, For: t.left(now)})
 			c.arm(t)
+		case t.phase == running:
+			c.miss(now, t)
 		default:
 			t.phase = waiting
 			c.queue.Open(t.ID)

@@ -13,7 +13,7 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 	c.fx = c.fx[:0]
 	fresh := c.apply(now, e)
 	c.assign(now)
-	if t := fresh; t != nil && t.phase == waiting {
+	if t := fresh; t != nil && t.phase == waiting && c.tasks[t.ID] == t { // it may have ended in this step
 		ahead, _ := c.queue.Position(t.ID)
 		at, _ := c.startIn(t)
 		c.emit(Queued{t.ID, ahead, at})
@@ -74,7 +74,7 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Loading:
 		c.loading(now, e)
 	case Progress:
-		c.alive(e)
+		c.alive(now, e)
 	case Tick:
 		c.tick(now)
 	case Refuse:
@@ -86,10 +86,15 @@ func (c *Core) apply(now Instant, e Event) *task {
 }
 
 // sorted returns the tasks by id, so that the order never depends on a map.
-func (c *Core) sorted() []*task {
+func (c *Core) sorted() []*task { return c.sortedBy(nil) }
+
+// sortedBy is sorted of those that f accepts; nil = all.
+func (c *Core) sortedBy(f func(*task) bool) []*task {
 	out := make([]*task, 0, len(c.tasks))
 	for _, t := range c.tasks {
-		out = append(out, t)
+		if f == nil || f(t) {
+			out = append(out, t)
+		}
 	}
 	slices.SortFunc(out, func(a, b *task) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return out
