@@ -26,7 +26,7 @@ func (c *Core) Try(now Instant, in Task) (out Trial) {
 	last := c.keys.last
 	t := &task{Task: in, phase: placed, arrived: now, attempt: in.Attempt, wakeAt: -1}
 	t.item = c.itemOf(t, now)
-	if code, d, after := c.unservable(c.request(t.item.Key)); code != "" && (d.Filter != "empty" || c.cfg.Hold <= 0) {
+	if code, d, after := c.unservable(c.need(t)); code != "" && (d.Filter != "empty" || c.cfg.Hold <= 0) {
 		out.Static = Reject{ID: in.ID, Code: code, After: spread(in.ID, after), Details: d}
 	}
 	if r, no := c.feasible(now, t); no {
