@@ -51,6 +51,8 @@ func outside(s *source, pkg string) bool {
 		return s.module == "gpuinfo/nvml"
 	case under("modernc.org/sqlite"):
 		return s.module == "orchestrator/store/sqlite"
+	case under("golang.org/x/time"):
+		return s.module == "orchestrator"
 	case under("github.com/BurntSushi/toml"), under("golang.org/x/mod"):
 		return s.module == "examples"
 	}

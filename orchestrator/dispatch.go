@@ -79,6 +79,9 @@ func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body
 	if err := o.residencyHolds(r, f.Worker); err != nil {
 		return nil, sched.Result{Class: o.residencyClass(r)}
 	}
+	if err := o.charge(context.WithoutCancel(ctx), r); err != nil {
+		return nil, sched.Result{Class: exec.Store}
+	}
 	if r.ephemeral {
 		r.mu.Lock()
 		defer r.mu.Unlock()

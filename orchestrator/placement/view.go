@@ -254,6 +254,12 @@ func (v *View) Quarantine(k Key, out bool) {
 	}
 }
 
+// Quarantined reports whether a worker is out.
+func (v *View) Quarantined(k Key) bool {
+	r := v.row(k)
+	return r != nil && r.quarantined
+}
+
 // Pin says that a worker's models have to stay, or need not any more: one loads
 // there, or is too young to go (ORC-340, 341). No decision names a pinned worker
 // for a load. Unknown keys change nothing.

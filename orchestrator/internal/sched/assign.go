@@ -55,6 +55,12 @@ const notNow = 100 * time.Millisecond
 // it could not.
 func (c *Core) start(now Instant, t *task, it queue.Item) bool {
 	t.item = it
+	if now >= t.expiry() { // it ends before its timer is looked at (ORC-409)
+		c.queue.Return(it)
+		why, code := c.expired(now, t)
+		c.terminal(t, code, why, "")
+		return false
+	}
 	need := c.need(t)
 	w := placement.Decide(c.view, need, c.policy).Worker
 	if w == nil {
@@ -70,7 +76,7 @@ func (c *Core) start(now Instant, t *task, it queue.Item) bool {
 	if it.Promoted {
 		c.emit(Note{Kind: "promoted", ID: t.ID, For: time.Duration(now - t.arrived)})
 	}
-	t.phase, t.attempt, t.began, t.hold, t.tokens = running, t.attempt+1, now, 0, 0
+	t.phase, t.attempt, t.began, t.hold, t.tokens, t.seen, t.gone = running, t.attempt+1, now, 0, 0, 0, false
 	t.worker, t.epoch = w.Key, w.Epoch
 	why.DecisionID, why.At, why.Attempt = decisionID(t.ID, t.attempt), int64(now), t.attempt
 	c.choice(now, t, need)
@@ -119,11 +125,22 @@ func (c *Core) workers(now Instant, list []*placement.Worker) {
 		if t.phase != running || t.stop != "" {
 			continue
 		}
-		if w, ok := c.view.Find(t.worker); ok && w.Epoch >= t.epoch && !w.Gone {
-			continue
-		}
-		t.stop = Lost
-		c.timers.set(t, now+Instant(c.cfg.CancelAfter))
-		c.emit(StopRun{t.ID, t.attempt, Lost})
+		w, ok := c.view.Find(t.worker)
+		t.gone = !ok || w.Epoch < t.epoch || w.Gone
+		c.miss(now, t)
 	}
+}
+
+// silence is how long a lost worker may still send bytes (ORC-406).
+const silence = 3 * time.Second
+
+// miss stops the attempt of a lost worker, once no byte comes from it any more.
+func (c *Core) miss(now Instant, t *task) {
+	if !t.gone || t.seen > 0 && now < t.seen+Instant(silence) {
+		c.arm(t)
+		return
+	}
+	t.stop = Lost
+	c.timers.set(t, now+Instant(c.cfg.CancelAfter))
+	c.emit(StopRun{t.ID, t.attempt, Lost})
 }

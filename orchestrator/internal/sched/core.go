@@ -47,6 +47,8 @@ type task struct {
 	warned  bool    // most of its time is over
 	loads   int     // loads for it that failed
 	tokens  int     // produced so far
+	seen    Instant // when it last told of them
+	gone    bool    // its worker is lost, as the list says
 	wake    Instant // its timer
 	wakeAt  int     // place in the timer heap, −1 none
 }

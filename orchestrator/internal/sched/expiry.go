@@ -39,8 +39,11 @@ func (c *Core) arm(t *task) {
 	if !t.warned {
 		at = min(at, max(1, t.warning()))
 	}
-	if t.phase == backoff {
+	switch {
+	case t.phase == backoff:
 		at = min(at, t.resume)
+	case t.phase == running && t.gone:
+		at = min(at, t.seen+Instant(silence))
 	}
 	c.timers.set(t, at)
 }

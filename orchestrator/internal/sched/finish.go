@@ -131,6 +131,8 @@ func (c *Core) tick(now Instant) {
 			t.warned = true
 			c.emit(Note{Kind: "deadline_warning", ID: t.ID, For: t.left(now)})
 			c.arm(t)
+		case t.phase == running:
+			c.miss(now, t)
 		default:
 			t.phase = waiting
 			c.queue.Open(t.ID)

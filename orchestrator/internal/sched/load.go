@@ -39,6 +39,7 @@ func (c *Core) loadAt(k placement.Key) int {
 func (c *Core) endLoad(i int) {
 	k := c.loads[i].Worker
 	c.loads, c.stale = slices.Delete(c.loads, i, i+1), true
+	c.est.version++
 	if _, out := c.ill(k); !out {
 		c.view.Quarantine(k, false)
 	}
@@ -114,6 +115,7 @@ func (c *Core) loadFor(now Instant, k *key) {
 		c.view.Quarantine(w.Key, true) // nothing new for a model that is about to go
 	}
 	c.loads, c.stale = append(c.loads, load{Worker: w.Key, Model: r.Model, Began: now, Moved: now, Total: -1}), true
+	c.est.version++
 	slices.SortFunc(c.loads, func(a, b load) int { return a.Worker.Compare(b.Worker) })
 	c.emit(Load{w, r.Model, d.Evict})
 }
@@ -172,6 +174,7 @@ func (c *Core) loading(now Instant, e Loading) {
 		l.Moved = now
 	}
 	l.Bytes, l.Total, l.Phase = e.Bytes, e.Total, e.Phase
+	c.est.version++
 	switch {
 	case e.Fail != "":
 		c.loadFailed(now, i, exec.Load)

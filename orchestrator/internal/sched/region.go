@@ -66,6 +66,7 @@ func (c *Core) residency(t *task, w *placement.Worker, why *placement.Explanatio
 		panic("sched: a worker outside the allowed regions was chosen")
 	}
 	c.emit(Note{Kind: "residency_refused", Worker: w.Key, ID: t.ID})
+	c.queue.Return(t.item)
 	c.terminal(t, residencyCode(c.request(t.item.Key).Regions), "", "")
 	return false
 }

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 )
 
@@ -12,7 +13,7 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 	c.fx = c.fx[:0]
 	fresh := c.apply(now, e)
 	c.assign(now)
-	if t := fresh; t != nil && t.phase == waiting {
+	if t := fresh; t != nil && t.phase == waiting && c.tasks[t.ID] == t { // it may have ended in this step
 		ahead, _ := c.queue.Position(t.ID)
 		at, _ := c.startIn(t)
 		c.emit(Queued{t.ID, ahead, at})
@@ -59,7 +60,9 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Finished:
 		c.finished(now, e)
 	case Cancel:
-		c.cancel(now, e.ID, e.Reason, "CANCELLED")
+		if t := c.tasks[e.ID]; e.Code == "" || t != nil && t.phase != running {
+			c.cancel(now, e.ID, e.Reason, cmp.Or(e.Code, "CANCELLED"))
+		}
 	case CancelAll:
 		c.cancelAll(now, e)
 	case Tenant:
@@ -71,7 +74,7 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Loading:
 		c.loading(now, e)
 	case Progress:
-		c.alive(e)
+		c.alive(now, e)
 	case Tick:
 		c.tick(now)
 	case Refuse:
