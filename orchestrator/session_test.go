@@ -351,3 +351,66 @@ func TestSessionModel(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionOfTasks: the tasks of a session take turns and budget, their real tokens
+// are settled, the worker of the last turn is known, and a refusal costs nothing
+// (ORC-540, 541, 305).
+func TestSessionOfTasks(t *testing.T) {
+	inBubble(t, orchestrator.Config{}, []workertest.Config{{}, {}}, func(t *testing.T, b *bench) {
+		in := func(s orchestrator.Spec) orchestrator.Spec {
+			s.Session, s.Budget, s.MaxTokens = "s", 200, 20
+			return s
+		}
+		acc := b.submit(in(orchestrator.Spec{}))
+		held := 200 - acc.BudgetLeft
+		if held < 20 || held > 60 || b.session("s").BudgetLeft != acc.BudgetLeft {
+			t.Errorf("a task of 20 tokens and a short prompt holds %d of the budget", held)
+		}
+		if got := b.submit(orchestrator.Spec{}).BudgetLeft; got != -1 {
+			t.Errorf("BudgetLeft without a session = %d, want -1", got)
+		}
+		b.read(acc.ID, 0)
+		synctest.Wait()
+		task, err := b.Task(t.Context(), me, acc.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := task.Outcome.TokensIn + task.Outcome.TokensOut
+		s := b.session("s")
+		if s.BudgetLeft != 200-used || s.Turns != 1 || !s.Warm || s.Worker != task.Worker {
+			t.Errorf("after a task that used %d tokens at %s session = %+v", used, task.Worker, s)
+		}
+		for range 3 { // the same worker, though the other one is free as well
+			again := b.submit(in(orchestrator.Spec{}))
+			b.read(again.ID, 0)
+			if task, err := b.Task(t.Context(), me, again.ID); err != nil || task.Worker != s.Worker {
+				t.Errorf("a later turn ran at %s, %v, want %s", task.Worker, err, s.Worker)
+			}
+		}
+		synctest.Wait()
+		before := b.session("s")
+		if _, err := b.Submit(t.Context(), me, fill(in(orchestrator.Spec{Model: "none"}))); !errors.Is(err, taskapi.ModelNotFound) {
+			t.Fatalf("Submit for no model = %v, want MODEL_NOT_FOUND", err)
+		}
+		if after := b.session("s"); after.Turns != before.Turns || after.BudgetLeft != before.BudgetLeft {
+			t.Errorf("a refused task changed the session from %+v to %+v", before, after)
+		}
+		big := in(orchestrator.Spec{})
+		big.MaxTokens = 250
+		if _, err := b.Submit(t.Context(), me, fill(big)); !errors.Is(err, taskapi.BudgetExceeded) {
+			t.Errorf("more than the budget = %v, want BUDGET_EXCEEDED", err)
+		}
+		if err := b.EndSession(t.Context(), me, "s"); err != nil {
+			t.Fatal(err)
+		}
+		running := b.submit(in(orchestrator.Spec{}))
+		if err := b.EndSession(t.Context(), me, "s"); err != nil {
+			t.Fatal(err)
+		}
+		if got := types(b.read(running.ID, 0)); got != "started token end" { // the end of a session cancels nothing
+			t.Errorf("a task of a session that was ended: %s", got)
+		}
+		synctest.Wait()
+		b.noSession("s")
+	})
+}
