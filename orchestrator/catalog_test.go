@@ -154,7 +154,7 @@ func TestCatalog(t *testing.T) {
 func second[T any](_ T, err error) error { return err }
 
 // TestCatalogResolve: an alias means its entry, a retired one names its successor, and
-// only a pinned digest is trusted by a strict installation (ORC-600, 601).
+// only a pinned digest is trusted by a strict installation (ORC-600, ORC-601).
 func TestCatalogResolve(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		inBubble(t, orchestrator.Config{StrictModels: strict}, []workertest.Config{{}}, func(t *testing.T, b *bench) {

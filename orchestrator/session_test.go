@@ -45,7 +45,7 @@ func (b *bench) noSession(id string) {
 }
 
 // TestGetCreatesNoSession: reading, touching and ending make nothing, and what is
-// another person's is as if it were not there (ORC-540, 765).
+// another person's is as if it were not there (ORC-540, ORC-765).
 func TestGetCreatesNoSession(t *testing.T) {
 	inBubble(t, orchestrator.Config{}, nil, func(t *testing.T, b *bench) {
 		for range 2 {
@@ -259,7 +259,7 @@ func TestSessionBudgetRaceConcurrentSafe(t *testing.T) {
 }
 
 // TestSessionBudgetSurvives: a budget outlives the process, what was reserved counts
-// as spent, and neither the end nor an erasure leaves a document (ORC-541, 841).
+// as spent, and neither the end nor an erasure leaves a document (ORC-541, ORC-841).
 func TestSessionBudgetSurvives(t *testing.T) {
 	mem := store.NewMemory()
 	key := orchestrator.Config{Store: mem, SealKeys: [][]byte{make([]byte, 32)}}

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestBefore: the place that is foretold is the one that Push gives (ORC-216, 240).
+// TestBefore: the place that is foretold is the one that Push gives (ORC-216, ORC-240).
 func TestBefore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		q, err := queue.New(queue.Config{Capacity: queue.Unbounded})

@@ -75,7 +75,10 @@ func New(cfg Config) (*Client, error) {
 		}
 		c.bases = append(c.bases, u)
 	}
-	return c, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Submit hands a task in. Its errors are *[taskapi.Error] when the server
@@ -206,7 +209,7 @@ func (e *tokenErr) Unwrap() error { return e.error }
 // meanwhile.
 func (c *Client) replica() (base *url.URL, turn uint32) {
 	turn = c.turn.Load()
-	return c.bases[int(turn)%len(c.bases)], turn
+	return c.bases[turn%uint32(len(c.bases))], turn
 }
 
 func (c *Client) pass(turn uint32) { c.turn.CompareAndSwap(turn, turn+1) }

@@ -1,6 +1,7 @@
 package taskclient
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -143,9 +144,11 @@ func (r *reader) connect(ctx context.Context, open func(context.Context) (*http.
 		if err != nil {
 			return silent(ctx, err)
 		}
+		quiet.Stop() // a consumer that takes its time is not silence
 		if err := r.take(f); err != nil || r.over {
 			return err
 		}
+		quiet.Reset(silence)
 	}
 }
 
@@ -185,7 +188,7 @@ func (r *reader) take(f sse.Frame) error {
 		gap = ErrGap
 	}
 	r.last = id
-	ev := Event{ID: id, Type: f.Event, Data: json.RawMessage(append([]byte(nil), f.Data...))}
+	ev := Event{ID: id, Type: f.Event, Data: bytes.Clone(f.Data)}
 	left := !r.yield(ev, gap)
 	r.over = left || ev.Type == eventEnd || ev.Type == eventError
 	return nil

@@ -303,3 +303,79 @@ func ExampleClient_Events() {
 	// 3 token
 	// 4 end
 }
+
+// frames is a connection that hands out one event with each read until its request ends.
+type frames struct {
+	ctx  context.Context
+	left []string
+}
+
+func (f *frames) Read(p []byte) (int, error) {
+	if err := f.ctx.Err(); err != nil || len(f.left) == 0 {
+		return 0, errors.Join(err, io.EOF)
+	}
+	n := copy(p, f.left[0])
+	f.left = f.left[1:]
+	return n, nil
+}
+
+func (f *frames) Close() error { return nil }
+
+// TestSlowConsumerKeepsConnection is ORC-940: the time that the caller spends on an
+// event is not silence of the connection; to leave would cancel the task.
+func TestSlowConsumerKeepsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opened := 0
+		c, err := taskclient.New(taskclient.Config{BaseURLs: []string{"http://a"}, HTTPClient: &http.Client{Transport: trip(func(r *http.Request) (*http.Response, error) {
+			opened++
+			body := &frames{r.Context(), []string{"id: 1\nevent: started\ndata: {}\n\n", "id: 2\nevent: token\ndata: {}\n\n", "id: 3\nevent: end\ndata: {}\n\n"}}
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: body}, nil
+		})}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range c.Events(t.Context(), theID.String()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if opened != 1 {
+			t.Errorf("%d connections, want one", opened)
+		}
+	})
+}
+
+type trip func(*http.Request) (*http.Response, error)
+
+func (f trip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestHintIsBounded is ORC-940: a server's hint is kept to, but a client does not
+// sleep for years because of one, nor runs in circles for one below 0.
+func TestHintIsBounded(t *testing.T) {
+	for _, hint := range []int64{1 << 43, -1 << 43} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			c, err := taskclient.New(taskclient.Config{BaseURLs: []string{"http://a"}, HTTPClient: &http.Client{Transport: trip(func(*http.Request) (*http.Response, error) {
+				tries++
+				body := fmt.Sprintf(`{"error":{"code":"QUEUE_FULL","retriable":true,"retry_after_ms":%d}}`, hint)
+				return &http.Response{StatusCode: http.StatusTooManyRequests, Body: io.NopCloser(strings.NewReader(body))}, nil
+			})}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			_, err = c.Task(t.Context(), theID.String())
+			if e, ok := errors.AsType[*taskapi.Error](err); !ok || e.RetryAfter < 0 || e.RetryAfter > time.Hour || tries != 5 || time.Since(began) > 4*time.Hour {
+				t.Errorf("%v after %d tries in %v", err, tries, time.Since(began))
+			}
+		})
+	}
+}
+
+// TestNoClientWithFaults: what New refuses is nothing that can be called.
+func TestNoClientWithFaults(t *testing.T) {
+	if c, err := taskclient.New(taskclient.Config{}); c != nil || err == nil {
+		t.Errorf("New() = %v, %v, want nil and an error", c, err)
+	}
+}

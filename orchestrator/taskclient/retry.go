@@ -21,6 +21,8 @@ const (
 	tries = 5
 	// maxRefusal bounds the body of a refusal, in bytes.
 	maxRefusal = 64 << 10
+	// maxHint bounds what a server may ask a client to wait.
+	maxHint = time.Hour
 )
 
 // call asks until a replica answers, and reads the answer.
@@ -80,7 +82,7 @@ func refusal(res *http.Response) *taskapi.Error {
 	if json.Unmarshal(raw, &body) == nil && body.Error.Code != "" {
 		d := body.Error
 		e := &taskapi.Error{Code: d.Code, Message: d.Message, Retriable: d.Retriable, Details: d.Details}
-		if e.RetryAfter = time.Duration(d.RetryAfterMS) * time.Millisecond; e.RetryAfter == 0 {
+		if e.RetryAfter = time.Duration(min(max(d.RetryAfterMS, 0), maxHint.Milliseconds())) * time.Millisecond; e.RetryAfter == 0 {
 			e.RetryAfter = hinted(res.Header)
 		}
 		return e
@@ -97,7 +99,7 @@ func hinted(h http.Header) time.Duration {
 	if err != nil || s < 0 {
 		return 0
 	}
-	return time.Duration(min(s, 3600)) * time.Second
+	return min(time.Duration(min(s, 1<<20))*time.Second, maxHint)
 }
 
 // pause waits before try n+1, at least as long as the server asks for; false if

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -11,7 +12,7 @@ import (
 // chunk is what matters of one frame.
 type chunk struct {
 	choices int
-	deltas  int    // non-empty parts: text, reasoning, refusals, tool calls
+	deltas  int    // choices that say something: text, reasoning, a refusal, a tool call
 	text    []byte // of the first choice, as it came, maybe cut inside a rune
 	finish  string
 	usage   *Usage
@@ -24,14 +25,30 @@ type wireUsage struct {
 	TotalTokens      int `json:"total_tokens"` // all that some engines tell of a reranking
 }
 
+// maxUsage bounds what is believed of each number: budgets and ledgers add them up.
+const maxUsage = 1 << 30
+
+// usage returns nil for numbers that nobody believes.
 func (u *wireUsage) usage() *Usage {
-	if u == nil || u.PromptTokens < 0 || u.CompletionTokens < 0 {
+	if u == nil || min(u.PromptTokens, u.CompletionTokens) < 0 || max(u.PromptTokens, u.CompletionTokens, u.TotalTokens) > maxUsage {
 		return nil
 	}
 	if u.PromptTokens == 0 && u.CompletionTokens == 0 {
 		return &Usage{In: max(u.TotalTokens, 0)}
 	}
 	return &Usage{In: u.PromptTokens, Out: u.CompletionTokens}
+}
+
+// maxWord bounds a word that an engine says of itself, in bytes: it is stored,
+// logged and shown beside the answer.
+const maxWord = 64
+
+// plainWord returns s if it is a word and not a text, else instead.
+func plainWord(s, instead string) string {
+	if len(s) > maxWord || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return instead
+	}
+	return s
 }
 
 // wireTimings is llama.cpp's own account of an answer.
@@ -89,22 +106,24 @@ func parseChunk(f sse.Frame) (chunk, error) {
 	c := chunk{choices: len(w.Choices), usage: w.Usage.usage(), timings: readTimings(w.Timings)}
 	for _, ch := range w.Choices {
 		if ch.FinishReason != "" {
-			c.finish = ch.FinishReason
+			c.finish = plainWord(ch.FinishReason, "other")
 		}
+		says := false
 		for _, part := range []json.RawMessage{ch.Text, ch.Delta.Content, ch.Delta.Refusal} {
 			text := rawText(part)
 			if len(text) == 0 {
 				continue
 			}
-			c.deltas++
+			says = true
 			if ch.Index == 0 {
 				c.text = append(c.text, text...)
 			}
 		}
 		for _, part := range []json.RawMessage{ch.Delta.Reasoning, ch.Delta.ReasoningContent, ch.Delta.FunctionCall, ch.Delta.ToolCalls} {
-			if present(part) {
-				c.deltas++
-			}
+			says = says || present(part)
+		}
+		if says { // one token, also where it stands under an old and a new name
+			c.deltas++
 		}
 	}
 	return c, nil

@@ -14,6 +14,8 @@ const (
 	probeTimeout = 5 * time.Second
 	probeBytes   = 1 << 20
 	maxModels    = 4096
+	maxSlots     = 1 << 16 // slots that are believed
+	maxCtx       = 1 << 30 // tokens
 )
 
 // Probe implements [Adapter]. An empty Target.Flavour is detected from the model
@@ -52,7 +54,7 @@ func (d *Dialer) Probe(ctx context.Context, t Target) (Status, error) {
 	owner := ""
 	for _, m := range list.Data[:min(len(list.Data), maxModels)] {
 		st.Models = append(st.Models, m.ID)
-		st.CtxMax = max(st.CtxMax, m.MaxModelLen)
+		st.CtxMax = max(st.CtxMax, min(m.MaxModelLen, maxCtx))
 		owner = cmp.Or(owner, m.OwnedBy)
 	}
 	if st.Flavour == "" {
@@ -98,7 +100,8 @@ func (p *prober) details(ctx context.Context, st *Status) {
 			} `json:"default_generation_settings"`
 		}
 		if status, err := p.get(ctx, row.props, &props); err == nil && status == http.StatusOK {
-			st.SlotsTotal, st.CtxMax, st.Version = max(props.TotalSlots, 0), max(props.Defaults.NCtx, 0), props.BuildInfo
+			st.SlotsTotal, st.CtxMax = min(max(props.TotalSlots, 0), maxSlots), min(max(props.Defaults.NCtx, 0), maxCtx)
+			st.Version = plainWord(props.BuildInfo, "")
 		}
 	}
 	if row.version != "" {
@@ -106,7 +109,7 @@ func (p *prober) details(ctx context.Context, st *Status) {
 			Version string `json:"version"`
 		}
 		if status, err := p.get(ctx, row.version, &v); err == nil && status == http.StatusOK {
-			st.Version = v.Version
+			st.Version = plainWord(v.Version, "")
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (r *result) read() error {
 	done.Truncated = r.cut(done.Usage)
 	for _, c := range w.Choices {
 		if c.FinishReason != "" {
-			done.FinishReason = c.FinishReason
+			done.FinishReason = plainWord(c.FinishReason, "other")
 		}
 	}
 	r.ready = []Event{{Kind: Result, Raw: body, ContentType: r.resp.Header.Get("Content-Type")}, done}

@@ -33,9 +33,16 @@ func (c *Core) assign(now Instant) {
 
 // free reports whether a slot is free for tasks of a key.
 func (c *Core) free(id queue.KeyID) bool {
+	k, mark := c.keys.byID[id], [2]uint64{c.gen, c.view.Opened()}
+	if k.closed == mark {
+		return false
+	}
 	d := placement.Decide(c.view, *c.request(id), c.policy)
-	if d.Load != nil {
+	switch {
+	case d.Load != nil:
 		c.want = append(c.want, id)
+	case d.Worker == nil && k.need.Place.Spread == 0:
+		k.closed = mark
 	}
 	return d.Worker != nil
 }
@@ -47,9 +54,6 @@ const notNow = 100 * time.Millisecond
 // start reserves the slot and begins the next attempt of a picked task; false if
 // it could not.
 func (c *Core) start(now Instant, t *task, it queue.Item) bool {
-	if it.Promoted {
-		c.emit(Note{Kind: "promoted", ID: t.ID, For: time.Duration(now - t.arrived)})
-	}
 	t.item = it
 	if now >= t.expiry() { // it ends before its timer is looked at (ORC-409)
 		c.queue.Return(it)
@@ -57,8 +61,7 @@ func (c *Core) start(now Instant, t *task, it queue.Item) bool {
 		c.terminal(t, code, why, "")
 		return false
 	}
-	need := *c.request(it.Key)
-	need.Prompt, need.Expected, need.Tried, need.Affinity = t.Need.Prompt, t.Need.Expected, t.tried, c.affinity(t)
+	need := c.need(t)
 	w := placement.Decide(c.view, need, c.policy).Worker
 	if w == nil {
 		c.queue.Return(it)
@@ -69,6 +72,9 @@ func (c *Core) start(now Instant, t *task, it queue.Item) bool {
 	why := placement.Explain(c.view, need, c.policy)
 	if !c.residency(t, w, &why) {
 		return false
+	}
+	if it.Promoted {
+		c.emit(Note{Kind: "promoted", ID: t.ID, For: time.Duration(now - t.arrived)})
 	}
 	t.phase, t.attempt, t.began, t.hold, t.tokens, t.seen, t.gone = running, t.attempt+1, now, 0, 0, 0, false
 	t.worker, t.epoch = w.Key, w.Epoch
@@ -112,7 +118,7 @@ func (c *Core) workers(now Instant, list []*placement.Worker) {
 			c.loadFailed(now, i, exec.Load)
 		}
 	}
-	for _, t := range c.sorted() {
+	for _, t := range c.sortedBy(func(t *task) bool { return t.hold > 0 || t.phase == running }) {
 		if t.hold > 0 && len(list) > 0 {
 			c.arrived(t)
 		}

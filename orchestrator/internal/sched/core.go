@@ -138,12 +138,18 @@ func (c *Core) DuplicateReleases() int { return c.dupes }
 // Ahead estimates the number of tasks before a waiting one (ORC-216).
 func (c *Core) Ahead(id queue.ID) (int, bool) { return c.queue.Position(id) }
 
-// Positions returns Ahead of each waiting task.
-func (c *Core) Positions() map[queue.ID]int {
-	all := c.queue.All()
-	out := make(map[queue.ID]int, len(all))
-	for _, it := range all {
-		out[it.ID], _ = c.queue.Position(it.ID)
+// Standing is how a waiting task stands.
+type Standing struct {
+	Ahead   int
+	StartIn time.Duration // predicted; 0 also if nothing is known
+}
+
+// Standings returns that of every waiting task, in one look at the queue.
+func (c *Core) Standings() map[queue.ID]Standing {
+	out := make(map[queue.ID]Standing, c.queue.Len())
+	for id, s := range c.queue.Standings(func(k queue.KeyID) string { return c.keys.byID[k].need.Model }) {
+		f, _ := c.outlook(c.tasks[id], func(int64) queue.Line { return s.Line })
+		out[id] = Standing{s.Ahead, f.start}
 	}
 	return out
 }

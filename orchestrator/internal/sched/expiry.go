@@ -58,7 +58,7 @@ func (c *Core) expired(now Instant, t *task) (Reason, string) {
 	case t.Due > 0 && t.Due <= now+Instant(t.fastest()):
 		return Deadline, "DEADLINE_UNMET"
 	case t.hold > 0 && t.hold <= now:
-		code, _, _ := c.unservable(c.request(t.item.Key))
+		code, _, _ := c.unservable(c.need(t))
 		return Watchdog, cmp.Or(code, "POOL_UNAVAILABLE")
 	}
 	return Watchdog, "QUEUE_TIMEOUT"

@@ -156,7 +156,7 @@ func TestPredictedStart(t *testing.T) {
 		tb.submit(n, usual)
 	}
 	p, _ := tb.core.Pending(id(5))
-	if want := 4 * 570 * time.Millisecond / 2; p.StartIn != want || p.Band <= 0 || tb.core.StartIn(id(5)) != want {
+	if want := 4 * 570 * time.Millisecond / 2; p.StartIn != want || p.Band <= 0 || tb.core.Standings()[id(5)] != (sched.Standing{Ahead: p.Ahead, StartIn: want}) {
 		t.Errorf("%+v, want %v", p, want)
 	}
 	tb.step(sched.Cancel{ID: id(3), Reason: sched.Client})

@@ -30,8 +30,8 @@ var refusals = [...]struct {
 // unservable says why a request can not be served, whatever the load: code "" if
 // it can. A worker that is only busy, not ready or not online is no reason to
 // refuse, except where the request names the place.
-func (c *Core) unservable(r *placement.Request) (code string, d Details, after time.Duration) {
-	d.Filter = placement.Binding(c.view, *r)
+func (c *Core) unservable(r placement.Request) (code string, d Details, after time.Duration) {
+	d.Filter = placement.Binding(c.view, r)
 	switch d.Filter {
 	case "":
 		return "", d, 0

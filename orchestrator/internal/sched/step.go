@@ -86,10 +86,15 @@ func (c *Core) apply(now Instant, e Event) *task {
 }
 
 // sorted returns the tasks by id, so that the order never depends on a map.
-func (c *Core) sorted() []*task {
+func (c *Core) sorted() []*task { return c.sortedBy(nil) }
+
+// sortedBy is sorted of those that f accepts; nil = all.
+func (c *Core) sortedBy(f func(*task) bool) []*task {
 	out := make([]*task, 0, len(c.tasks))
 	for _, t := range c.tasks {
-		out = append(out, t)
+		if f == nil || f(t) {
+			out = append(out, t)
+		}
 	}
 	slices.SortFunc(out, func(a, b *task) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return out
