@@ -259,3 +259,45 @@ func ExampleTenantPolicy() {
 	fmt.Println(p.RPM, strings.ToUpper(p.TopClass.String()), known)
 	// Output: 1 BATCH true
 }
+
+// TestChargeIsNeverLost: a task that a crash ended after its first token leaves its
+// charge in the ledger, so the day has less for the next ones (ORC-243).
+func TestChargeIsNeverLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := &ledgers{Memory: store.NewMemory()}
+		one := one(orchestrator.TenantPolicy{TokensPerDay: 60})
+		cfg := orchestrator.Config{
+			Pools: over(fake("a", 1)), Store: crashable{st, new(bool)}, SealKeys: [][]byte{make([]byte, 32)}, Tenants: one, Timing: orchestrator.Timing{Drain: -1, Idle: time.Hour},
+			Workers: adapter{func(ctx context.Context, _ worker.Target, _ *worker.Job) (worker.Stream, error) {
+				first := true
+				return script(func() (worker.Event, error) {
+					if first {
+						first = false
+						return worker.Event{Kind: worker.Token, Text: "w "}, nil
+					}
+					<-ctx.Done()
+					return worker.Event{}, ctx.Err()
+				}), nil
+			}},
+		}
+		o, stop := serve(t, cfg)
+		acc, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{Keep: true})) // 26 tokens at most
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		*cfg.Store.(crashable).dead = true
+		go stop()
+		time.Sleep(10 * time.Minute)
+
+		cfg.Store = crashable{st, new(bool)}
+		again, _ := serve(t, cfg)
+		if task, err := again.Task(t.Context(), me, acc.ID); err != nil || task.Status != "failed" {
+			t.Fatalf("the task of before the crash is %s, %v", task.Status, err)
+		}
+		refusedWith(t, again, fill(orchestrator.Spec{MaxTokens: 30}), taskapi.QuotaExceeded)
+		if _, err := again.Submit(t.Context(), me, fill(orchestrator.Spec{})); err != nil {
+			t.Errorf("what the day has left was refused: %v", err)
+		}
+	})
+}
