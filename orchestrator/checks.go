@@ -75,7 +75,7 @@ func (o *Orchestrator) checks(ctx context.Context, p Principal, s Spec) (out []C
 			code = string(e.Code)
 		}
 		out = append(out, Check{c.name, code})
-		if code != "" && (i < stepShape || a.tenant == nil) {
+		if code != "" && i < stepShape {
 			break
 		}
 	}
@@ -295,19 +295,14 @@ func (a *admission) tried(f sched.Reject) error {
 // take reserves of the day and of the minute; if there is not enough, what the core
 // would have refused before comes first.
 func (o *Orchestrator) take(a *admission) error {
-	u := &a.run.use
-	most, rate := a.s.mostTokens(u.prompt), a.s.likelyTokens(u.prompt)
+	u, wait := &a.run.use, time.Duration(0)
+	most := a.s.mostTokens(u.prompt)
 	o.tenants.mu.Lock()
 	err := quotaLeft(a.policy, a.day, most, a.now)
-	wait := time.Duration(0)
-	switch {
-	case err != nil:
-	case a.dry:
-		wait = a.tenant.limits.short(rate, a.now)
-	default:
-		u.rate, wait = a.tenant.limits.reserve(rate, a.now)
+	if err == nil {
+		u.rate, wait = a.tenant.limits.reserve(a.s.likelyTokens(u.prompt), a.now)
 	}
-	if err == nil && wait == 0 && !a.dry {
+	if err == nil && wait == 0 {
 		u.day = a.day
 		if a.policy.TokensPerDay > 0 {
 			u.tokens = most
@@ -317,24 +312,35 @@ func (o *Orchestrator) take(a *admission) error {
 		a.day.live++
 	}
 	o.tenants.mu.Unlock()
-	if wait > 0 {
-		err = o.rateLimited(a, "tokens_per_minute", wait)
+	if err == nil && wait == 0 {
+		return nil
 	}
-	if err != nil && !a.dry {
-		t := o.trial(a)
-		if t.Place = (sched.Reject{}); t.First().Code != "" {
-			err = o.refusal(a.run, t.First())
-		}
+	if t := o.trial(a); t.Before().Code != "" {
+		return o.refusal(a.run, t.Before())
+	}
+	if err == nil {
+		err = o.rateLimited(a, "tokens_per_minute", wait)
 	}
 	return err
 }
 
+// mayPlace is what place would say of quota and estimate, of a dry request.
+func (o *Orchestrator) mayPlace(a *admission) error {
+	o.tenants.mu.Lock()
+	wait := a.tenant.limits.short(a.s.likelyTokens(a.run.use.prompt), a.now)
+	o.tenants.mu.Unlock()
+	if wait > 0 {
+		return o.rateLimited(a, "tokens_per_minute", wait)
+	}
+	return a.tried(a.trial.Place)
+}
+
 // place takes quota, estimate and place.
 func (o *Orchestrator) place(ctx context.Context, a *admission) error {
-	if err := o.take(a); err != nil || a.dry {
-		if err == nil {
-			err = a.tried(a.trial.Place)
-		}
+	if a.dry {
+		return o.mayPlace(a)
+	}
+	if err := o.take(a); err != nil {
 		return err
 	}
 	r := a.run

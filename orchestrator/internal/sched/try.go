@@ -1,16 +1,11 @@
 package sched
 
-import "time"
-
 // Trial is what a Submit would be answered, check by check; a zero Reject is a pass.
-type Trial struct {
-	Quota, Static, Deadline, Place Reject
-	StartIn, Band                  time.Duration
-}
+type Trial struct{ Quota, Static, Deadline, Place Reject }
 
-// First returns the first refusal, or the zero Reject.
-func (t *Trial) First() Reject {
-	for _, r := range [...]Reject{t.Quota, t.Static, t.Deadline, t.Place} {
+// Before returns the first refusal of those before the place, or the zero Reject.
+func (t *Trial) Before() Reject {
+	for _, r := range [...]Reject{t.Quota, t.Static, t.Deadline} {
 		if r.Code != "" {
 			return r
 		}
@@ -35,7 +30,6 @@ func (c *Core) Try(now Instant, in Task) (out Trial) {
 	if err := c.queue.Room(t.item); err != nil {
 		out.Place = c.full(t, err)
 	}
-	out.StartIn, out.Band = c.startIn(t)
 	c.keys.drop(t.item.Key)
 	c.keys.last = last
 	return out
