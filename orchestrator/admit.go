@@ -245,9 +245,13 @@ func (s *Spec) meta(sum [32]byte) store.Meta {
 
 // hash is equal for equal requests: everything but ids, times and trace.
 func (s *Spec) hash() [32]byte {
-	text, _ := json.Marshal([]any{
+	parts := []any{
 		s.Kind, s.Model, s.Engine, s.Prompt, s.Messages, s.Raw, s.Params, s.Class, s.Session, s.MaxTokens, s.Expected, s.Ctx, s.Place, s.Keep, s.Inputs,
-	})
+	}
+	if len(s.Regions)+len(s.Purposes)+s.Budget > 0 {
+		parts = append(parts, regionNames(s.Regions), s.Purposes, s.Budget)
+	}
+	text, _ := json.Marshal(parts)
 	return sha256.Sum256(text)
 }
 

@@ -27,6 +27,7 @@ func (o *Orchestrator) end(r *run, f sched.Terminal) {
 	default:
 		r.stream.abandon() // another process has the task now
 		o.runs.drop(r.id)
+		o.giveBack(r, 0, 0, false)
 		return
 	}
 	o.runs.retire(r, o.cfg.Streams) // only now: until the store has it, the task is known from here
@@ -163,11 +164,11 @@ func (o *Orchestrator) finish(r *run, e ending) {
 		r.idle.Stop()
 	}
 	r.mu.Unlock()
+	o.settle(r, e) // before anybody hears of the end: the next turn of a session may follow at once
 	if _, err := r.stream.append(context.Background(), e.event, e.data); err != nil {
 		o.log.Error("A terminal event could not be kept.", slog.String("event", "internal"), slog.String("job_id", r.id.String()))
 	}
 	<-r.answered // its admission has been observed
-	o.settle(r, e)
 	o.observe.Observe(e.seen)
 }
 
