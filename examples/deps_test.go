@@ -28,7 +28,7 @@ func policies() map[string]policy {
 		"gpuinfo/nvml":              {[]string{"gpuinfo"}, 0, 0},
 		"poolregistry":              {[]string{"inputvalidation"}, 64, 5200},
 		"poolcore":                  {[]string{"poolregistry", "gpuinfo", "inputvalidation", "deadline"}, 60, 15100},
-		"orchestrator":              {[]string{"poolregistry", "inputvalidation", "deadline", "audit"}, 90, 16000},
+		"orchestrator":              {[]string{"poolregistry", "inputvalidation", "deadline", "audit"}, 90, 26000},
 		"orchestrator/store/sqlite": {[]string{"orchestrator"}, 0, 0},
 		"examples": {[]string{
 			"audit", "authmin", "inputvalidation", "secrets", "narration", "deadline", "gpuinfo", "gpuinfo/nvml",
@@ -51,6 +51,8 @@ func outside(s *source, pkg string) bool {
 		return s.module == "gpuinfo/nvml"
 	case under("modernc.org/sqlite"):
 		return s.module == "orchestrator/store/sqlite"
+	case under("golang.org/x/time"):
+		return s.module == "orchestrator"
 	case under("github.com/BurntSushi/toml"), under("golang.org/x/mod"):
 		return s.module == "examples"
 	}

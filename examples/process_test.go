@@ -115,7 +115,7 @@ func start(t *testing.T, env []string, name string, args ...string) *program {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.signal(syscall.SIGKILL); p.wait() })
-	address := regexp.MustCompile(`(?:listens on |demo: http://)(127\.0\.0\.1:\d+)`)
+	address := regexp.MustCompile(`(?:listens on |demo: http://|^http://)(127\.0\.0\.1:\d+)`)
 	within(t, 20*time.Second, name+" says where it listens", func() bool {
 		if m := address.FindStringSubmatch(out.String() + p.errs.String()); m != nil {
 			p.url = "http://" + m[1]

@@ -9,13 +9,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/llorch/llorch/examples/internal/server"
-	"github.com/llorch/llorch/orchestrator/taskhttp"
 )
 
 // routeTables are the routes of both daemons, as their muxes are made of them.
 func routeTables() (orchestratord, poolManagerd []server.Route) {
 	nobody, numbers := http.NotFoundHandler(), prometheus.NewRegistry()
-	return server.Routes(server.Parts{Tasks: nobody, Without: taskhttp.Privacy, Nodes: nobody, Metrics: numbers, Ready: func() error { return nil }}),
+	return server.Routes(server.Parts{Tasks: nobody, Nodes: nobody, Metrics: numbers, Ready: func() error { return nil }}),
 		server.Routes(server.Parts{Pools: nobody, Metrics: numbers})
 }
 

@@ -32,11 +32,7 @@ const (
 // The end of ctx does not withdraw a task that is being stored.
 func (o *Orchestrator) Submit(ctx context.Context, p Principal, s Spec) (Accepted, error) {
 	began := time.Now()
-	r, err := o.admit(ctx, p, &s, began)
-	var acc Accepted
-	if err == nil {
-		acc, err = o.accept(ctx, r)
-	}
+	acc, err := o.admit(ctx, &admission{p: p, s: &s, now: began, run: new(run)})
 	if err != nil {
 		err = wireError(err)
 		e, _ := errors.AsType[*taskapi.Error](err)
@@ -77,44 +73,40 @@ func wireError(err error) error {
 	return e
 }
 
-// admit makes the checks that need no state of the core, in the order of
-// ORC-240, and fills in the defaults of s.
-func (o *Orchestrator) admit(ctx context.Context, p Principal, s *Spec, now time.Time) (*run, error) {
-	if err := o.Ready(); err != nil {
-		return nil, err
+// admit makes the checks in their order.
+func (o *Orchestrator) admit(ctx context.Context, a *admission) (acc Accepted, err error) {
+	defer func() {
+		if err != nil || a.acc.Duplicate {
+			o.giveBack(a.run, 0, 0, false)
+		}
+	}()
+	all := steps()
+	for _, c := range all[:stepPlace-1] {
+		if err := c.do(o, ctx, a); err != nil || a.acc.Duplicate {
+			return a.acc, err
+		}
 	}
-	if !p.Has(RoleUser) {
-		return nil, taskapi.NewError(taskapi.Forbidden)
-	}
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	if !s.Deadline.IsZero() && !s.Deadline.After(now) {
-		return nil, taskapi.NewError(taskapi.DeadlineUnmet).With("exceeded_by_ms", now.Sub(s.Deadline).Milliseconds())
-	}
-	named := s.ID != (TaskID{})
-	if !named {
-		s.ID = newTaskID(now)
-	}
-	ref, err := o.refs.ref(ctx, "subject", p.Subject())
-	if err != nil {
-		return nil, err
-	}
+	return o.accept(ctx, a, all[stepPlace-1:])
+}
+
+// newRun is the run of a well-formed request, without its text.
+func (o *Orchestrator) newRun(a *admission, ref store.SubjectRef, hash [32]byte) *run {
+	s, now := a.s, a.now
 	r := &run{
-		id: s.ID, owner: owner(p), subject: p.Subject(), ephemeral: s.Ephemeral, spec: *s, named: named, began: now,
-		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 4), answered: make(chan struct{}),
+		id: s.ID, owner: owner(a.p), subject: a.p.Subject(), ephemeral: s.Ephemeral, spec: *s, named: a.named, began: now,
+		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 4), answered: make(chan struct{}), use: a.run.use,
 	}
 	prompt := s.promptBytes()
 	r.promptSum = sha256.Sum256(prompt)
 	r.rec = store.Record{
-		ID: s.ID, Tenant: p.tenant(), Subject: ref, Class: s.Class.String(), Model: s.Model, Session: s.Session, IdemKey: s.Key,
-		BodyHash: s.hash(), State: store.Queued, Created: now, Deadline: s.Deadline, Meta: s.meta(r.promptSum),
+		ID: s.ID, Tenant: a.p.tenant(), Subject: ref, Class: s.Class.String(), Model: s.Model, Session: s.Session, IdemKey: s.Key,
+		BodyHash: hash, State: store.Queued, Created: now, Deadline: s.Deadline, Meta: s.meta(r.promptSum),
 	}
 	r.body = &body{Kind: s.Kind, Prompt: s.Prompt, Messages: s.Messages, Inputs: s.Inputs, Params: s.Params, Raw: s.Raw}
-	r.spec.Ctx = s.needCtx() // an estimate of the text, which goes its own way from here
+	r.spec.Ctx, r.use.prompt = s.needCtx(), s.promptTokens() // estimates of the text, which goes its own way from here
 	r.spec.Prompt, r.spec.Messages, r.spec.Inputs, r.spec.Raw = "", nil, nil, nil
 	o.follow(r)
-	return r, nil
+	return r
 }
 
 // follow connects the event log with the observer and the rule for readers that leave.
@@ -227,10 +219,6 @@ func (s *Spec) workload() string {
 	return string(s.Kind)
 }
 
-func (s *Spec) need() placement.Request {
-	return placement.Request{Model: s.Model, Engine: s.Engine, Workload: s.workload(), Ctx: s.needCtx(), Place: s.Place}
-}
-
 // meta is what is stored of a Spec in clear: no text, only numbers and names.
 func (s *Spec) meta(sum [32]byte) store.Meta {
 	place, _ := json.Marshal(s.Place)
@@ -250,96 +238,68 @@ func (s *Spec) hash() [32]byte {
 }
 
 // accept takes the place, makes the task durable and lets it run.
-func (o *Orchestrator) accept(ctx context.Context, r *run) (Accepted, error) {
+func (o *Orchestrator) accept(ctx context.Context, a *admission, left []step) (Accepted, error) {
+	r := a.run
 	leave, err := o.people.enter(r.rec.Subject) // sealing makes a key: an erasure waits for it
 	if err != nil {
 		return Accepted{}, err
 	}
 	defer leave()
-	var box []byte
-	size := r.body.size()
+	r.rec.Meta.Digest = r.digest
+	a.size = r.body.size()
 	if !r.ephemeral {
 		plain, err := json.Marshal(r.body)
 		if err != nil {
 			return Accepted{}, taskapi.InvalidField("messages", "not JSON")
 		}
-		if box, err = o.seal.seal(ctx, r.subject, r.id, r.rec.Subject, "body", plain); err != nil {
+		if a.box, err = o.seal.seal(ctx, r.subject, r.id, r.rec.Subject, "body", plain); err != nil {
 			return Accepted{}, err
 		}
-		r.body, r.key, size = nil, head(box), len(box)
+		r.body, r.key, a.size = nil, head(a.box), len(a.box)
 	}
 	if other, ok := o.runs.add(r); !ok {
 		<-other.answered // nothing is promised before the first request has its answer
 		if o.runs.get(other.id) != other {
 			return Accepted{}, taskapi.NewError(taskapi.StoreUnavailable)
 		}
-		return duplicate(other.record(), r.rec)
+		a.acc, err = duplicate(other.record(), r.rec)
+		return a.acc, err
 	}
 	defer close(r.answered)
-	acc, err := Accepted{}, o.permitted(ctx, r) // again, now that an erasure or revocation would find r
-	if err == nil {
-		acc, err = o.earlier(ctx, r)
-	}
-	if err == nil && !acc.Duplicate {
-		acc, err = o.place(ctx, r, size)
-		if err == nil && !r.ephemeral {
-			acc, err = o.persist(ctx, r, box, acc)
+	err = o.permitted(ctx, r) // again, now that an erasure or revocation would find r
+	for _, c := range left {
+		if err == nil {
+			err = c.do(o, ctx, a)
 		}
 	}
-	if err != nil || acc.Duplicate {
+	if err != nil || a.acc.Duplicate {
 		r.stream.abandon() // a client that chose the id may be reading already
 		o.runs.drop(r.id)
 	} else {
 		o.admitted(r)
 	}
-	return acc, err
+	return a.acc, err
 }
 
-// earlier finds the answer to a request that was accepted under the client's own
-// id or key: it needs no place, and nobody makes room for it. Whatever is wrong
-// with the store, the write will tell.
-func (o *Orchestrator) earlier(ctx context.Context, r *run) (Accepted, error) {
-	if r.ephemeral {
-		return Accepted{}, nil
-	}
-	if r.named {
-		if old, err := o.store.Task(ctx, r.id); err == nil && r.other(&old) != nil {
-			return duplicate(old, r.rec)
-		}
-	}
-	if r.rec.IdemKey == "" {
-		return Accepted{}, nil
-	}
-	same, err := o.store.Tasks(ctx, store.Filter{Tenant: r.rec.Tenant, IdemKey: r.rec.IdemKey, Limit: 1})
-	if err != nil || len(same) == 0 || !same[0].State.Terminal() && o.runs.get(same[0].ID) == nil {
-		return Accepted{}, nil // a live task that nobody runs is adopted when it is stored again
-	}
-	return duplicate(same[0], r.rec)
-}
-
-// place asks the core for a place.
-func (o *Orchestrator) place(ctx context.Context, r *run, size int) (Accepted, error) {
-	if err := o.loop.submit(ctx, sched.Submit{Task: o.schedTask(r, size)}); err != nil {
-		return Accepted{}, err
-	}
-	switch f := o.wait(r).(type) {
-	case sched.Admit:
-		return Accepted{ID: r.id, Status: "queued", Position: f.Ahead, StartIn: f.StartIn}, nil
-	case sched.Reject:
-		return Accepted{}, o.refusal(r, f)
-	}
-	return Accepted{}, taskapi.NewError(taskapi.ShuttingDown)
-}
-
+// schedTask is what the core knows of a task; 0 bytes after a restart. Its cost
+// the core finds itself, by what it has learned of the model's answers.
 func (o *Orchestrator) schedTask(r *run, size int) sched.Task {
 	total := o.cfg.Timing.Interactive
 	if r.spec.Class == queue.Batch {
 		total = o.cfg.Timing.Batch
 	}
-	return sched.Task{
-		ID: queue.ID(r.id), Class: r.spec.Class, Need: r.spec.need(), Bytes: int64(size), Due: o.loop.instant(r.spec.Deadline),
-		QueueFor: o.cfg.Timing.Queue, Total: total, Ephemeral: r.ephemeral,
+	t := sched.Task{
+		ID: queue.ID(r.id), Subject: sched.Ref(r.rec.Subject), Session: r.use.session.Ref, Class: r.spec.Class, MaxTokens: r.spec.MaxTokens * max(1, r.spec.Choices),
+		Bytes: int64(size), Text: r.rec.Meta.PromptLen, Due: o.loop.instant(r.spec.Deadline), QueueFor: o.cfg.Timing.Queue, Total: total, Ephemeral: r.ephemeral,
+		Need: placement.Request{
+			Model: r.spec.Model, Engine: r.spec.Engine, Workload: r.spec.workload(), Digest: r.digest, Ctx: r.spec.Ctx, Prompt: r.use.prompt,
+			Expected: r.spec.Expected, Place: r.spec.Place, Regions: o.regionsAllowed(r),
+		},
 	}
+	if r.use.tenant != nil {
+		t.Tenant = r.use.tenant.ref
+	}
+	return t
 }
 
 // wait returns the next effect for r; nil if the loop ended.
@@ -352,22 +312,32 @@ func (o *Orchestrator) wait(r *run) sched.Effect {
 	}
 }
 
+// refusal words a refusal of the core (ORC-247, 251, 254).
 func (o *Orchestrator) refusal(r *run, f sched.Reject) error {
 	e := taskapi.NewError(taskapi.Code(f.Code))
 	if f.After > 0 {
 		e.RetryAfter = f.After
 	}
-	switch e.Code {
-	case taskapi.QueueFull:
-		policy := o.cfg.Queue.Policy
-		if policy == "" {
-			policy = queue.Reject
+	d := &f.Details
+	for _, x := range []struct{ name, value string }{{"filter", d.Filter}, {"field", d.Field}, {"policy_label", d.Label}} {
+		if x.value != "" {
+			e = e.With(x.name, x.value)
 		}
-		e = e.With("policy_label", string(policy))
+	}
+	switch e.Code {
+	case taskapi.DeadlineUnmet:
+		e.Retriable = true // only the load is in the way
+		e = e.With("earliest_finish_ms", d.EarliestFinish.Milliseconds()).With("shortfall_ms", d.Shortfall.Milliseconds()).With("terms", map[string]int64{
+			"queue_ms": d.Terms.Queue.Milliseconds(), "load_ms": d.Terms.Load.Milliseconds(), "prefill_ms": d.Terms.Prefill.Milliseconds(),
+			"decode_ms": d.Terms.Decode.Milliseconds(), "band_ms": d.Terms.Band.Milliseconds(),
+		})
+	case taskapi.QuotaExceeded:
+		delete(e.Details, "field")
+		e = e.With("quota", d.Field)
 	case taskapi.ModelNotFound:
 		e = e.With("models", o.Models())
 	case taskapi.ContextTooLarge:
-		e = e.With("required", r.spec.needCtx())
+		e = e.With("required", r.spec.Ctx).With("limit", o.context(r.spec.Model))
 	case taskapi.InvalidParams:
 		e = e.With("field", "placement").With("reason", "no such pool, node or worker")
 	}
@@ -377,44 +347,59 @@ func (o *Orchestrator) refusal(r *run, f sched.Reject) error {
 // persistTries bounds how often a store with an unknown outcome is asked again.
 const persistTries = 5
 
-// persist stores the task; only then it may run.
-func (o *Orchestrator) persist(ctx context.Context, r *run, box []byte, acc Accepted) (Accepted, error) {
-	ctx = context.WithoutCancel(ctx) // once asked, the answer is needed
-	var res []store.Submitted
-	var err error
-	for range persistTries {
-		began := time.Now()
-		res, err = o.store.Submit(ctx, o.term(), []store.NewTask{{Record: r.record(), Body: box}})
-		o.storeOp("submit", err, began)
-		if !errors.Is(err, store.ErrUnknown) {
-			break
-		}
+// persist stores the task; only then it may run. An ephemeral one runs already.
+func (o *Orchestrator) persist(ctx context.Context, a *admission) error {
+	if a.dry {
+		return nil // the store answered the checks before
 	}
+	r := a.run
+	if r.ephemeral {
+		return nil
+	}
+	res, err := o.storeNew(context.WithoutCancel(ctx), store.NewTask{Record: r.record(), Body: a.box}) // once asked, the answer is needed
 	if err == nil {
-		err, res[0].Duplicate = res[0].Err, r.other(res[0].Duplicate)
+		err, res.Duplicate = res.Err, r.other(res.Duplicate)
 	}
-	if err != nil || res[0].Duplicate != nil {
+	if err != nil || res.Duplicate != nil {
 		o.loop.post(sched.Withdrawn{ID: queue.ID(r.id)})
 	}
 	switch {
 	case errors.Is(err, store.ErrConflict):
-		return Accepted{}, taskapi.NewError(taskapi.Conflict)
+		return taskapi.NewError(taskapi.Conflict)
 	case err != nil:
-		return Accepted{}, err
-	case res[0].Duplicate != nil:
-		if d := *res[0].Duplicate; d.State == store.Queued && o.runs.get(d.ID) == nil {
-			o.recoverOne(d) // stored by a call that never learnt of it
+		return err
+	case res.Duplicate != nil:
+		if d := *res.Duplicate; d.State == store.Queued && o.runs.get(d.ID) == nil {
+			o.recoverOne(ctx, d) // stored by a call that never learnt of it
 		}
-		return duplicate(*res[0].Duplicate, r.rec)
+		a.acc, err = duplicate(*res.Duplicate, r.rec)
+		return err
 	}
 	o.loop.post(sched.Persisted{ID: queue.ID(r.id)})
 	switch f := o.wait(r).(type) {
 	case sched.Queued:
-		acc.Position, acc.StartIn = f.Ahead, f.StartIn
+		a.acc.Position, a.acc.StartIn = f.Ahead, f.StartIn
 	case sched.Assign:
-		acc.Status, acc.Position, acc.StartIn, acc.DecisionID = "dispatched", 0, 0, f.Why.DecisionID
+		a.acc.Status, a.acc.Position, a.acc.StartIn, a.acc.Band, a.acc.Backoff, a.acc.DecisionID = "dispatched", 0, 0, 0, 0, f.Why.DecisionID
 	}
-	return acc, nil // whatever comes next: the task is stored and will end
+	return nil // whatever comes next: the task is stored and will end
+}
+
+// storeNew asks the store to take a task until the outcome is known.
+func (o *Orchestrator) storeNew(ctx context.Context, t store.NewTask) (out store.Submitted, err error) {
+	for range persistTries {
+		began := time.Now()
+		var res []store.Submitted
+		res, err = o.store.Submit(ctx, o.term(), []store.NewTask{t})
+		o.storeOp("submit", err, began)
+		if err == nil {
+			out = res[0]
+		}
+		if !errors.Is(err, store.ErrUnknown) {
+			break
+		}
+	}
+	return out, err
 }
 
 // other returns nil if d, which the store holds already, is the task of r, stored

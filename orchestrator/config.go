@@ -127,12 +127,25 @@ func (c *Config) check() error {
 	if c.Store != nil && c.Store.Durable() && len(c.SealKeys) == 0 {
 		errs = append(errs, ErrNoSealKey)
 	}
-	errs = append(errs, c.Queue.Validate(), c.Timing.fill(), c.Streams.fill(), c.Retention.fill())
+	errs = append(errs, c.Queue.Validate(), c.Admission.check(), c.Timing.fill(), c.Streams.fill(), c.Retention.fill(), c.Sessions.fill())
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Replica == "" {
 		c.Replica = "local"
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Admission) check() error {
+	var errs []error
+	for _, m := range []struct {
+		name string
+		n    int64
+	}{{"HoldWhenEmpty", int64(a.HoldWhenEmpty)}, {"PromptCost", a.PromptCost}, {"OutputCost", a.OutputCost}} {
+		if m.n < 0 {
+			errs = append(errs, fmt.Errorf("orchestrator: Config.Admission.%s: negative", m.name))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -193,7 +206,9 @@ func (s *Streams) fill() error {
 
 func (r *Retention) fill() error {
 	return fill("Retention", []duration{
-		{"Tasks", &r.Tasks, 7 * 24 * time.Hour, true}, {"Outputs", &r.Outputs, 24 * time.Hour, true},
-		{"Artifacts", &r.Artifacts, 7 * 24 * time.Hour, true}, {"Streams", &r.Streams, 10 * time.Minute, true},
+		{"Tasks", &r.Tasks, 7 * 24 * time.Hour, true},
+		{"Outputs", &r.Outputs, 24 * time.Hour, true},
+		{"Artifacts", &r.Artifacts, 7 * 24 * time.Hour, true},
+		{"Streams", &r.Streams, 10 * time.Minute, true},
 	})
 }

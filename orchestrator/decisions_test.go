@@ -55,6 +55,13 @@ func TestRecordedRunReplays(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := begin(t, orchestrator.Config{Decisions: log, Recorder: evidence, Queue: queue.Config{Capacity: queue.Unbounded}}, engines)
+		var list []*placement.Worker
+		for i, w := range b.pools.list {
+			x := *w
+			x.VRAMFree = uint64(i+1) << 30
+			list = append(list, &x)
+		}
+		b.pools.set(list...)
 		rng := rand.New(rand.NewPCG(7, 7))
 		var wg sync.WaitGroup
 		for i := range 400 {
@@ -72,6 +79,7 @@ func TestRecordedRunReplays(t *testing.T) {
 			}
 		}
 		wg.Wait()
+		time.Sleep(5 * time.Minute) // what waits runs
 	})
 	rep, err := decisionlog.Replay(t.Context(), recorded(t, dir))
 	if err != nil || rep.Decisions < 350 || rep.Gaps != 0 {

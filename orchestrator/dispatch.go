@@ -41,6 +41,9 @@ func (o *Orchestrator) runAttempt(ctx context.Context, r *run, f sched.Assign) (
 			slog.String("worker_id", f.Worker.Key.String()), slog.Any("err", err))
 		return sched.Result{Class: exec.Connect}
 	}
+	if ctx.Err() != nil { // cancelled or late while it was prepared: nothing is sent (ORC-409)
+		return sched.Result{Class: exec.Reset}
+	}
 	sent := time.Now()
 	s, err := o.workers.Start(ctx, target, o.job(r, f.Attempt, b))
 	if err != nil {
@@ -75,6 +78,9 @@ func (r *run) hasEmitted(attempt int) bool {
 func (o *Orchestrator) begin(ctx context.Context, r *run, f sched.Assign) (*body, sched.Result) {
 	if err := o.residencyHolds(r, f.Worker); err != nil {
 		return nil, sched.Result{Class: o.residencyClass(r)}
+	}
+	if err := o.charge(context.WithoutCancel(ctx), r); err != nil {
+		return nil, sched.Result{Class: exec.Store}
 	}
 	if r.ephemeral {
 		r.mu.Lock()

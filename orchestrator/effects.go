@@ -88,6 +88,7 @@ func (o *Orchestrator) assign(f sched.Assign) {
 	o.runs.explain(r.id, f.Why)
 	r.beginAttempt(f.Attempt, f.Worker, cancel)
 	r.answer(f)
+	o.talks.placed(r.rec.Subject, r.rec.Session, f.Worker.Key)
 	o.wg.Go(func() {
 		defer cancel(nil)
 		o.observe.Observe(observe.Placed{

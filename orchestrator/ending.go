@@ -167,6 +167,7 @@ func (o *Orchestrator) finish(r *run, e ending) {
 		o.log.Error("A terminal event could not be kept.", slog.String("event", "internal"), slog.String("job_id", r.id.String()))
 	}
 	<-r.answered // its admission has been observed
+	o.settle(r, e)
 	o.observe.Observe(e.seen)
 }
 

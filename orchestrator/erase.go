@@ -95,7 +95,7 @@ func (o *Orchestrator) carryOut(ctx context.Context, ref store.SubjectRef, subje
 		return Erasure{}, err
 	}
 	o.runs.forgetPerson(ref)
-	o.forgetPerson(ref)
+	o.dropSessions(ref)
 	if !e.Counted {
 		if err := o.count(ctx, ref, &e.Receipt); err != nil {
 			return Erasure{}, err

@@ -133,7 +133,7 @@ func live(t *testing.T, o *orchestrator.Orchestrator, who orchestrator.Principal
 
 // TestErase: whatever runs or waits ends, readers get their terminal event, and
 // nothing leads to the person any more, also not in the evidence; others keep
-// theirs (ORC-841, 843, 845, 644, G9).
+// theirs (ORC-841, ORC-843, ORC-845, ORC-644, G9).
 func TestErase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, st, rec, heard, lines := new(workertest.Net), &mortal{Memory: store.NewMemory()}, new(recorder), new(seen), new(records)
@@ -279,7 +279,7 @@ func TestEraseResumes(t *testing.T) {
 }
 
 // TestEraseAfterCrash: a start that finds the mark of an erasure takes nothing of
-// that person up (ORC-654, 841).
+// that person up (ORC-654, ORC-841).
 func TestEraseAfterCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, st := new(workertest.Net), durable{store.NewMemory()}

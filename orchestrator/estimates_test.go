@@ -12,7 +12,7 @@ import (
 )
 
 // TestEstimatesOutlive: what the core has learned is stored within a second and
-// given to the next start; what no core wrote is not used (ORC-654, 252).
+// given to the next start; what no core wrote is not used (ORC-654, ORC-252).
 func TestEstimatesOutlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, st, lines := new(workertest.Net), durable{store.NewMemory()}, new(records)

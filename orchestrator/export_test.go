@@ -78,3 +78,22 @@ func (o *Orchestrator) Learned() (text []byte) {
 	o.loop.ask(func(c *sched.Core) { text, _ = c.Estimates() })
 	return text
 }
+
+// Checks makes every check without effect.
+func Checks(o *Orchestrator, p Principal, s Spec) []Check {
+	out, _, _ := o.checks(context.Background(), p, s)
+	return out
+}
+
+// Limits opens the rates of a tenant to their model test.
+type Limits = limits
+
+func (l *Limits) Set(p TenantPolicy, now time.Time)   { l.set(p, now) }
+func (l *Limits) Request(now time.Time) time.Duration { return l.request(now) }
+func (l *Limits) Reserve(n int, now time.Time) (taken int, wait time.Duration) {
+	return l.reserve(n, now)
+}
+func (l *Limits) Settle(reserved, used int, now time.Time) { l.settle(reserved, used, now) }
+
+// CommonRegions intersects two lists.
+func CommonRegions(a, b []string) []string { return commonRegions(a, b) }

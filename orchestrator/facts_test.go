@@ -35,7 +35,7 @@ func reported(t *testing.T, edit func(*poolregistry.Registration, *poolregistry.
 }
 
 // TestWorkerFacts: each thing that a node states about a worker is what placement
-// sees of it (ORC-301, 440).
+// sees of it (ORC-301, ORC-440).
 func TestWorkerFacts(t *testing.T) {
 	type (
 		reg  = poolregistry.Registration

@@ -134,7 +134,7 @@ func TestFaultyStore(t *testing.T) {
 }
 
 // TestFaultySubmit: what the store did not take was not accepted and leaves
-// nothing; what it took without saying so is accepted once (ORC-240, 644).
+// nothing; what it took without saying so is accepted once (ORC-240, ORC-644).
 func TestFaultySubmit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, st := new(workertest.Net), &faulty{Memory: store.NewMemory()}

@@ -8,6 +8,7 @@ require (
 	github.com/llorch/llorch/inputvalidation v0.1.0
 	github.com/llorch/llorch/poolregistry v0.1.0
 	github.com/prometheus/client_golang v1.25.0
+	golang.org/x/time v0.15.0
 	pgregory.net/rapid v1.3.0
 )
 

@@ -27,6 +27,8 @@ type run struct {
 	stream    *stream
 	answers   chan sched.Effect // to the Submit that waits; buffered, never blocks the loop
 
+	digest   string        // that the model must have; "" = any
+	use      use           // what it took at its admission
 	answered chan struct{} // closed when Submit has its answer and the observer heard of it
 
 	mu      sync.Mutex

@@ -95,7 +95,7 @@ func TestStuckReaders(t *testing.T) {
 	})
 }
 
-// TestWaitingTasksAreTold (ORC-253, 500): the reader of a waiting task hears how it
+// TestWaitingTasksAreTold (ORC-253, ORC-500): the reader of a waiting task hears how it
 // stands, with a new prediction each time.
 func TestWaitingTasksAreTold(t *testing.T) {
 	inBubble(t, orchestrator.Config{}, []workertest.Config{{Tokens: 400}}, func(t *testing.T, b *bench) {

@@ -275,7 +275,7 @@ func (s *steps) Complete(ctx context.Context, e store.Epoch, b []store.Completio
 }
 
 // TestRequestPath: the path of one request that doc.go tells of, as the store,
-// the engine, a reader and the observer see it (ORC-100, 404).
+// the engine, a reader and the observer see it (ORC-100, ORC-404).
 func TestRequestPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := new(workertest.Net)

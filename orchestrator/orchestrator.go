@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -43,19 +44,23 @@ type Orchestrator struct {
 	loop    *loop
 	runs    *table
 	people  *people
+	tenants *tenants
 	audit   auditLog
+	talks   *sessions
+	catalog *catalog
 
-	phase   atomic.Int32
-	epoch   atomic.Uint64
-	models  atomic.Pointer[[]string]     // what can be placed now, sorted
-	pulse   chan observe.Event           // from the loop to the observer; what does not fit is left out
-	stats   atomic.Pointer[observe.Loop] // how the loop stands, as of its last turn
-	turned  chan struct{}                // says that stats is new; holds one
-	attempt context.Context              // parent of every attempt; set before the loop runs
-	hurry   chan struct{}                // closed by Cut
-	cut     sync.Once
-	wg      sync.WaitGroup // goroutines that Run joins
-	endings sync.WaitGroup // tasks that are being ended
+	phase    atomic.Int32
+	epoch    atomic.Uint64
+	models   atomic.Pointer[[]string]       // what can be placed now, sorted
+	contexts atomic.Pointer[map[string]int] // largest context of a model's workers
+	pulse    chan observe.Event             // from the loop to the observer; what does not fit is left out
+	stats    atomic.Pointer[observe.Loop]   // how the loop stands, as of its last turn
+	turned   chan struct{}                  // says that stats is new; holds one
+	attempt  context.Context                // parent of every attempt; set before the loop runs
+	hurry    chan struct{}                  // closed by Cut
+	cut      sync.Once
+	wg       sync.WaitGroup // goroutines that Run joins
+	endings  sync.WaitGroup // tasks that are being ended
 }
 
 // New checks cfg and reports all faults at once. It does no I/O and starts no
@@ -85,13 +90,17 @@ func New(cfg Config) (*Orchestrator, error) {
 	if _, ok := keys.(audit.KeyFinder); !ok {
 		return nil, errors.New("orchestrator: Config.Keys: must also be an audit.KeyFinder")
 	}
-	core, err := sched.New(sched.Config{Queue: cfg.Queue, CancelAfter: cfg.Timing.Cancel})
+	core, err := sched.New(sched.Config{
+		Queue: cfg.Queue, Policy: cfg.Policy, Scorers: cfg.Scorers, CancelAfter: cfg.Timing.Cancel, Startup: cfg.Timing.Startup, Regions: regionNames(cfg.Residency),
+		Optimistic: cfg.Admission.Optimistic, Hold: cfg.Admission.HoldWhenEmpty, PromptCost: cfg.Admission.PromptCost, OutputCost: cfg.Admission.OutputCost,
+	})
 	if err != nil {
 		return nil, err
 	}
 	o := &Orchestrator{
 		cfg: cfg, log: cfg.Logger, store: cfg.Store, workers: cfg.Workers, seal: sealer{keys}, refs: refs,
-		runs: newTable(), people: newPeople(), audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
+		runs: newTable(), people: newPeople(), tenants: newTenants(cfg.Tenants), talks: newSessions(cfg.Sessions, cfg.Timing.Max), catalog: newCatalog(),
+		audit: newAuditLog(cfg.Recorder, cfg.Logger), access: newAccessCache(cfg.Control), pulse: make(chan observe.Event, 256), turned: make(chan struct{}, 1), hurry: make(chan struct{}),
 	}
 	o.observe = observe.All(guard(cfg.Observer, cfg.Logger), guard(o.audit.observer(), cfg.Logger), guard(newWideLog(cfg.Logger), cfg.Logger))
 	o.loop = newLoop(core, cfg.Decisions, o.execute, o.published)
@@ -170,7 +179,13 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 	o.wg.Go(func() { o.tellWaiting(watch) })
 	o.wg.Go(func() { o.tellFacts(watch) })
 	o.wg.Go(func() { o.keepEstimates(watch) })
-	if err = o.recoverTasks(ctx); err == nil {
+	o.wg.Go(func() { o.keepLedgers(watch) })
+	o.wg.Go(func() { o.keepSessions(watch) })
+	o.wg.Go(func() { o.keepCatalog(watch) })
+	if err = errors.Join(o.loadSessions(ctx), o.loadCatalog(ctx)); err == nil {
+		err = o.recoverTasks(ctx)
+	}
+	if err == nil {
 		o.phase.Store(int32(serving))
 		o.log.InfoContext(ctx, "The orchestrator admits tasks.", slog.String("event", "serving"), slog.Uint64("epoch", uint64(lease.Epoch)))
 		o.wg.Go(func() { o.resumeErasures(watch) })
@@ -189,6 +204,7 @@ func (o *Orchestrator) Run(ctx context.Context) error {
 		err = e
 	}
 	o.endings.Wait()
+	o.saveLedgers(background, time.Now())
 	o.endAll()
 	stopWork()
 	o.wg.Wait()
@@ -250,7 +266,15 @@ func (o *Orchestrator) note(e observe.Event) {
 func (o *Orchestrator) watchPools(ctx context.Context) {
 	for list := range o.cfg.Pools.Watch(ctx) {
 		var models []string
+		contexts := make(map[string]int)
 		for _, w := range list {
+			most := cmp.Or(w.CtxMax, taskapi.MaxContext)
+			for _, m := range w.Models {
+				contexts[m] = max(contexts[m], most)
+			}
+			for _, d := range w.OnDisk {
+				contexts[d.Model] = max(contexts[d.Model], most)
+			}
 			if w.Online && w.Ready && !w.Draining {
 				models = append(models, w.Models...)
 			}
@@ -258,8 +282,10 @@ func (o *Orchestrator) watchPools(ctx context.Context) {
 		slices.Sort(models)
 		models = slices.Compact(models)
 		o.models.Store(&models)
+		o.contexts.Store(&contexts)
 		o.access.keepOnly(list)
-		o.loop.post(sched.Workers{List: list})
+		o.catalog.report(list)
+		o.offer()
 	}
 }
 

@@ -249,7 +249,7 @@ func (b *bench) checkIdle() {
 }
 
 // TestBubbleTask: a task goes from Submit to its end, in order, and can be read
-// again from every id (ORC-100, 500, 502).
+// again from every id (ORC-100, ORC-500, ORC-502).
 func TestBubbleTask(t *testing.T) {
 	inBubble(t, orchestrator.Config{}, []workertest.Config{{}}, func(t *testing.T, b *bench) {
 		acc := b.submit(orchestrator.Spec{})
@@ -439,7 +439,7 @@ func TestBubbleDisconnect(t *testing.T) {
 }
 
 // TestBubbleQueue: a full house queues in order, a full queue refuses, and every
-// accepted task ends (ORC-200, 201, I10, I15).
+// accepted task ends (ORC-200, ORC-201, I10, I15).
 func TestBubbleQueue(t *testing.T) {
 	inBubble(t, orchestrator.Config{Queue: queue.Config{Capacity: 5}}, []workertest.Config{{}}, func(t *testing.T, b *bench) {
 		var ids []orchestrator.TaskID
@@ -496,7 +496,7 @@ func TestNoImmortalTask(t *testing.T) {
 }
 
 // TestBubbleDeadline: a deadline in the past is refused, one that comes while
-// waiting or running ends the task (ORC-251, 570).
+// waiting or running ends the task (ORC-251, ORC-570).
 func TestBubbleDeadline(t *testing.T) {
 	inBubble(t, orchestrator.Config{}, []workertest.Config{{Tokens: 1000}}, func(t *testing.T, b *bench) {
 		_, err := b.Submit(t.Context(), me, fill(orchestrator.Spec{Deadline: time.Now().Add(-time.Second)}))
@@ -557,7 +557,7 @@ func (durable) Durable() bool { return true }
 
 // TestBubbleRestart: what was accepted ends exactly once across a restart, in
 // the old order; what streamed is WORKER_RESET; what ended can be read again
-// (G1, ORC-654, 508).
+// (G1, ORC-654, ORC-508).
 func TestBubbleRestart(t *testing.T) {
 	seal := [][]byte{[]byte("0123456789abcdef0123456789abcdef")}
 	cfg := orchestrator.Config{Store: durable{store.NewMemory()}, SealKeys: seal, Timing: orchestrator.Timing{Drain: -1}}
@@ -602,7 +602,7 @@ func TestBubbleRestart(t *testing.T) {
 }
 
 // TestBubbleEphemeral: a /v1 call relays the engine's own bytes and leaves a
-// record, but promises nothing (ORC-104, 443).
+// record, but promises nothing (ORC-104, ORC-443).
 func TestBubbleEphemeral(t *testing.T) {
 	inBubble(t, orchestrator.Config{}, []workertest.Config{{}}, func(t *testing.T, b *bench) {
 		raw := []byte(`{"model":"sim-8b","messages":[{"role":"user","content":"hi"}],"max_tokens":7,"stream":true}`)

@@ -165,14 +165,19 @@ func (o *Orchestrator) putDoc(ctx context.Context, d store.Doc, expect store.Ver
 func (t *table) of(ref store.SubjectRef) (live []*run, changed <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var waiting []*run // first: none of them shall get the slot of another
 	for _, r := range t.byID {
 		r.mu.Lock()
-		if r.rec.Subject == ref && r.ended.IsZero() {
+		switch {
+		case r.rec.Subject != ref || !r.ended.IsZero():
+		case r.rec.State == store.Queued:
+			waiting = append(waiting, r)
+		default:
 			live = append(live, r)
 		}
 		r.mu.Unlock()
 	}
-	return live, t.gone.wait()
+	return append(waiting, live...), t.gone.wait()
 }
 
 // forgetPerson drops the event logs of a person's ended tasks.

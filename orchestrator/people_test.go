@@ -115,7 +115,7 @@ func TestConsent(t *testing.T) {
 }
 
 // TestRevokedWhileDown: a start does not take up what lost its consent, or its
-// person, while nobody ran (ORC-654, 842, 843).
+// person, while nobody ran (ORC-654, ORC-842, ORC-843).
 func TestRevokedWhileDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, st, heard := new(workertest.Net), durable{store.NewMemory()}, new(seen)

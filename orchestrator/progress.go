@@ -37,9 +37,10 @@ func (o *Orchestrator) tellWaiting(ctx context.Context) {
 		now := make(map[TaskID]taskapi.Queued, len(waiting))
 		if len(waiting) > 0 {
 			o.loop.ask(func(c *sched.Core) {
+				all := c.Standings()
 				for _, r := range waiting {
-					if ahead, ok := c.Ahead(queue.ID(r.id)); ok {
-						now[r.id] = taskapi.Queued{QueuePosition: ahead, PredictedStartMS: c.StartIn(queue.ID(r.id)).Milliseconds()}
+					if s, ok := all[queue.ID(r.id)]; ok {
+						now[r.id] = taskapi.Queued{QueuePosition: s.Ahead, PredictedStartMS: s.StartIn.Milliseconds()}
 					}
 				}
 			})

@@ -140,9 +140,9 @@ func (o *Orchestrator) Tasks(ctx context.Context, p Principal, f Filter) iter.Se
 			yield(Task{}, wireError(err))
 			return
 		}
-		var ahead map[queue.ID]int
+		var all map[queue.ID]sched.Standing
 		if o.Ready() == nil && slices.ContainsFunc(page, func(r store.Record) bool { return r.State == store.Queued }) {
-			o.loop.ask(func(c *sched.Core) { ahead = c.Positions() })
+			o.loop.ask(func(c *sched.Core) { all = c.Standings() })
 		}
 		for _, rec := range page {
 			r := o.runs.get(rec.ID)
@@ -153,7 +153,7 @@ func (o *Orchestrator) Tasks(ctx context.Context, p Principal, f Filter) iter.Se
 				rec.Seq = seq
 			}
 			t := view(rec, r)
-			t.Position = ahead[queue.ID(rec.ID)]
+			t.Position = all[queue.ID(rec.ID)].Ahead
 			if !yield(t, nil) {
 				return
 			}

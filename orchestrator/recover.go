@@ -40,7 +40,7 @@ func (o *Orchestrator) recoverTasks(ctx context.Context) error {
 				over = append(over, end)
 				continue
 			}
-			o.recoverOne(rec)
+			o.recoverOne(ctx, rec)
 			queued++
 		}
 		for part := range slices.Chunk(over, 1000) {
@@ -153,7 +153,7 @@ func overdue(rec store.Record, now time.Time) (store.Completion, bool) {
 }
 
 // recoverOne puts a task back into the queue. Its body stays sealed in the store.
-func (o *Orchestrator) recoverOne(rec store.Record) {
+func (o *Orchestrator) recoverOne(ctx context.Context, rec store.Record) {
 	class, err := queue.ParseClass(rec.Class)
 	if err != nil {
 		class = queue.Interactive // written by a program that knew more classes
@@ -167,7 +167,7 @@ func (o *Orchestrator) recoverOne(rec store.Record) {
 	_ = json.Unmarshal(rec.Meta.Place, &s.Place) // written by us; unreadable means no constraint is known
 	rec.State = store.Queued
 	r := &run{
-		id: rec.ID, owner: observe.Owner{Tenant: rec.Tenant}, spec: s, began: time.Now(), rec: rec,
+		id: rec.ID, owner: observe.Owner{Tenant: rec.Tenant}, spec: s, digest: rec.Meta.Digest, began: time.Now(), rec: rec,
 		stream: newStream(o.cfg.Streams), answers: make(chan sched.Effect, 1), answered: make(chan struct{}),
 	}
 	close(r.answered)
@@ -176,6 +176,7 @@ func (o *Orchestrator) recoverOne(rec store.Record) {
 	if _, ok := o.runs.add(r); !ok {
 		return
 	}
+	o.resume(ctx, r)
 	t := o.schedTask(r, 0)
 	t.Attempt = rec.Attempt
 	o.loop.post(sched.Recovered{Task: t})

@@ -11,9 +11,13 @@ import (
 )
 
 // regionNames writes regions as the core and the store know them: the country,
-// or the group where no country is named.
+// or the group where no country is named. No list is nil, which is all of them; an
+// empty one stays empty, which is none.
 func regionNames(regions []poolregistry.Region) []string {
-	var out []string
+	if regions == nil {
+		return nil
+	}
+	out := make([]string, 0, len(regions))
 	for _, r := range regions {
 		name := r.Country
 		if name == "" {
@@ -22,6 +26,15 @@ func regionNames(regions []poolregistry.Region) []string {
 		out = append(out, name)
 	}
 	return out
+}
+
+// groupOf is the group that a country lies in, "" if there is none of that name.
+func groupOf(name string) string {
+	r, err := poolregistry.ParseRegion(name)
+	if err != nil {
+		return ""
+	}
+	return r.Group
 }
 
 // regionsOf is the reverse: a name of two letters is a country unless it is a group.

@@ -31,7 +31,7 @@ func after(t *testing.T, o *orchestrator.Orchestrator, id orchestrator.TaskID, l
 // TestResumeAfterCrash: a reader who comes back after a crash, with an id that
 // the record knows nothing of, still gets the one terminal event, with a higher
 // id; so does the reader of a task that was cancelled while it waited. Such ends
-// are observed like all others (ORC-502, 654, 882).
+// are observed like all others (ORC-502, ORC-654, ORC-882).
 func TestResumeAfterCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net, heard := new(workertest.Net), new(seen)

@@ -18,7 +18,7 @@ import (
 )
 
 // TestStreamModel: many readers at any id see every event once and in order,
-// the log stays within its bound, and nothing follows the end (ORC-501, 502, I2, I13).
+// the log stays within its bound, and nothing follows the end (ORC-501, ORC-502, I2, I13).
 func TestStreamModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const limit = 20
@@ -120,7 +120,7 @@ func TestStreamModel(t *testing.T) {
 }
 
 // TestBackPressure: a full log stops the writer until the slowest reader moves,
-// and a reader that leaves frees it (ORC-501, 504).
+// and a reader that leaves frees it (ORC-501, ORC-504).
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := orchestrator.NewStream(orchestrator.Streams{Bytes: 1 << 20, Events: 3})

@@ -115,7 +115,7 @@ func (w *wideLog) rejected(e observe.Rejected) {
 	w.shown, w.hidden = w.shown+1, 0
 	w.mu.Unlock()
 	w.write(level(e.Code), "task_rejected", "A request was refused.", slog.String("correlation_id", e.Correlation), slog.String("class", e.Class),
-		slog.String("model_ref", e.Model), slog.String("code", e.Code), slog.Int("left_out", hidden), slog.String("identity", e.Owner.Fingerprint))
+		slog.String("code", e.Code), slog.Int("left_out", hidden), slog.String("identity", e.Owner.Fingerprint))
 }
 
 // storeOp tells when the store stops to answer, and when it answers again.

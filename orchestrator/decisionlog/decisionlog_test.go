@@ -26,7 +26,7 @@ import (
 var update = flag.Bool("update", false, "write the golden segments")
 
 // TestSegmentFormat: first line, steps, digest; every line is JSON; mode 0600
-// (ORC-130, 131).
+// (ORC-130, ORC-131).
 func TestSegmentFormat(t *testing.T) {
 	dir := t.TempDir()
 	var name, sum string
@@ -105,7 +105,7 @@ func TestFlipped(t *testing.T) {
 }
 
 // TestRotation: segments follow each other by size; each begins with the last
-// state of the one before (ORC-131, 132). A segment exchanged for another breaks
+// state of the one before (ORC-131, ORC-132). A segment exchanged for another breaks
 // the chain.
 func TestRotation(t *testing.T) {
 	dir := t.TempDir()
@@ -170,7 +170,7 @@ func TestRotationByAge(t *testing.T) {
 }
 
 // TestOverflow: a full ring never blocks the loop; what is lost stands in the log
-// as a gap, and a new segment heals it (ORC-131, 132).
+// as a gap, and a new segment heals it (ORC-131, ORC-132).
 func TestOverflow(t *testing.T) {
 	dir := t.TempDir()
 	w, err := decisionlog.NewWriter(decisionlog.Config{Dir: dir, Ring: 16})
@@ -343,7 +343,7 @@ func TestDiskFails(t *testing.T) {
 }
 
 // TestFusedMultiplyAdd: golden segments replay to the last byte, whatever the
-// processor: no float decides (ORC-120, 132; G6).
+// processor: no float decides (ORC-120, ORC-132; G6).
 func TestFusedMultiplyAdd(t *testing.T) {
 	golden := filepath.Join("testdata", "golden.ndjson")
 	if *update {

@@ -147,7 +147,6 @@ func (s *segments) header(b *beginning) ([]byte, error) {
 		Format: format, Core: sched.Version, Replica: s.w.cfg.Replica, Epoch: b.epoch, Origin: b.start.UTC(), Cut: s.cuts,
 		Seed: b.config.Seed, Policy: b.state.Policy, Hash: b.state.Policy.Hash(), Config: b.config, State: state,
 	}
-	h.Config.Scorers = nil
 	if b.chain {
 		h.Prev = s.last
 	}

@@ -111,7 +111,9 @@ func every() []observe.Event {
 		observe.MetricsDropped{},
 		observe.Limited{Owner: owner, Limit: "rpm", Count: 3},
 		observe.Violation{Task: canary, Correlation: canary, Owner: owner},
-		observe.Erased{Correlation: canary}, observe.PolicyChanged{SHA256: canary}, observe.Started{Task: canary, Worker: w},
+		observe.Erased{Correlation: canary},
+		observe.PolicyChanged{SHA256: canary},
+		observe.Started{Task: canary, Worker: w},
 		observe.Loop{Interactive: 3, Batch: 1, SlotsTotal: 4, SlotsFree: 1, Running: 3, Lag: time.Millisecond, OldestBatch: time.Minute},
 	}
 }

@@ -26,6 +26,9 @@ func Decide(v *View, r Request, p Policy) Decision {
 	return s.decision()
 }
 
+// Look is Decide without that: no later decision changes.
+func Look(v *View, r Request, p Policy) Decision { return decide(v, &r, &p, 1).decision() }
+
 func (s *search) decision() Decision {
 	d := Decision{Fallback: s.fallback}
 	if len(s.best) > 0 {
@@ -84,7 +87,7 @@ const shown = 8
 
 // decide keeps the best candidates; of preferred pools, else of all (ORC-302).
 func decide(v *View, r *Request, p *Policy, keep int) *search {
-	s := &search{v: v, r: r, p: p, by: strategyOf(p.Strategy), key: r.hash(), keep: keep, last: -1, warm: -1, broken: v.broken}
+	s := &search{v: v, r: r, p: p, by: strategyOf(p.Strategy), key: v.key(r), keep: keep, last: -1, warm: -1, broken: v.broken}
 	if at, ok := find(v.rows, r.Affinity); ok {
 		s.warm = at
 	}

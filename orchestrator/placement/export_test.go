@@ -16,5 +16,5 @@ func (v *View) Sessions() int { return len(v.spread) }
 
 // Collide lets the number of one set of requirements stand for another one.
 func (v *View) Collide(r, other Request) {
-	v.memo[pass{r.hash(), false}] = v.static(&other, other.hash(), false)
+	v.memo[pass{v.key(&r), false}] = v.static(&other, v.key(&other), false)
 }

@@ -150,7 +150,7 @@ func Binding(v *View, r Request) string {
 		return "empty"
 	}
 	mode := r.Place.mode()
-	m := v.static(&r, r.hash(), mode == modePrefer && r.Place.NoFallback)
+	m := v.static(&r, v.key(&r), mode == modePrefer && r.Place.NoFallback)
 	if mode != modePin {
 		if len(m.open) > 0 {
 			return ""

@@ -239,7 +239,7 @@ func golden(t *testing.T) map[string]string {
 }
 
 // TestFirstBindingReason: for each filter the explanation names it, in words, and
-// what would be enough (ORC-309, 310). A worker that is not ready is never told as
+// what would be enough (ORC-309, ORC-310). A worker that is not ready is never told as
 // lack of memory.
 func TestFirstBindingReason(t *testing.T) {
 	got := golden(t)

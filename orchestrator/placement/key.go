@@ -1,6 +1,9 @@
 package placement
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // pass names one look over the static filters: of a set of requirements, in the
 // pass over the preferred pools only or the other one.
@@ -28,12 +31,27 @@ const (
 	memoCells = 4 << 20
 )
 
+// window returns the least context window of a worker that holds so many tokens:
+// requests of one window differ in no filter, and share memo and turn.
+func (v *View) window(tokens int) int {
+	if tokens <= 0 {
+		return 0
+	}
+	if i, _ := slices.BinarySearch(v.windows, tokens); i < len(v.windows) {
+		return v.windows[i]
+	}
+	return math.MaxInt
+}
+
+// key is the number of the static requirements.
+func (v *View) key(r *Request) uint64 { return r.hash(v.window(r.Ctx)) }
+
 // static returns the memo of r. That the text of the requirements is equal is
 // checked: a number that two sets share costs time, never a wrong worker.
 func (v *View) static(r *Request, key uint64, preferred bool) *memo {
 	at := pass{key, preferred}
 	m := v.memo[at]
-	if m != nil && m.of.same(r) {
+	if m != nil && v.window(m.of.Ctx) == v.window(r.Ctx) && m.of.same(r) {
 		return m
 	}
 	if n := len(v.memo); n >= memos || n > 16 && n*len(v.rows) > memoCells {
@@ -67,10 +85,10 @@ func (m *memo) consider(region string) {
 	}
 }
 
-// same reports whether r and o have the same static requirements.
+// same reports whether r and o have the same static requirements, save the context.
 func (r *Request) same(o *Request) bool {
 	a, b := &r.Place, &o.Place
-	return r.Model == o.Model && r.Engine == o.Engine && r.Workload == o.Workload && r.Digest == o.Digest && r.Ctx == o.Ctx &&
+	return r.Model == o.Model && r.Engine == o.Engine && r.Workload == o.Workload && r.Digest == o.Digest &&
 		(r.Regions == nil) == (o.Regions == nil) && slices.Equal(r.Regions, o.Regions) &&
 		a.Mode == b.Mode && a.Pool == b.Pool && a.Node == b.Node && a.Worker == b.Worker && slices.Equal(a.Prefer, b.Prefer) &&
 		slices.Equal(a.Avoid, b.Avoid) && a.Version == b.Version && slices.Equal(a.Features, b.Features) && a.Quant == b.Quant &&
@@ -78,7 +96,7 @@ func (r *Request) same(o *Request) bool {
 }
 
 // hash is FNV-1a over the static requirements; the same on every machine.
-func (r *Request) hash() uint64 {
+func (r *Request) hash(window int) uint64 {
 	p := &r.Place
 	h := uint64(14695981039346656037)
 	for _, s := range [...]string{r.Model, r.Engine, r.Workload, r.Digest, p.Mode, p.Pool, p.Node, p.Worker, p.Version, p.Quant} {
@@ -90,7 +108,7 @@ func (r *Request) hash() uint64 {
 			h = mixText(h, s)
 		}
 	}
-	return mix(mix(mix(h, uint64(r.Ctx)), uint64(p.MinCompute)), p.MinVRAM)
+	return mix(mix(mix(h, uint64(window)), uint64(p.MinCompute)), p.MinVRAM)
 }
 
 const fnvPrime = 1099511628211

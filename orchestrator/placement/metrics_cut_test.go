@@ -9,7 +9,7 @@ import (
 
 // TestMetricsPathCut: when no worker says anything for 60 s, and the last that they
 // said was of a busy moment, our own counts keep at least 80 % of the throughput, and
-// it is never 0 (llm-d-router#1842; ORC-300, 400). One step is 100 ms; a task runs for 1 to 2 s.
+// it is never 0 (llm-d-router#1842; ORC-300, ORC-400). One step is 100 ms; a task runs for 1 to 2 s.
 func TestMetricsPathCut(t *testing.T) {
 	run := func(cut bool) (done, idle int) {
 		const workers, slots, steps = 4, 8, 1200

@@ -164,7 +164,7 @@ func judge(v *placement.View, w *placement.Worker, r placement.Request) (tier in
 
 // TestDecideModel: the choice does not depend on the order of the input; the winner
 // passes every filter and is the best of all that do, by brute force; Explain says
-// the same and accounts for every worker (ORC-300…305, 309).
+// the same and accounts for every worker (ORC-300 to ORC-305, ORC-309).
 func TestDecideModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v, list := drawView(t, 8)
@@ -308,7 +308,7 @@ func optimum(v *placement.View, all []choice, r placement.Request, p placement.P
 
 // TestResidencyHolds: in 100,000 random cases, with attempts that failed before,
 // fallbacks, sick workers, loads and changes of the rule, nobody outside the allowed
-// regions is chosen, loaded, shown or considered (G5, ORC-301, 844).
+// regions is chosen, loaded, shown or considered (G5, ORC-301, ORC-844).
 func TestResidencyHolds(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	regions := [][2]string{{"DE", "EU"}, {"FR", "EU"}, {"", "EU"}, {"US", "US"}, {"JP", "ASIA"}, {"", "UNKNOWN"}, {"", ""}}

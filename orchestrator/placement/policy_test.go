@@ -50,7 +50,7 @@ func TestPolicyFaults(t *testing.T) {
 }
 
 // TestPolicyHash: the hash is that of the JSON, equal for equal policies only, and
-// stands in every explanation (ORC-309, 311).
+// stands in every explanation (ORC-309, ORC-311).
 func TestPolicyHash(t *testing.T) {
 	const zero = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" // printf '{}' | sha256sum
 	if got := (placement.Policy{}).Hash(); got != zero {
@@ -102,4 +102,30 @@ func FuzzPolicyJSON(f *testing.F) {
 			t.Fatalf("a round trip changes it: %s, %v", again, err)
 		}
 	})
+}
+
+// TestEmptyMaskStays: a list of no devices is not any device, also after it was
+// written down (ORC-301).
+func TestEmptyMaskStays(t *testing.T) {
+	b, err := json.Marshal(placement.Constraints{Mask: []string{}})
+	var back placement.Constraints
+	if err != nil || json.Unmarshal(b, &back) != nil || back.Mask == nil {
+		t.Errorf("an empty mask came back as %v from %s", back.Mask, b)
+	}
+	if b, _ := json.Marshal(placement.Constraints{}); string(b) != "{}" {
+		t.Errorf("no constraints are %s", b)
+	}
+}
+
+// TestLookRemovesNothing: a question about a decision takes no scorer away (ORC-311).
+func TestLookRemovesNothing(t *testing.T) {
+	v := viewOf(plain("x", 1), plain("y", 1))
+	v.SetScorers(map[string]placement.Scorer{"bad": func(placement.Request, *placement.Worker) int64 { panic("bad") }})
+	p := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "bad", Weight: 1}}}
+	if d := placement.Look(v, placement.Request{Model: "a"}, p); d.Worker == nil || len(v.Broken()) != 0 {
+		t.Errorf("Look = %+v and removed %q", d, v.Broken())
+	}
+	if placement.Decide(v, placement.Request{Model: "a"}, p); len(v.Broken()) != 1 {
+		t.Error("Decide removed nothing")
+	}
 }

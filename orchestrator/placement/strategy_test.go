@@ -110,15 +110,40 @@ func TestRoundRobin(t *testing.T) {
 	}
 }
 
+// TestTurnsByWindow: prompts of different lengths that fit the same workers share one
+// turn and one note; what keeps a worker out is the exact length (ORC-303).
+func TestTurnsByWindow(t *testing.T) {
+	p := placement.Policy{Strategy: "round-robin"}
+	list := []*placement.Worker{plain("x", 99), plain("y", 99), plain("z", 99)}
+	for i, w := range list {
+		w.CtxMax = 1000 * (i/2 + 1) // 1000, 1000, 2000
+	}
+	v, got := viewOf(list...), []string{}
+	for i := range 6 {
+		r := placement.Request{Model: "a", Ctx: 100 + i}
+		w := placement.Decide(v, r, p).Worker
+		v.Assign(task(i), 1, w.Key, r)
+		got = append(got, w.Key.Worker)
+	}
+	if want := strings.Fields("x y z x y z"); !slices.Equal(got, want) || v.Memos() != 1 {
+		t.Errorf("turns = %q with %d notes, want %q with one", got, v.Memos(), want)
+	}
+	for tokens, want := range map[int]int{1000: 3, 1001: 1, 2000: 1, 2001: 0} {
+		if e := placement.Explain(v, placement.Request{Model: "a", Ctx: tokens}, p); e.Feasible != want {
+			t.Errorf("%d tokens: %d workers are feasible, want %d", tokens, e.Feasible, want)
+		}
+	}
+}
+
 // TestTurnsBounded: the turn of what is not used any more is forgotten.
 func TestTurnsBounded(t *testing.T) {
 	v := viewOf(plain("x", 9))
 	for i := range 3000 {
-		v.Assign(task(i), 1, placement.Key{Node: "n-x", Pool: "p", Worker: "x"}, placement.Request{Model: "a", Ctx: i})
-		placement.Decide(v, placement.Request{Model: "a", Ctx: 10_000 + i}, placement.Policy{})
+		v.Assign(task(i), 1, placement.Key{Node: "n-x", Pool: "p", Worker: "x"}, placement.Request{Model: "a", Engine: fmt.Sprint(i)})
+		placement.Decide(v, placement.Request{Model: "a", Engine: fmt.Sprint(10_000 + i)}, placement.Policy{})
 	}
 	for i := range 6000 {
-		placement.Decide(v, placement.Request{Model: "a", Ctx: i}, placement.Policy{})
+		placement.Decide(v, placement.Request{Model: "a", Engine: fmt.Sprint(i)}, placement.Policy{})
 	}
 	if n, memos := len(v.State().Turns), v.Memos(); n != 1024 || memos > 4096 {
 		t.Errorf("%d turns and %d notes, want 1,024 and at most 4,096", n, memos)
@@ -214,7 +239,7 @@ func TestModes(t *testing.T) {
 
 // TestTiers: a loaded model beats one on disk, which beats one that others must go
 // for; only an idle worker loses its model, what rested longest first; and nothing is
-// loaded while a worker that has the model is merely busy (ORC-303, 340, 341).
+// loaded while a worker that has the model is merely busy (ORC-303, ORC-340, ORC-341).
 func TestTiers(t *testing.T) {
 	holds := func(name string, loaded ...string) *placement.Worker {
 		w := plain(name, 2)
@@ -398,7 +423,7 @@ func TestTerms(t *testing.T) {
 }
 
 // TestMissingSignalVisible: what a worker does not say is assumed, said so, and never
-// decided by chance (aibrix#1185; ORC-252, 309).
+// decided by chance (aibrix#1185; ORC-252, ORC-309).
 func TestMissingSignalVisible(t *testing.T) {
 	v := viewOf(plain("y", 1), plain("x", 1))
 	p := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "nobody"}}}

@@ -16,6 +16,9 @@ const (
 	Shed    Policy = "shed-low-priority" // the newest item of the lowest class strictly below the newcomer's goes
 )
 
+// DefaultCapacity is the Capacity of a zero Config.
+const DefaultCapacity = 100
+
 // Values of [Config.Capacity] beside a number of places.
 const (
 	Unbounded = -1
@@ -57,7 +60,7 @@ func (c Config) Validate() error {
 
 func (c Config) withDefaults() Config {
 	if c.Capacity == 0 {
-		c.Capacity = 100
+		c.Capacity = DefaultCapacity
 	}
 	if c.Policy == "" {
 		c.Policy = Reject

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -400,6 +401,7 @@ func (x *machine) check(t *rapid.T) {
 			t.Fatalf("Position = %d %v, want %d", got, ok, m.position(it.Item))
 		}
 	}
+	x.standings(t)
 	for who, own := range m.tenants {
 		for c := range own.virtual {
 			if got := q.Virtual(who, queue.Class(c)); got != own.virtual[c] {
@@ -412,6 +414,28 @@ func (x *machine) check(t *rapid.T) {
 	}
 }
 
+// standings: one look at all says the same as many looks at one.
+func (x *machine) standings(t *rapid.T) {
+	left := len(x.m.list)
+	parity := func(k queue.KeyID) string { return fmt.Sprint(k % 2) }
+	for id, s := range x.q.Standings(parity) {
+		left--
+		at := slices.IndexFunc(x.m.list, func(it modelItem) bool { return it.ID == id })
+		if at < 0 {
+			t.Fatalf("Standings has an item that is not there")
+		}
+		it := x.m.list[at].Item
+		ahead, _ := x.q.Position(id)
+		line := x.q.Line(it, func(k queue.KeyID) bool { return parity(k) == parity(it.Key) })
+		if s.Ahead != ahead || s.Line != line {
+			t.Fatalf("Standings = %+v, want %d and %+v", s, ahead, line)
+		}
+	}
+	if left != 0 {
+		t.Fatalf("Standings leaves %d items out", left)
+	}
+}
+
 func (x *machine) inOrder() []modelItem {
 	return slices.SortedFunc(slices.Values(x.m.list), func(a, b modelItem) int {
 		return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Seq, b.Seq))
@@ -419,7 +443,7 @@ func (x *machine) inOrder() []modelItem {
 }
 
 // TestQueueModel compares the queue with a list over all policies, and over
-// restarts from its State (ORC-124, 200…203, 210…217).
+// restarts from its State (ORC-124, ORC-200 to ORC-203, ORC-210 to ORC-217).
 func TestQueueModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cfg := queue.Config{

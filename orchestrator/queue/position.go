@@ -154,12 +154,7 @@ func (q *Queue) After(it Item, competes func(KeyID) bool) (out []Item, ok bool) 
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Item) int {
-		if before(&a, &b) {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b Item) int { return order(&a, &b) })
 	return out, true
 }
 

@@ -88,6 +88,7 @@ type Meta struct {
 	PromptLen    int             `json:"prompt_len"`              // bytes
 	PromptSHA256 string          `json:"prompt_sha256,omitempty"` // 64 hex digits
 	Keep         bool            `json:"keep_on_disconnect,omitempty"`
+	Digest       string          `json:"digest,omitempty"`   // of the model, pinned
 	Regions      []string        `json:"regions,omitempty"`  // allowed by the request
 	Purposes     []string        `json:"purposes,omitempty"` // that need a consent
 }

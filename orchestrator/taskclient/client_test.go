@@ -102,7 +102,7 @@ func TestReplicasInTurn(t *testing.T) {
 		gate := func(name string, h http.Handler) http.Handler {
 			return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { asked[name]++; h.ServeHTTP(rw, r) })
 		}
-		w.add("proxy", gate("proxy", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "bad gateway", 502) })), nil)
+		w.add("proxy", gate("proxy", http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "bad gateway", http.StatusBadGateway) })), nil)
 		w.add("b", gate("b", handler(f)), nil)
 		c := w.client("gone", "proxy", "b")
 		for range 3 {

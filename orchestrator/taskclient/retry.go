@@ -38,7 +38,7 @@ func (c *Client) call(ctx context.Context, q request, into any) error {
 			res = nil // cut short, or not ours
 		}
 		hint, again := time.Duration(0), false
-		if err, hint, again = judge(ctx, res, err); !again {
+		if hint, again, err = judge(ctx, res, err); !again {
 			return err
 		}
 		last = err
@@ -54,13 +54,13 @@ func (c *Client) call(ctx context.Context, q request, into any) error {
 
 // judge words what went wrong, and says whether it may be tried again and when.
 // It closes res.
-func judge(ctx context.Context, res *http.Response, err error) (error, time.Duration, bool) {
+func judge(ctx context.Context, res *http.Response, err error) (hint time.Duration, again bool, why error) {
 	if res == nil {
 		_, useless := errors.AsType[*tokenErr](err)
-		return err, 0, !useless && ctx.Err() == nil
+		return 0, !useless && ctx.Err() == nil, err
 	}
 	e := refusal(res)
-	return e, e.RetryAfter, e.Retriable && passing(res.StatusCode)
+	return e.RetryAfter, e.Retriable && passing(res.StatusCode), e
 }
 
 // passing reports whether a status says that a later try may be answered

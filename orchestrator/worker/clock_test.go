@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestClockAfterAPause (ORC-570, 571): a clock that rings because this process stood
+// TestClockAfterAPause (ORC-570, ORC-571): a clock that rings because this process stood
 // still, and not because the engine was silent, waits once more, and then no longer.
 func TestClockAfterAPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

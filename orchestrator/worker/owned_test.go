@@ -47,7 +47,7 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-// TestBodyErrors covers ORC-443 and 444: typed, with the field, without content.
+// TestBodyErrors covers ORC-443 and ORC-444: typed, with the field, without content.
 func TestBodyErrors(t *testing.T) {
 	deep := strings.Repeat("[", 64) + strings.Repeat("]", 64)
 	for in, field := range map[string]string{

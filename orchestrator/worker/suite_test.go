@@ -17,7 +17,7 @@ func newDialer(t *testing.T, cfg worker.Config) *worker.Dialer {
 	return d
 }
 
-// TestAdapterSuite covers ORC-402, 445, 446, 447 and 448 over real sockets.
+// TestAdapterSuite covers ORC-402, ORC-445, ORC-446, ORC-447 and ORC-448 over real sockets.
 func TestAdapterSuite(t *testing.T) {
 	workertest.RunAdapterSuite(t, func(t *testing.T) worker.Adapter { return newDialer(t, worker.Config{}) })
 }

@@ -156,7 +156,7 @@ func (c Control) front(ctx context.Context, a *App, orc *orchestrator.Orchestrat
 		return fmt.Errorf("node routes: %w", err)
 	}
 	c.HTTP.Orchestrator, c.HTTP.Authorize, c.HTTP.Logger, c.HTTP.Version = orc, server.TaskPrincipal, a.log, c.Version
-	c.HTTP.Without |= taskhttp.Health | taskhttp.Privacy // the front serves the first; nobody is asked for the second yet
+	c.HTTP.Without |= taskhttp.Health // the front serves it
 	return c.Front.open(ctx, a, server.Parts{Tasks: taskhttp.New(c.HTTP), Without: c.HTTP.Without, Nodes: nodeRoutes, Metrics: reg, Ready: orc.Ready})
 }
 

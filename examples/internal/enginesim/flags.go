@@ -47,6 +47,7 @@ model in it: words come from a short list, by the seed. It prints its URL.
 Faults: refuse reset truncate stall slow-start slow-headers trickle split
 status:CODE retry-after:S bad-json bad-utf8 long-line stream-error no-done
 after-done content-type endless ignore-cancel exit:CODE|SIGNAL oom
+duplicate health-lies leak-vram wrong-model
 When: token=N request=N after=5s p=0.01, several with commas.
 Exit codes: 0 ok, 1 failed, 2 usage, 20 work cut after the drain time,
 75 address or file unavailable, 77 refused by policy, 78 bad configuration.

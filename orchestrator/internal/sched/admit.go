@@ -19,7 +19,7 @@ func (c *Core) submit(now Instant, in Task) *task {
 	}
 	t := &task{Task: in, phase: placed, arrived: now, attempt: in.Attempt, wakeAt: -1}
 	t.item = c.itemOf(t, now)
-	if code, details, after := c.unservable(c.request(t.item.Key)); details.Filter == "empty" && c.cfg.Hold > 0 {
+	if code, details, after := c.unservable(c.need(t)); details.Filter == "empty" && c.cfg.Hold > 0 {
 		t.hold = now + Instant(c.cfg.Hold)
 	} else if code != "" {
 		return c.refused(t, Reject{ID: in.ID, Code: code, After: spread(in.ID, after), Details: details})
@@ -136,7 +136,7 @@ func (c *Core) open(t *task) *task {
 // arrived lets a task that waited for workers go on waiting for a slot, once there
 // is one for it; nodes come one by one.
 func (c *Core) arrived(t *task) {
-	if code, _, _ := c.unservable(c.request(t.item.Key)); code == "" {
+	if code, _, _ := c.unservable(c.need(t)); code == "" {
 		t.hold = 0
 		c.arm(t)
 	}

@@ -33,9 +33,16 @@ func (c *Core) assign(now Instant) {
 
 // free reports whether a slot is free for tasks of a key.
 func (c *Core) free(id queue.KeyID) bool {
+	k, mark := c.keys.byID[id], [2]uint64{c.gen, c.view.Opened()}
+	if k.closed == mark {
+		return false
+	}
 	d := placement.Decide(c.view, *c.request(id), c.policy)
-	if d.Load != nil {
+	switch {
+	case d.Load != nil:
 		c.want = append(c.want, id)
+	case d.Worker == nil && k.need.Place.Spread == 0:
+		k.closed = mark
 	}
 	return d.Worker != nil
 }
@@ -47,12 +54,14 @@ const notNow = 100 * time.Millisecond
 // start reserves the slot and begins the next attempt of a picked task; false if
 // it could not.
 func (c *Core) start(now Instant, t *task, it queue.Item) bool {
-	if it.Promoted {
-		c.emit(Note{Kind: "promoted", ID: t.ID, For: time.Duration(now - t.arrived)})
-	}
 	t.item = it
-	need := *c.request(it.Key)
-	need.Prompt, need.Expected, need.Tried, need.Affinity = t.Need.Prompt, t.Need.Expected, t.tried, c.affinity(t)
+	if now >= t.expiry() { // it ends before its timer is looked at (ORC-409)
+		c.queue.Return(it)
+		why, code := c.expired(now, t)
+		c.terminal(t, code, why, "")
+		return false
+	}
+	need := c.need(t)
 	w := placement.Decide(c.view, need, c.policy).Worker
 	if w == nil {
 		c.queue.Return(it)
@@ -64,7 +73,10 @@ func (c *Core) start(now Instant, t *task, it queue.Item) bool {
 	if !c.residency(t, w, &why) {
 		return false
 	}
-	t.phase, t.attempt, t.began, t.hold, t.tokens = running, t.attempt+1, now, 0, 0
+	if it.Promoted {
+		c.emit(Note{Kind: "promoted", ID: t.ID, For: time.Duration(now - t.arrived)})
+	}
+	t.phase, t.attempt, t.began, t.hold, t.tokens, t.seen, t.gone = running, t.attempt+1, now, 0, 0, 0, false
 	t.worker, t.epoch = w.Key, w.Epoch
 	why.DecisionID, why.At, why.Attempt = decisionID(t.ID, t.attempt), int64(now), t.attempt
 	c.choice(now, t, need)
@@ -106,18 +118,29 @@ func (c *Core) workers(now Instant, list []*placement.Worker) {
 			c.loadFailed(now, i, exec.Load)
 		}
 	}
-	for _, t := range c.sorted() {
+	for _, t := range c.sortedBy(func(t *task) bool { return t.hold > 0 || t.phase == running }) {
 		if t.hold > 0 && len(list) > 0 {
 			c.arrived(t)
 		}
 		if t.phase != running || t.stop != "" {
 			continue
 		}
-		if w, ok := c.view.Find(t.worker); ok && w.Epoch >= t.epoch && !w.Gone {
-			continue
-		}
-		t.stop = Lost
-		c.timers.set(t, now+Instant(c.cfg.CancelAfter))
-		c.emit(StopRun{t.ID, t.attempt, Lost})
+		w, ok := c.view.Find(t.worker)
+		t.gone = !ok || w.Epoch < t.epoch || w.Gone
+		c.miss(now, t)
 	}
+}
+
+// silence is how long a lost worker may still send bytes (ORC-406).
+const silence = 3 * time.Second
+
+// miss stops the attempt of a lost worker, once no byte comes from it any more.
+func (c *Core) miss(now Instant, t *task) {
+	if !t.gone || t.seen > 0 && now < t.seen+Instant(silence) {
+		c.arm(t)
+		return
+	}
+	t.stop = Lost
+	c.timers.set(t, now+Instant(c.cfg.CancelAfter))
+	c.emit(StopRun{t.ID, t.attempt, Lost})
 }

@@ -47,6 +47,8 @@ type task struct {
 	warned  bool    // most of its time is over
 	loads   int     // loads for it that failed
 	tokens  int     // produced so far
+	seen    Instant // when it last told of them
+	gone    bool    // its worker is lost, as the list says
 	wake    Instant // its timer
 	wakeAt  int     // place in the timer heap, −1 none
 }
@@ -55,16 +57,16 @@ type task struct {
 type Config struct {
 	Queue       queue.Config
 	Policy      placement.Policy
-	Scorers     map[string]placement.Scorer
-	CancelAfter time.Duration // how long a stopped attempt may take to end before its slot is given back by force
-	Seed        uint64        // of the core's one generator (ORC-122)
-	Optimistic  bool          // refuse a deadline only if it fails even in the best case (ORC-250)
-	Hold        time.Duration // how long a task waits when no worker is registered; 0 = it is refused (ORC-247)
-	Regions     []string      // allowed in this installation; nil = all
-	Strict      bool          // a broken rule of residency panics instead of refusing (tests)
-	Startup     time.Duration // a load without progress for this long has failed; 0 = 60 s
-	PromptCost  int64         // milli-tokens of a prompt token; 0 = 1,000
-	OutputCost  int64         // of an output token; 0 = 2,000
+	Scorers     map[string]placement.Scorer `json:"-"`
+	CancelAfter time.Duration               // how long a stopped attempt may take to end before its slot is given back by force
+	Seed        uint64                      // of the core's one generator (ORC-122)
+	Optimistic  bool                        // refuse a deadline only if it fails even in the best case (ORC-250)
+	Hold        time.Duration               // how long a task waits when no worker is registered; 0 = it is refused (ORC-247)
+	Regions     []string                    // allowed in this installation; nil = all
+	Strict      bool                        // a broken rule of residency panics instead of refusing (tests)
+	Startup     time.Duration               // a load without progress for this long has failed; 0 = 60 s
+	PromptCost  int64                       // milli-tokens of a prompt token; 0 = 1,000
+	OutputCost  int64                       // of an output token; 0 = 2,000
 }
 
 // Core is the state. One goroutine owns it.
@@ -136,12 +138,18 @@ func (c *Core) DuplicateReleases() int { return c.dupes }
 // Ahead estimates the number of tasks before a waiting one (ORC-216).
 func (c *Core) Ahead(id queue.ID) (int, bool) { return c.queue.Position(id) }
 
-// Positions returns Ahead of each waiting task.
-func (c *Core) Positions() map[queue.ID]int {
-	all := c.queue.All()
-	out := make(map[queue.ID]int, len(all))
-	for _, it := range all {
-		out[it.ID], _ = c.queue.Position(it.ID)
+// Standing is how a waiting task stands.
+type Standing struct {
+	Ahead   int
+	StartIn time.Duration // predicted; 0 also if nothing is known
+}
+
+// Standings returns that of every waiting task, in one look at the queue.
+func (c *Core) Standings() map[queue.ID]Standing {
+	out := make(map[queue.ID]Standing, c.queue.Len())
+	for id, s := range c.queue.Standings(func(k queue.KeyID) string { return c.keys.byID[k].need.Model }) {
+		f, _ := c.outlook(c.tasks[id], func(int64) queue.Line { return s.Line })
+		out[id] = Standing{s.Ahead, f.start}
 	}
 	return out
 }

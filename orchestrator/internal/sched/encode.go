@@ -15,7 +15,7 @@ import (
 
 // Version numbers the behaviour of the core: a change that lets the same events
 // have other effects raises it, and logs of other versions do not replay.
-const Version = 1
+const Version = 2
 
 // Ref stands for a person or a session without spelling it (ORC-123).
 type Ref [16]byte

@@ -56,6 +56,7 @@ type (
 	Cancel struct {
 		ID     queue.ID
 		Reason Reason
+		Code   string `json:",omitempty"` // ends it only while it waits, with this code; "" = CANCELLED, always
 	}
 	// CancelAll asks that every task of a person ends.
 	CancelAll struct {

@@ -39,8 +39,11 @@ func (c *Core) arm(t *task) {
 	if !t.warned {
 		at = min(at, max(1, t.warning()))
 	}
-	if t.phase == backoff {
+	switch {
+	case t.phase == backoff:
 		at = min(at, t.resume)
+	case t.phase == running && t.gone:
+		at = min(at, t.seen+Instant(silence))
 	}
 	c.timers.set(t, at)
 }
@@ -55,7 +58,7 @@ func (c *Core) expired(now Instant, t *task) (Reason, string) {
 	case t.Due > 0 && t.Due <= now+Instant(t.fastest()):
 		return Deadline, "DEADLINE_UNMET"
 	case t.hold > 0 && t.hold <= now:
-		code, _, _ := c.unservable(c.request(t.item.Key))
+		code, _, _ := c.unservable(c.need(t))
 		return Watchdog, cmp.Or(code, "POOL_UNAVAILABLE")
 	}
 	return Watchdog, "QUEUE_TIMEOUT"

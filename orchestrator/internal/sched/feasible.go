@@ -118,6 +118,15 @@ func (f *forecast) finish() time.Duration {
 // predict says when a task starts and ends if all goes on as learned; false when
 // no worker is known for it. Bands are two deviations.
 func (c *Core) predict(t *task) (f forecast, ok bool) {
+	return c.outlook(t, func(service int64) queue.Line {
+		it := t.item
+		it.Service = service
+		return c.queue.Line(it, c.rivals(t))
+	})
+}
+
+// outlook is predict for a task whose place in the line is given by its time on a slot.
+func (c *Core) outlook(t *task, line func(service int64) queue.Line) (f forecast, ok bool) {
 	p := c.prospect(t.item.Key)
 	if p.slots == 0 {
 		return forecast{}, false
@@ -125,9 +134,7 @@ func (c *Core) predict(t *task) (f forecast, ok bool) {
 	prefill, decode := p.mean.service(int64(max(0, t.Need.Prompt)), c.est.output(t))
 	f.own = figure{Mean: sum(prefill.Mean, decode.Mean), Dev: root(prefill.Dev, decode.Dev)}
 	f.Load, f.Prefill, f.Decode = time.Duration(p.load.Mean), time.Duration(prefill.Mean), time.Duration(decode.Mean)
-	it := t.item
-	it.Service = f.own.Mean
-	f.line = c.queue.Line(it, c.rivals(t))
+	f.line = line(f.own.Mean)
 	if tasks := f.line.Work() / max(1, f.own.Mean); tasks < p.slots { // with more in line none is free
 		r := c.request(t.item.Key)
 		f.free = c.view.Spare(tasks+2, func(w *placement.Worker) bool { return slices.Contains(w.Models, r.Model) && fits(w, r) })
@@ -182,14 +189,6 @@ func (c *Core) harms(now Instant, t *task, f *forecast, p *prospect) bool {
 		}
 	}
 	return false
-}
-
-// StartIn predicts when a waiting task starts, from now; 0 also if none is known.
-func (c *Core) StartIn(id queue.ID) (at time.Duration) {
-	if t := c.tasks[id]; t != nil && t.phase != running {
-		at, _ = c.startIn(t)
-	}
-	return at
 }
 
 // startIn predicts when a waiting task starts, and the ± of it.

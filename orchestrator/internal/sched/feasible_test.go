@@ -31,7 +31,7 @@ func usual(t *sched.Task) {
 func by(due sched.Instant) func(*sched.Task) { return func(t *sched.Task) { t.Due = due } }
 
 // TestFeasible: a task is refused exactly when its predicted end and two deviations
-// are after its deadline, with the terms of that prediction (ORC-250, 251).
+// are after its deadline, with the terms of that prediction (ORC-250, ORC-251).
 func TestFeasible(t *testing.T) {
 	batch := func(t *sched.Task) { t.Class = queue.Batch }
 	tb := newTable(t, sched.Config{}, hinted(1))
@@ -96,7 +96,7 @@ func TestFeasibleOptimistic(t *testing.T) {
 }
 
 // TestFeasibleHarm: a task with an early deadline goes first, but not at the cost
-// of one that was admitted before (ORC-212, 250).
+// of one that was admitted before (ORC-212, ORC-250).
 func TestFeasibleHarm(t *testing.T) {
 	sec := func(s float64) func(*sched.Task) { return by(1 + sched.Instant(s*float64(time.Second))) }
 	for _, c := range []struct {
@@ -156,7 +156,7 @@ func TestPredictedStart(t *testing.T) {
 		tb.submit(n, usual)
 	}
 	p, _ := tb.core.Pending(id(5))
-	if want := 4 * 570 * time.Millisecond / 2; p.StartIn != want || p.Band <= 0 || tb.core.StartIn(id(5)) != want {
+	if want := 4 * 570 * time.Millisecond / 2; p.StartIn != want || p.Band <= 0 || tb.core.Standings()[id(5)] != (sched.Standing{Ahead: p.Ahead, StartIn: want}) {
 		t.Errorf("%+v, want %v", p, want)
 	}
 	tb.step(sched.Cancel{ID: id(3), Reason: sched.Client})

@@ -8,9 +8,16 @@ import (
 	"github.com/llorch/llorch/orchestrator/queue"
 )
 
+// maxTokens bounds what an engine is believed to have used: what it says is neither
+// learned nor charged beyond.
+const maxTokens = 1 << 24
+
 // finished takes the slot back and decides what follows. The end that was
 // decided first stands: a stop before this event beats the result (ORC-561).
 func (c *Core) finished(now Instant, e Finished) {
+	for _, n := range [...]*int{&e.Result.TokensIn, &e.Result.TokensOut} {
+		*n = min(max(0, *n), maxTokens)
+	}
 	if !c.view.Release(e.ID, e.Attempt) {
 		c.dupes++
 		return
@@ -46,9 +53,7 @@ func (c *Core) failed(now Instant, t *task, r Result) {
 	if r.Class != exec.Store && !slices.Contains(t.tried, t.worker) {
 		t.tried = append(t.tried, t.worker)
 	}
-	need := *c.request(t.item.Key)
-	need.Tried = t.tried
-	d := placement.Decide(c.view, need, c.policy)
+	d := placement.Decide(c.view, c.need(t), c.policy)
 	v := exec.Next(exec.Attempt{
 		N: t.attempt - t.Attempt + t.loads, Class: r.Class, Emitted: r.Emitted, Seed: seed(t.ID), RetryAfter: r.RetryAfter,
 		Others: d.Worker != nil && !slices.Contains(t.tried, d.Worker.Key), Left: t.left(now),
@@ -126,6 +131,8 @@ func (c *Core) tick(now Instant) {
 			t.warned = true
 			c.emit(Note{Kind: "deadline_warning", ID: t.ID, For: t.left(now)})
 			c.arm(t)
+		case t.phase == running:
+			c.miss(now, t)
 		default:
 			t.phase = waiting
 			c.queue.Open(t.ID)

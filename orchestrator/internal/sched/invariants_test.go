@@ -26,6 +26,9 @@ const invariants = 16
 
 // check holds what must be true after every step.
 func (c *cluster) check() {
+	if !c.core.Closed() {
+		c.t.Fatalf("a key that can be served is thought to be closed")
+	}
 	held, inside := map[placement.Key]int{}, 0
 	for _, j := range c.jobs {
 		if j.held != (placement.Key{}) {
@@ -251,7 +254,7 @@ func walk(t *rapid.T, bug *planted) (found string) {
 // random lives with crashes, lost and doubled commits, dying, hanging and lying
 // workers, lost nodes, slow readers, storms of cancels, changes of rules and erasures.
 // LLORCH_SEEDS says how many; LLORCH_NIGHTLY=1 means 100,000. It also proves
-// ORC-101, 123, 400, 404, 654 and 560 in their parts that the core decides.
+// ORC-101, ORC-123, ORC-400, ORC-404, ORC-654 and ORC-560 in their parts that the core decides.
 func TestClusterModel(t *testing.T) {
 	seeds := 400
 	if n, err := strconv.Atoi(os.Getenv("LLORCH_SEEDS")); err == nil {

@@ -2,6 +2,7 @@ package sched
 
 import (
 	"encoding/hex"
+	"math/bits"
 	"strconv"
 
 	"github.com/llorch/llorch/orchestrator/placement"
@@ -19,12 +20,13 @@ type keys struct {
 type key struct {
 	id   queue.KeyID
 	text string
-	need placement.Request // without Tried and Affinity
+	need placement.Request // without Tried and Affinity, Ctx roughly
 	uses int
 
 	failed []placement.Key // workers on which a load for it failed
 	after  Instant         // no load begins before
 
+	closed   [2]uint64         // Core.gen and Opened of the view when nothing was free
 	prospect prospect          // see Core.prospect
 	gen      uint64            // of now
 	now      placement.Request // need within the regions that hold; see Core.request
@@ -35,7 +37,7 @@ func newKeys() keys {
 }
 
 func (k *keys) take(r placement.Request) queue.KeyID {
-	r.Tried, r.Affinity = nil, placement.Key{}
+	r.Tried, r.Affinity, r.Ctx = nil, placement.Key{}, roughly(r.Ctx)
 	text := keyText(r)
 	e, ok := k.byText[text]
 	if !ok {
@@ -45,6 +47,17 @@ func (k *keys) take(r placement.Request) queue.KeyID {
 	}
 	e.uses++
 	return e.id
+}
+
+// roughly brings a number of tokens down to one of four per doubling, each the first
+// that a usual context window does not hold, such as 4,097: tasks with prompts of a
+// thousand lengths have a few keys. Where it matters the task's own number is used.
+func roughly(tokens int) int {
+	if tokens <= 4 {
+		return tokens
+	}
+	low := bits.Len(uint(tokens-1)) - 3
+	return (tokens-1)>>low<<low + 1
 }
 
 func (k *keys) drop(id queue.KeyID) {

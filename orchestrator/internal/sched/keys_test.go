@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/llorch/llorch/orchestrator/internal/exec"
 	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
 )
 
 // TestMapsShrink: 10,000 tasks with requirements of their own, which ended in
@@ -88,5 +90,40 @@ func fill(t *testing.T, v reflect.Value) {
 		v.Field(0).SetString("x")
 	default:
 		t.Fatalf("no value for a %s", v.Kind())
+	}
+}
+
+// TestKeysByLength: tasks that differ only in the length of their prompts have a few
+// keys, and yet each goes only where it fits; one that does not fit is refused, and
+// one that has to wait for a large worker holds nobody up (ORC-214, ORC-241).
+func TestKeysByLength(t *testing.T) {
+	small, large := engine("a", 1), engine("b", 1)
+	small.CtxMax, large.CtxMax = 5000, 8192
+	tb := newTable(t, sched.Config{Queue: queue.Config{Capacity: 1000}}, small, large)
+	long := func(tokens int) func(*sched.Task) { return func(t *sched.Task) { t.Need.Ctx = tokens } }
+	if a, _ := find[sched.Assign](tb.submit(1, long(5001))); a.Worker == nil || a.Worker.Key != large.Key {
+		t.Fatalf("5,001 tokens went to %v", a.Worker)
+	}
+	if n := count[sched.Assign](tb.submit(2, long(5001))); n != 0 {
+		t.Fatal("5,001 tokens went to a worker of 5,000")
+	}
+	if e, _ := tb.core.Why(id(2)); e.Reason != "slot" && e.Reason != "backoff" {
+		t.Errorf("it waits for %s", e.Reason)
+	}
+	if a, _ := find[sched.Assign](tb.submit(3, long(5000))); a.Worker == nil || a.Worker.Key != small.Key {
+		t.Errorf("5,000 tokens went to %v, want the small worker", a.Worker)
+	}
+	if r, ok := find[sched.Reject](tb.submit(4, long(8193))); !ok || r.Code != "CONTEXT_TOO_LARGE" {
+		t.Errorf("8,193 tokens: %+v", r)
+	}
+	tb.finish(1, 1, exec.OK)
+	if n := count[sched.Assign](tb.fx) + count[sched.Assign](tb.wait(time.Second)); n != 1 {
+		t.Errorf("%d tasks started on the large worker, want the one that waited", n)
+	}
+	for i := range 500 {
+		tb.submit(10+i, long(1+i*16))
+	}
+	if _, keys, _, _ := tb.core.Held(); keys > 2*50 {
+		t.Errorf("%d entries of keys for 500 lengths", keys)
 	}
 }

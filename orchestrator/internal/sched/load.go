@@ -39,18 +39,19 @@ func (c *Core) loadAt(k placement.Key) int {
 func (c *Core) endLoad(i int) {
 	k := c.loads[i].Worker
 	c.loads, c.stale = slices.Delete(c.loads, i, i+1), true
+	c.est.version++
 	if _, out := c.ill(k); !out {
 		c.view.Quarantine(k, false)
 	}
 }
 
-// overdue ends the loads that stand still, and those that the list of workers does
+// overdue fails the loads that stand still, and those that the list of workers does
 // not show.
 func (c *Core) overdue(now Instant) {
 	for i := len(c.loads) - 1; i >= 0; i-- {
 		switch l := c.loads[i]; {
 		case l.Done && now >= l.Moved+Instant(appear):
-			c.endLoad(i)
+			c.loadFailed(now, i, exec.Load)
 		case !l.Done && now >= l.Moved+Instant(c.cfg.Startup):
 			c.loadFailed(now, i, exec.Startup)
 		}
@@ -60,7 +61,11 @@ func (c *Core) overdue(now Instant) {
 // pin keeps the models where they are: where one loads, where two load on the node,
 // and where they came just now (ORC-340, 341).
 func (c *Core) pin(now Instant) {
-	if !c.loadable || !c.stale && (c.ripe == 0 || now < c.ripe) {
+	if !c.loadable {
+		c.ripe = 0
+		return
+	}
+	if !c.stale && (c.ripe == 0 || now < c.ripe) {
 		return
 	}
 	c.stale, c.ripe = false, 0
@@ -110,6 +115,7 @@ func (c *Core) loadFor(now Instant, k *key) {
 		c.view.Quarantine(w.Key, true) // nothing new for a model that is about to go
 	}
 	c.loads, c.stale = append(c.loads, load{Worker: w.Key, Model: r.Model, Began: now, Moved: now, Total: -1}), true
+	c.est.version++
 	slices.SortFunc(c.loads, func(a, b load) int { return a.Worker.Compare(b.Worker) })
 	c.emit(Load{w, r.Model, d.Evict})
 }
@@ -168,6 +174,7 @@ func (c *Core) loading(now Instant, e Loading) {
 		l.Moved = now
 	}
 	l.Bytes, l.Total, l.Phase = e.Bytes, e.Total, e.Phase
+	c.est.version++
 	switch {
 	case e.Fail != "":
 		c.loadFailed(now, i, exec.Load)
@@ -188,6 +195,10 @@ func (c *Core) settleLoads() (lost []placement.Key) {
 		switch {
 		case i < 0:
 		case w.Ready && slices.Contains(w.Models, c.loads[i].Model):
+			for _, t := range c.sortedBy(func(t *task) bool { return t.Need.Model == c.loads[i].Model }) {
+				k := c.keys.byID[t.item.Key]
+				k.failed, k.after = nil, 0 // a later failure is the first one
+			}
 			c.endLoad(i)
 		case w.Gone && !w.Online:
 			lost = append(lost, c.loads[i].Worker)

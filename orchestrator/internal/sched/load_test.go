@@ -136,7 +136,7 @@ func TestLoadEvictsOldest(t *testing.T) {
 }
 
 // TestLoadADoesNotBlockB: while A is loaded on one engine, each task for B on the
-// other one starts in the step that asks for it (ORC-214, 340).
+// other one starts in the step that asks for it (ORC-214, ORC-340).
 func TestLoadADoesNotBlockB(t *testing.T) {
 	a := disk("n", "a", "", "A")
 	tb := newTable(t, sched.Config{}, a, disk("n", "b", "B"))
@@ -154,7 +154,7 @@ func TestLoadADoesNotBlockB(t *testing.T) {
 }
 
 // TestLoadHoldsNoLock: a worker that dies in the middle of a load holds up nothing:
-// its tasks go elsewhere at once (ORC-340, 342).
+// its tasks go elsewhere at once (ORC-340, ORC-342).
 func TestLoadHoldsNoLock(t *testing.T) {
 	a, b := disk("n", "a", "", "A", "B"), disk("o", "b", "", "A", "B")
 	tb := newTable(t, sched.Config{}, a, b)
@@ -236,5 +236,70 @@ func TestOnDemandSkipsLoad(t *testing.T) {
 	fx := tb.submit(1, model("y"))
 	if a, ok := find[sched.Assign](fx); !ok || a.Warmup != 40*time.Second || len(loads(fx)) != 0 {
 		t.Errorf("effects %v, want an Assign with 40 s more and no load", fx)
+	}
+}
+
+// TestTimerOutlivesPins: a model that was too young to go, at workers that can load
+// nothing any more, keeps no other timer from coming.
+func TestTimerOutlivesPins(t *testing.T) {
+	a := disk("n", "a", "x", "z")
+	tb := newTable(t, sched.Config{}, a)
+	tb.submit(1, model("x"))
+	tb.submit(2, model("x"))
+	tb.submit(3, model("x"))
+	tb.step(sched.Workers{List: []*placement.Worker{disk("n", "a", "x")}})
+	if n := count[sched.StopRun](tb.wait(6 * time.Minute)); n != 2 {
+		t.Errorf("%d attempts were stopped at the end of their time, want 2", n)
+	}
+	if ends := count[sched.Terminal](tb.wait(time.Minute)); ends != 0 || !tb.core.Idle() {
+		t.Errorf("tasks are left: idle = %t", tb.core.Idle())
+	}
+}
+
+// TestLoadedButNotShown: an engine that says it has loaded a model, and never serves
+// it, is not asked for ever: that counts as a load that failed (ORC-342).
+func TestLoadedButNotShown(t *testing.T) {
+	a := disk("n", "a", "", "x")
+	tb := newTable(t, sched.Config{}, a)
+	tries, codes := 0, []string{}
+	tb.on = func(fx []sched.Effect) {
+		tries += len(loads(fx))
+		if e, ok := find[sched.Terminal](fx); ok {
+			codes = append(codes, e.Code)
+		}
+		if len(loads(fx)) > 0 {
+			tb.step(sched.Loading{Worker: a.Key, Model: "x", Done: true})
+		}
+	}
+	tb.on(tb.submit(1, model("x")))
+	tb.wait(4 * time.Minute)
+	if tries != exec.MaxAttempts || len(codes) != 1 || codes[0] != "MODEL_LOAD_FAILED" {
+		t.Errorf("%d loads, ends %q; want five and MODEL_LOAD_FAILED", tries, codes)
+	}
+}
+
+// TestLoadFailuresForgotten: failures from before the model was loaded do not count
+// against tasks that come after it was lost again (ORC-342).
+func TestLoadFailuresForgotten(t *testing.T) {
+	list := func(model string) sched.Workers {
+		return sched.Workers{List: []*placement.Worker{disk("n", "a", "", "x"), disk("n", "b", model, "x"), disk("n", "c", "", "x")}}
+	}
+	tb := newTable(t, sched.Config{}, list("").List...)
+	fail := func(fx []sched.Effect) []sched.Effect {
+		l, ok := find[sched.Load](fx)
+		if !ok {
+			t.Fatal("no load began")
+		}
+		return tb.step(sched.Loading{Worker: l.Worker.Key, Model: "x", Done: true, Fail: "OOM"})
+	}
+	fail(tb.submit(1, model("x")))
+	tb.wait(5 * time.Second)
+	if n := count[sched.Assign](tb.step(list("x"))); n != 1 {
+		t.Fatal("the task did not start")
+	}
+	tb.step(list(""))
+	fail(tb.submit(2, model("x")))
+	if e, ended := find[sched.Terminal](tb.fx); ended {
+		t.Errorf("the first failure that the task saw ended it: %s", e.Code)
 	}
 }

@@ -204,8 +204,8 @@ func fifo(jobs []*ask, slots, places int) (good int) {
 // TestOverload: at one and a half times what the slots can do, with outputs that
 // are up to 30 % off, refusing early does more in time than a queue with
 // timeouts and breaks few promises. Of the work that is refused at most a tenth
-// could have been done by slots that never rest nor work in vain (ORC-212, 218,
-// 250, 251).
+// could have been done by slots that never rest nor work in vain (ORC-212, ORC-218,
+// ORC-250, ORC-251).
 func TestOverload(t *testing.T) {
 	const slots, n = 8, 3000
 	var good, base, admitted, missed, refused int

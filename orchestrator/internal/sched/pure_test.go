@@ -32,7 +32,7 @@ var impureNames = map[string][]string{
 
 // mapRanges are the only places that may walk a map, and why no order gets out.
 var mapRanges = map[string]string{
-	"internal/sched Core.sorted": "sorts what it collected",
+	"internal/sched Core.sortedBy": "sorts what it collected",
 }
 
 // purity is the state of the check.

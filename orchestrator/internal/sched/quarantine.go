@@ -109,25 +109,24 @@ func (c *Core) heard(now Instant, t *task, class exec.Class) {
 		return
 	}
 	m.Used = now
-	bad, counts := false, true
+	bad, answered := false, false
 	switch class {
-	case exec.OK:
+	case exec.OK, exec.Overload, exec.Rejected, exec.Unsupported:
+		answered = true
 	case exec.Connect, exec.Server, exec.Reset, exec.Timeout, exec.Protocol, exec.Denied:
 		bad = true
-	default: // overload and rejected: it answered; the others are not its doing
-		counts = false
-	}
+	} // the others are not its doing
 	i, out := c.ill(t.worker)
 	if out && c.sick[i].Try == t.attempt && c.sick[i].Task == t.ID {
 		switch {
 		case bad:
 			c.worse(now, &c.sick[i])
-		case class != exec.Store && class != exec.Erased:
+		case answered:
 			c.restore(t.worker)
 		}
 		return
 	}
-	if !counts || out {
+	if out || !bad && class != exec.OK {
 		return
 	}
 	if trip := m.Calls.add(now, bad); trip || class == exec.Connect {
@@ -187,12 +186,12 @@ func (c *Core) probed(now Instant, e Probed) {
 // alive says that a task's worker sends bytes. A worker that is asked by the task
 // is well; for another one the wait begins anew, for what it does not answer it
 // does not answer because it works (ORC-406).
-func (c *Core) alive(e Progress) {
+func (c *Core) alive(now Instant, e Progress) {
 	t := c.tasks[e.ID]
 	if t == nil || t.phase != running {
 		return
 	}
-	t.tokens = max(t.tokens, e.Tokens)
+	t.tokens, t.seen = max(t.tokens, e.Tokens), now
 	if i, out := c.ill(t.worker); out {
 		if s := &c.sick[i]; s.Task == t.ID && s.Try == t.attempt {
 			c.restore(t.worker)

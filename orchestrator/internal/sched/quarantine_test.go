@@ -318,7 +318,7 @@ func TestQuarantineForgets(t *testing.T) {
 
 // TestBusyWorkerKept: a worker that streams is left alone, though for five minutes
 // its node is only suspect, it answers no probe and refuses new connections; when
-// it answers again it is open within a second or so (ORC-405, 406).
+// it answers again it is open within a second or so (ORC-405, ORC-406).
 func TestBusyWorkerKept(t *testing.T) {
 	a := engine("a", 2)
 	tb := newTable(t, sched.Config{}, a, engine("b", 1))
@@ -364,7 +364,7 @@ func TestBusyWorkerKept(t *testing.T) {
 }
 
 // TestDeadWorkerUnderLoad: of two workers one dies at ten requests a second; no
-// client sees a failure (ORC-403, 405).
+// client sees a failure (ORC-403, ORC-405).
 func TestDeadWorkerUnderLoad(t *testing.T) {
 	tb := newTable(t, sched.Config{}, engine("a", 8), engine("b", 8))
 	tries := 0

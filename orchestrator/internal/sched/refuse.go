@@ -1,7 +1,6 @@
 package sched
 
 import (
-	"slices"
 	"time"
 
 	"github.com/llorch/llorch/orchestrator/placement"
@@ -31,13 +30,10 @@ var refusals = [...]struct {
 // unservable says why a request can not be served, whatever the load: code "" if
 // it can. A worker that is only busy, not ready or not online is no reason to
 // refuse, except where the request names the place.
-func (c *Core) unservable(r *placement.Request) (code string, d Details, after time.Duration) {
-	d.Filter = placement.Binding(c.view, *r)
+func (c *Core) unservable(r placement.Request) (code string, d Details, after time.Duration) {
+	d.Filter = placement.Binding(c.view, r)
 	switch d.Filter {
 	case "":
-		if c.allGone(r) {
-			return "MODEL_NOT_AVAILABLE", d, 0
-		}
 		return "", d, 0
 	case "region":
 		return residencyCode(r.Regions), d, 0
@@ -51,13 +47,7 @@ func (c *Core) unservable(r *placement.Request) (code string, d Details, after t
 	return "POOL_UNAVAILABLE", d, time.Second
 }
 
-// allGone reports whether every worker that knows the model is lost.
-func (c *Core) allGone(r *placement.Request) bool {
-	return !c.any(func(w *placement.Worker) bool {
-		return !w.Gone && (slices.Contains(w.Models, r.Model) || slices.ContainsFunc(w.OnDisk, func(d placement.OnDisk) bool { return d.Model == r.Model }))
-	})
-}
-
+// any reports whether a worker satisfies f.
 func (c *Core) any(f func(*placement.Worker) bool) bool {
 	for w := range c.view.Workers() {
 		if f(w) {

@@ -47,6 +47,13 @@ func (c *Core) request(id queue.KeyID) *placement.Request {
 	return &k.now
 }
 
+// need returns what a task needs, within the regions that hold now.
+func (c *Core) need(t *task) placement.Request {
+	r := *c.request(t.item.Key)
+	r.Ctx, r.Prompt, r.Expected, r.Tried, r.Affinity = t.Need.Ctx, t.Need.Prompt, t.Need.Expected, t.tried, c.affinity(t)
+	return r
+}
+
 // residency asserts, before a slot is taken, that a worker is where the task may
 // be and that nothing else was considered (ORC-844).
 func (c *Core) residency(t *task, w *placement.Worker, why *placement.Explanation) bool {
@@ -59,6 +66,7 @@ func (c *Core) residency(t *task, w *placement.Worker, why *placement.Explanatio
 		panic("sched: a worker outside the allowed regions was chosen")
 	}
 	c.emit(Note{Kind: "residency_refused", Worker: w.Key, ID: t.ID})
+	c.queue.Return(t.item)
 	c.terminal(t, residencyCode(c.request(t.item.Key).Regions), "", "")
 	return false
 }

@@ -123,7 +123,7 @@ func TestSharesWeighted(t *testing.T) {
 }
 
 // TestLightTenant: who asks for little is served within twice the time that it
-// would take alone, though others keep all slots busy (ORC-210, 211). The time is
+// would take alone, though others keep all slots busy (ORC-210, ORC-211). The time is
 // that from submit to the end: alone nobody waits for a slot.
 func TestLightTenant(t *testing.T) {
 	light := queue.Tenant{99}

@@ -52,6 +52,8 @@ type taskState struct {
 	Warned  bool
 	Loads   int
 	Tokens  int
+	Seen    Instant
+	Gone    bool
 	Wake    Instant // 0 = no timer
 }
 
@@ -73,7 +75,7 @@ func (c *Core) Snapshot() *State {
 		x := taskState{
 			Task: t.Task, Item: t.item, Phase: t.phase, Arrived: t.arrived, Attempt: t.attempt, Worker: t.worker, Epoch: t.epoch,
 			Began: t.began, Tried: slices.Clone(t.tried), Stop: t.stop, Code: t.code,
-			Resume: t.resume, Hold: t.hold, Warned: t.warned, Loads: t.loads, Tokens: t.tokens,
+			Resume: t.resume, Hold: t.hold, Warned: t.warned, Loads: t.loads, Tokens: t.tokens, Seen: t.seen, Gone: t.gone,
 		}
 		if t.wakeAt >= 0 {
 			x.Wake = t.wake
@@ -147,7 +149,7 @@ func (c *Core) refill(s *State) error {
 		t := &task{
 			Task: x.Task, item: x.Item, phase: x.Phase, arrived: x.Arrived, attempt: x.Attempt, worker: x.Worker, epoch: x.Epoch,
 			began: x.Began, tried: x.Tried, stop: x.Stop, code: x.Code,
-			resume: x.Resume, hold: x.Hold, warned: x.Warned, loads: x.Loads, tokens: x.Tokens, wakeAt: -1,
+			resume: x.Resume, hold: x.Hold, warned: x.Warned, loads: x.Loads, tokens: x.Tokens, seen: x.Seen, gone: x.Gone, wakeAt: -1,
 		}
 		k.uses++
 		c.tasks[t.ID] = t

@@ -129,7 +129,7 @@ func TestEffectEncoding(t *testing.T) {
 }
 
 // TestRestore: a restored core has the digest of the first one and does the same
-// from then on, whatever happened before and after, chance included (ORC-122, 124).
+// from then on, whatever happened before and after, chance included (ORC-122, ORC-124).
 func TestRestore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g := &generator{t: t}

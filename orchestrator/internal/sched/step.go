@@ -2,6 +2,7 @@ package sched
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 )
 
@@ -12,7 +13,7 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 	c.fx = c.fx[:0]
 	fresh := c.apply(now, e)
 	c.assign(now)
-	if t := fresh; t != nil && t.phase == waiting {
+	if t := fresh; t != nil && t.phase == waiting && c.tasks[t.ID] == t { // it may have ended in this step
 		ahead, _ := c.queue.Position(t.ID)
 		at, _ := c.startIn(t)
 		c.emit(Queued{t.ID, ahead, at})
@@ -21,7 +22,8 @@ func (c *Core) Step(now Instant, e Event) []Effect {
 		c.broken = len(gone)
 		c.emit(Note{Kind: "scorer_removed"})
 	}
-	if next := c.next(); next != c.timerSet {
+	_, ticked := e.(Tick) // its timer is over, whatever it was for
+	if next := c.next(); next != c.timerSet || ticked && next != 0 {
 		c.timerSet = next
 		c.emit(SetTimer{next})
 	}
@@ -58,7 +60,9 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Finished:
 		c.finished(now, e)
 	case Cancel:
-		c.cancel(now, e.ID, e.Reason, "CANCELLED")
+		if t := c.tasks[e.ID]; e.Code == "" || t != nil && t.phase != running {
+			c.cancel(now, e.ID, e.Reason, cmp.Or(e.Code, "CANCELLED"))
+		}
 	case CancelAll:
 		c.cancelAll(now, e)
 	case Tenant:
@@ -70,7 +74,7 @@ func (c *Core) apply(now Instant, e Event) *task {
 	case Loading:
 		c.loading(now, e)
 	case Progress:
-		c.alive(e)
+		c.alive(now, e)
 	case Tick:
 		c.tick(now)
 	case Refuse:
@@ -82,10 +86,15 @@ func (c *Core) apply(now Instant, e Event) *task {
 }
 
 // sorted returns the tasks by id, so that the order never depends on a map.
-func (c *Core) sorted() []*task {
+func (c *Core) sorted() []*task { return c.sortedBy(nil) }
+
+// sortedBy is sorted of those that f accepts; nil = all.
+func (c *Core) sortedBy(f func(*task) bool) []*task {
 	out := make([]*task, 0, len(c.tasks))
 	for _, t := range c.tasks {
-		out = append(out, t)
+		if f == nil || f(t) {
+			out = append(out, t)
+		}
 	}
 	slices.SortFunc(out, func(a, b *task) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return out

@@ -135,7 +135,7 @@ func TestDeadlineWarning(t *testing.T) {
 }
 
 // TestCancelAll: every task of a person ends, whatever it does, and no other
-// (ORC-561, 841).
+// (ORC-561, ORC-841).
 func TestCancelAll(t *testing.T) {
 	tb := newTable(t, sched.Config{}, engine("a", 2))
 	who := func(n byte) func(*sched.Task) { return func(t *sched.Task) { t.Subject = [16]byte{n} } }
@@ -193,5 +193,99 @@ func TestReplicaExhausted(t *testing.T) {
 		if code != want {
 			t.Errorf("pinned %v: ended with %q, want %s", pinned, code, want)
 		}
+	}
+}
+
+// TestGoneMidStream: what runs on a lost worker is stopped at once, or three seconds
+// after its last byte; a node that is only suspect costs nothing (ORC-406).
+func TestGoneMidStream(t *testing.T) {
+	a, b := engine("a", 1), engine("b", 1)
+	tb := newTable(t, sched.Config{}, a, b)
+	tb.submit(1)
+	tb.submit(2)
+	lost := func(w *placement.Worker) *placement.Worker {
+		out := *w
+		out.Online, out.Gone = false, true
+		return &out
+	}
+	tb.wait(time.Second)
+	tb.step(sched.Progress{ID: id(1), Tokens: 1})
+	fx := tb.step(sched.Workers{List: []*placement.Worker{lost(a), lost(b)}})
+	if s, ok := find[sched.StopRun](fx); !ok || s.ID != id(2) || s.Reason != sched.Lost || count[sched.StopRun](fx) != 1 {
+		t.Fatalf("both lost, one sends bytes: %v", fx)
+	}
+	for n := range 20 {
+		if fx := append(tb.wait(2*time.Second), tb.step(sched.Progress{ID: id(1), Tokens: n + 2})...); count[sched.StopRun](fx) != 0 {
+			t.Fatalf("stopped though bytes come: %v", fx)
+		}
+	}
+	if fx := tb.wait(2900 * time.Millisecond); count[sched.StopRun](fx) != 0 {
+		t.Errorf("stopped before three seconds of silence: %v", fx)
+	}
+	if s, ok := find[sched.StopRun](tb.wait(200 * time.Millisecond)); !ok || s.ID != id(1) || s.Reason != sched.Lost {
+		t.Errorf("after three seconds of silence: %v", tb.fx)
+	}
+	if end, ok := find[sched.Terminal](tb.step(sched.Finished{ID: id(1), Attempt: 1, Result: sched.Result{Class: exec.Reset, Emitted: true}})); !ok || end.Code != "WORKER_RESET" {
+		t.Errorf("ended with %v, want WORKER_RESET", end)
+	}
+}
+
+// TestNotDispatchedLate: a slot that comes free at the very instant of a deadline is
+// not given to the task (ORC-409); the one that comes after gets it.
+func TestNotDispatchedLate(t *testing.T) {
+	tb := newTable(t, sched.Config{}, engine("a", 1))
+	tb.submit(1)
+	tb.submit(2, func(t *sched.Task) { t.Total = 10 * time.Second })
+	tb.submit(3)
+	tb.now += 10 * second // no tick before
+	fx := tb.finish(1, 1, exec.OK)
+	if a, ok := find[sched.Assign](fx); !ok || a.ID != id(3) {
+		t.Errorf("the slot went to %v, want task 3", a.ID)
+	}
+	ends := slices.Collect(func(yield func(sched.Terminal) bool) {
+		for _, f := range fx {
+			if e, ok := f.(sched.Terminal); ok && !yield(e) {
+				return
+			}
+		}
+	})
+	if len(ends) != 2 || ends[1].ID != id(2) || ends[1].Code != "QUEUE_TIMEOUT" {
+		t.Errorf("ended %v, want task 2 with QUEUE_TIMEOUT", ends)
+	}
+}
+
+// TestNotes: observers hear of promotions, of scorers that were removed, and of
+// another policy by its hash (ORC-213, ORC-311).
+func TestNotes(t *testing.T) {
+	tb := newTable(t, sched.Config{
+		Queue:   queue.Config{AgingAfter: time.Second},
+		Scorers: map[string]placement.Scorer{"broken": func(placement.Request, *placement.Worker) int64 { panic("planted") }},
+	}, engine("a", 1))
+	tb.submit(1)
+	tb.submit(2, func(t *sched.Task) { t.Class = queue.Batch })
+	tb.wait(2 * time.Second)
+	tb.submit(3)
+	fx := tb.finish(1, 1, exec.OK)
+	if a, _ := find[sched.Assign](fx); a.ID != id(2) || !slices.Contains(kinds(fx), "promoted") {
+		t.Errorf("after a second of waiting: %v %v, want the batch task promoted", a.ID, kinds(fx))
+	}
+	p := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "broken", Weight: 1000}}}
+	n, ok := find[sched.Note](tb.step(sched.Policy{Policy: p}))
+	if !ok || n.Kind != "policy_changed" || n.Why != p.Hash() {
+		t.Errorf("Policy: %+v", n)
+	}
+	fx = tb.finish(2, 1, exec.OK)
+	if a, ok := find[sched.Assign](fx); !ok || !slices.Contains(kinds(fx), "scorer_removed") || a.Why.Policy != p.Hash() {
+		t.Errorf("with a scorer that panics: %v", fx)
+	}
+}
+
+// TestNoTimeAtAll: a task whose time is over when it comes ends in that step, and
+// nothing is said of it afterwards.
+func TestNoTimeAtAll(t *testing.T) {
+	tb := newTable(t, sched.Config{}, engine("a", 1))
+	fx := tb.submit(1, func(t *sched.Task) { t.Total = 0 })
+	if count[sched.Terminal](fx) != 1 || count[sched.Queued](fx)+count[sched.Assign](fx) != 0 || !tb.core.Idle() {
+		t.Errorf("effects %v, want an Admit and the end", fx)
 	}
 }

@@ -51,9 +51,7 @@ func (c *Core) Why(id queue.ID) (placement.Explanation, bool) {
 	if !ok {
 		return placement.Explanation{}, false
 	}
-	need := *c.request(t.item.Key)
-	need.Prompt, need.Expected, need.Tried, need.Affinity = t.Need.Prompt, t.Need.Expected, t.tried, c.affinity(t)
-	e := placement.Explain(c.view, need, c.policy)
+	e := placement.Explain(c.view, c.need(t), c.policy)
 	if t.phase == running {
 		return e, true
 	}
@@ -96,8 +94,8 @@ func (c *Core) reason(t *task) string {
 	if c.tenants.busy[t.Tenant].held {
 		return whyQuota
 	}
-	r := c.request(t.item.Key)
-	d := placement.Decide(c.view, *r, c.policy)
+	need := c.need(t)
+	d, r := placement.Look(c.view, need, c.policy), &need
 	switch {
 	case d.Worker != nil:
 		return whyShare

@@ -101,7 +101,7 @@ func where(t *testing.T, path string) (found []string) {
 
 // TestPersonIsGone: a person who used everything is in the files of the store
 // only as sealed boxes and references, and after the erasure not even so: the
-// marks and the wrapped key are gone, also after a restart (ORC-841, 643, G9).
+// marks and the wrapped key are gone, also after a restart (ORC-841, ORC-643, G9).
 func TestPersonIsGone(t *testing.T) {
 	path := fresh(t)
 	o, stop := running(t, path)
@@ -110,15 +110,15 @@ func TestPersonIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := ""
+	var said strings.Builder
 	for e, err := range o.Events(t.Context(), who, acc.ID, 0) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		said += string(e.Data)
+		said.WriteString(string(e.Data))
 	}
-	if !strings.Contains(said, "Xq7-output") {
-		t.Fatalf("the engine said %s", said)
+	if !strings.Contains(said.String(), "Xq7-output") {
+		t.Fatalf("the engine said %s", said.String())
 	}
 	if _, err := o.PutArtifact(t.Context(), who, "plan", []byte("Xq7-artifact")); err != nil {
 		t.Fatal(err)
@@ -129,15 +129,15 @@ func TestPersonIsGone(t *testing.T) {
 	if got, want := where(t, path), []string{"xq7-session", "Xq7-key", "xq7-purpose"}; !slices.Equal(got, want) {
 		t.Errorf("in clear before the erasure: %q, want only %q", got, want)
 	}
-	exported := ""
+	var exported strings.Builder
 	for item, err := range o.Export(t.Context(), who, "") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exported += string(item.Data.(json.RawMessage))
+		exported.WriteString(string(item.Data.(json.RawMessage)))
 	}
-	if !strings.Contains(exported, "Xq7-output") || !strings.Contains(exported, "WHE3LWFydGlmYWN0") {
-		t.Errorf("the export lacks output or artifact: %s", exported)
+	if !strings.Contains(exported.String(), "Xq7-output") || !strings.Contains(exported.String(), "WHE3LWFydGlmYWN0") {
+		t.Errorf("the export lacks output or artifact: %s", exported.String())
 	}
 	receipt, err := o.Erase(t.Context(), who, "", "")
 	if err != nil || receipt.Tasks != 1 || receipt.Outputs != 1 || receipt.KeyID == "" {

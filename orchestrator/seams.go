@@ -1,6 +1,0 @@
-package orchestrator
-
-import "github.com/llorch/llorch/orchestrator/store"
-
-// forgetPerson drops what is kept in memory of a person beside tasks: sessions.
-func (o *Orchestrator) forgetPerson(store.SubjectRef) {}
