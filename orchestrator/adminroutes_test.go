@@ -14,7 +14,7 @@ import (
 )
 
 // TestAdminOverHTTP: sessions, catalogue, pools, queue and previews through the real
-// handlers and the real engine (ORC-760, 540, 541, 600, 240).
+// handlers and the real engine (ORC-760, ORC-540, ORC-541, ORC-600, ORC-240).
 func TestAdminOverHTTP(t *testing.T) {
 	ctl := new(nodes)
 	inBubble(t, orchestrator.Config{Control: ctl}, []workertest.Config{{}}, func(t *testing.T, b *bench) {

@@ -3,6 +3,7 @@ module github.com/llorch/llorch/orchestrator
 go 1.26.5
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/llorch/llorch/audit v0.1.0
 	github.com/llorch/llorch/deadline v0.1.0
 	github.com/llorch/llorch/inputvalidation v0.1.0

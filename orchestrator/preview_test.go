@@ -16,7 +16,7 @@ import (
 )
 
 // TestPreview: all checks are shown with their answers, the decision and what waits
-// before; nothing changes by it, however often it is asked (ORC-240, 309).
+// before; nothing changes by it, however often it is asked (ORC-240, ORC-309).
 func TestPreview(t *testing.T) {
 	cfg := orchestrator.Config{Sessions: orchestrator.Sessions{Full: "reject", Turns: 1}, Queue: queue.Config{Capacity: 3}}
 	inBubble(t, cfg, []workertest.Config{{Slots: 2, Tokens: 500}}, func(t *testing.T, b *bench) {

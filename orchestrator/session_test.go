@@ -355,7 +355,7 @@ func TestSessionModel(t *testing.T) {
 
 // TestSessionOfTasks: the tasks of a session take turns and budget, their real tokens
 // are settled, the worker of the last turn is known, and a refusal costs nothing
-// (ORC-540, 541, 305).
+// (ORC-540, ORC-541, ORC-305).
 func TestSessionOfTasks(t *testing.T) {
 	inBubble(t, orchestrator.Config{}, []workertest.Config{{}, {}}, func(t *testing.T, b *bench) {
 		in := func(s orchestrator.Spec) orchestrator.Spec {

@@ -13,7 +13,7 @@ import (
 
 // TestRawAlias: a body that names a model by an alias of the catalogue reaches the
 // engine with the name that admission resolved, every other byte as it came
-// (ORC-443, 600); a body that names it so already is not touched.
+// (ORC-443, ORC-600); a body that names it so already is not touched.
 func TestRawAlias(t *testing.T) {
 	var got []byte
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
