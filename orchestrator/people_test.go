@@ -287,7 +287,7 @@ func TestExport(t *testing.T) {
 		o, _ := serve(t, orchestrator.Config{Pools: newPools(e), Workers: dialer(t, net), Recorder: rec, Store: st, SealKeys: [][]byte{sealKey(1)}})
 		said := ""
 		for _, who := range []orchestrator.Principal{alice, bob, alice} {
-			acc, err := o.Submit(t.Context(), who, fill(orchestrator.Spec{Key: who.User + said}))
+			acc, err := o.Submit(t.Context(), who, fill(orchestrator.Spec{Key: fmt.Sprint(who.User, len(said))}))
 			if err != nil {
 				t.Fatal(err)
 			}
