@@ -112,7 +112,10 @@ func (o *Orchestrator) newRun(a *admission, ref store.SubjectRef, hash [32]byte)
 
 // follow connects the event log with the observer and the rule for readers that leave.
 func (o *Orchestrator) follow(r *run) {
-	r.stream.onReaders = func(delta int) { o.observe.Observe(observe.Streams{Delta: delta}) }
+	r.stream.onReaders = func(delta int) {
+		o.runs.readers(r, delta)
+		o.observe.Observe(observe.Streams{Delta: delta})
+	}
 	r.stream.onEmpty = func() { o.readersLeft(r) }
 	r.stream.onStuck = func() { o.loop.post(sched.Cancel{ID: queue.ID(r.id), Reason: sched.Disconnect}) }
 }

@@ -375,3 +375,26 @@ func TestPoolStates(t *testing.T) {
 		b.read(acc.ID, 0)
 	})
 }
+
+// TestAliasOfTasks: a task asked for by an alias runs as its model, and is recorded
+// as that (ORC-600).
+func TestAliasOfTasks(t *testing.T) {
+	inBubble(t, orchestrator.Config{}, []workertest.Config{{}}, func(t *testing.T, b *bench) {
+		b.put(orchestrator.Model{ID: "sim-8b", Aliases: []string{"best"}})
+		acc := b.submit(orchestrator.Spec{Model: "best"})
+		b.read(acc.ID, 0)
+		if task, err := b.Task(t.Context(), me, acc.ID); err != nil || task.Model != "sim-8b" || task.Status != "completed" {
+			t.Errorf("Task = %s %s, %v, want sim-8b completed", task.Model, task.Status, err)
+		}
+		b.put(orchestrator.Model{ID: "sim-8b", Digest: digest}) // no worker reports it
+		if _, err := b.Submit(t.Context(), me, fill(orchestrator.Spec{})); err == nil {
+			t.Error("a task ran on a worker without the pinned digest")
+		}
+		if _, err := b.SetModelState(t.Context(), op, "sim-8b", taskapi.ModelRetired, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Submit(t.Context(), me, fill(orchestrator.Spec{})); !errors.Is(err, taskapi.ModelDeprecated) {
+			t.Errorf("a new task of a retired model = %v, want MODEL_DEPRECATED at once", err)
+		}
+	})
+}

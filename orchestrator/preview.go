@@ -93,7 +93,7 @@ func (o *Orchestrator) Queue(ctx context.Context, p Principal) (QueueState, erro
 	if s.Oldest > 0 {
 		out.Oldest = time.Duration(now - s.Oldest)
 	}
-	out.Tenants = o.tenantStates(ctx, s.Tenants)
+	out.Tenants = o.tenantStates(s.Tenants, time.Now())
 	return out, nil
 }
 
@@ -109,7 +109,7 @@ func capacity(n int) int {
 
 // tenantStates words what the core knows of tenants: those with tasks first, then by
 // weight, then who had less.
-func (o *Orchestrator) tenantStates(ctx context.Context, list []sched.TenantStand) []TenantState {
+func (o *Orchestrator) tenantStates(list []sched.TenantStand, now time.Time) []TenantState {
 	busy := func(t sched.TenantStand) int { return min(1, t.Places+t.Running) }
 	virtual := func(t sched.TenantStand) int64 { return t.Virtual[queue.Interactive] + t.Virtual[queue.Batch] }
 	slices.SortStableFunc(list, func(a, b sched.TenantStand) int {
@@ -117,7 +117,7 @@ func (o *Orchestrator) tenantStates(ctx context.Context, list []sched.TenantStan
 	})
 	list = list[:min(len(list), maxTenantStates)]
 	out := make([]TenantState, len(list))
-	names := o.tenantsSeen(ctx, list, time.Now())
+	names := o.tenants.seen(list, now)
 	for i, t := range list {
 		out[i] = names[t.ID]
 		out[i].Weight, out[i].Waiting, out[i].Running, out[i].Virtual = t.Weight, t.Places, t.Running, virtual(t)

@@ -330,7 +330,8 @@ func (o *Orchestrator) records(ctx context.Context, ref store.SubjectRef, last u
 
 // Usage is what a person or tenant used on one UTC day.
 type Usage struct {
-	Day                 string `json:"day"` // yyyy-mm-dd
-	Tasks               int    `json:"tasks"`
-	TokensIn, TokensOut int64
+	Day       string `json:"day"` // yyyy-mm-dd
+	Tasks     int    `json:"tasks"`
+	TokensIn  int64  `json:"tokens_in"`
+	TokensOut int64  `json:"tokens_out"`
 }

@@ -75,7 +75,7 @@ func TestLimitsModel(t *testing.T) {
 }
 
 // TestRequestRate: a sixth of the rate may come at once; who comes on top hears
-// when the next one may, and the observer at most once a second (ORC-242, 254).
+// when the next one may, and the observer at most once a second (ORC-242, ORC-254).
 func TestRequestRate(t *testing.T) {
 	inBubble(t, orchestrator.Config{Tenants: one(orchestrator.TenantPolicy{RPM: 60})}, []workertest.Config{{}}, func(t *testing.T, b *bench) {
 		for range 10 {

@@ -1,6 +1,7 @@
 package orchestrator_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -348,6 +349,137 @@ func TestSessionModel(t *testing.T) {
 					rt.Fatalf("BudgetLeft = %d, want %d", u.BudgetLeft, want)
 				}
 			}
+		}
+	})
+}
+
+// TestSessionOfTasks: the tasks of a session take turns and budget, their real tokens
+// are settled, the worker of the last turn is known, and a refusal costs nothing
+// (ORC-540, 541, 305).
+func TestSessionOfTasks(t *testing.T) {
+	inBubble(t, orchestrator.Config{}, []workertest.Config{{}, {}}, func(t *testing.T, b *bench) {
+		in := func(s orchestrator.Spec) orchestrator.Spec {
+			s.Session, s.Budget, s.MaxTokens = "s", 200, 20
+			return s
+		}
+		acc := b.submit(in(orchestrator.Spec{}))
+		held := 200 - acc.BudgetLeft
+		if held < 20 || held > 60 || b.session("s").BudgetLeft != acc.BudgetLeft {
+			t.Errorf("a task of 20 tokens and a short prompt holds %d of the budget", held)
+		}
+		if got := b.submit(orchestrator.Spec{}).BudgetLeft; got != -1 {
+			t.Errorf("BudgetLeft without a session = %d, want -1", got)
+		}
+		b.read(acc.ID, 0)
+		synctest.Wait()
+		task, err := b.Task(t.Context(), me, acc.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := task.Outcome.TokensIn + task.Outcome.TokensOut
+		s := b.session("s")
+		if s.BudgetLeft != 200-used || s.Turns != 1 || !s.Warm || s.Worker != task.Worker {
+			t.Errorf("after a task that used %d tokens at %s session = %+v", used, task.Worker, s)
+		}
+		for range 3 { // the same worker, though the other one is free as well
+			again := b.submit(in(orchestrator.Spec{}))
+			b.read(again.ID, 0)
+			if task, err := b.Task(t.Context(), me, again.ID); err != nil || task.Worker != s.Worker {
+				t.Errorf("a later turn ran at %s, %v, want %s", task.Worker, err, s.Worker)
+			}
+		}
+		synctest.Wait()
+		before := b.session("s")
+		if _, err := b.Submit(t.Context(), me, fill(in(orchestrator.Spec{Model: "none"}))); !errors.Is(err, taskapi.ModelNotFound) {
+			t.Fatalf("Submit for no model = %v, want MODEL_NOT_FOUND", err)
+		}
+		if after := b.session("s"); after.Turns != before.Turns || after.BudgetLeft != before.BudgetLeft {
+			t.Errorf("a refused task changed the session from %+v to %+v", before, after)
+		}
+		big := in(orchestrator.Spec{})
+		big.MaxTokens = 250
+		if _, err := b.Submit(t.Context(), me, fill(big)); !errors.Is(err, taskapi.BudgetExceeded) {
+			t.Errorf("more than the budget = %v, want BUDGET_EXCEEDED", err)
+		}
+		if err := b.EndSession(t.Context(), me, "s"); err != nil {
+			t.Fatal(err)
+		}
+		running := b.submit(in(orchestrator.Spec{}))
+		if err := b.EndSession(t.Context(), me, "s"); err != nil {
+			t.Fatal(err)
+		}
+		if got := types(b.read(running.ID, 0)); got != "started token end" { // the end of a session cancels nothing
+			t.Errorf("a task of a session that was ended: %s", got)
+		}
+		synctest.Wait()
+		b.noSession("s")
+	})
+}
+
+// paperless is a store whose documents fail as planted under "doc".
+type paperless struct{ *faulty }
+
+func (p paperless) PutDoc(ctx context.Context, d store.Doc, expect store.Version) (store.Version, error) {
+	if d.Kind != store.KindSession && d.Kind != store.KindModel {
+		return p.faulty.PutDoc(ctx, d, expect)
+	}
+	return planted(p.faulty, "doc", func() (store.Version, error) { return p.faulty.PutDoc(ctx, d, expect) })
+}
+
+// TestBudgetIsDurableFirst: what can not be stored is neither reserved nor promised; an
+// unknown outcome is looked up and does not count twice (ORC-541, 640).
+func TestBudgetIsDurableFirst(t *testing.T) {
+	disk := paperless{&faulty{Memory: store.NewMemory()}}
+	inBubble(t, orchestrator.Config{Store: disk, SealKeys: [][]byte{make([]byte, 32)}}, nil, func(t *testing.T, b *bench) {
+		b.take("s", 100, 10)
+		disk.plant("doc", store.ErrUnavailable, 2) // also what gives the tokens back
+		if _, err := orchestrator.TakeSession(b.Orchestrator, me, "s", 0, 10); !errors.Is(err, taskapi.StoreUnavailable) {
+			t.Errorf("a turn without a store = %v, want STORE_UNAVAILABLE", err)
+		}
+		if s := b.session("s"); s.BudgetLeft != 90 || s.Turns != 1 {
+			t.Errorf("session = %+v, want one turn and 90 left", s)
+		}
+		disk.plant("doc", store.ErrUnavailable, 1)
+		if _, err := b.OpenSession(t.Context(), me, "new", 5); !errors.Is(err, taskapi.StoreUnavailable) {
+			t.Errorf("OpenSession without a store = %v, want STORE_UNAVAILABLE", err)
+		}
+		b.noSession("new")
+		disk.plant("doc", store.ErrUnknown, 1)
+		b.take("s", 0, 30)
+		if left := b.session("s").BudgetLeft; left != 60 || disk.left() != 0 {
+			t.Errorf("after an unknown outcome %d are left, want 60", left)
+		}
+		disk.plant("doc", store.ErrUnavailable, 1)
+		if _, err := b.PutModel(t.Context(), op, orchestrator.Model{ID: "m"}); !errors.Is(err, taskapi.StoreUnavailable) {
+			t.Errorf("PutModel without a store = %v, want STORE_UNAVAILABLE", err)
+		}
+		if list, err := b.Catalog(t.Context()); err != nil || len(list) != 0 {
+			t.Errorf("Catalog = %v, %v, want nothing that is not stored", list, err)
+		}
+	})
+}
+
+// TestRetiredOverRestart: what waited for a retired model ends after a restart as
+// well, at the deadline (ORC-600).
+func TestRetiredOverRestart(t *testing.T) {
+	cfg := orchestrator.Config{Store: durable{store.NewMemory()}, SealKeys: [][]byte{make([]byte, 32)}, Timing: orchestrator.Timing{Drain: -1}}
+	inBubble(t, cfg, []workertest.Config{{}}, func(t *testing.T, b *bench) {
+		b.put(orchestrator.Model{ID: "sim-8b"})
+		away := *b.pools.list[0]
+		away.Draining = true
+		b.pools.set(&away)
+		synctest.Wait()
+		acc := b.submit(orchestrator.Spec{Keep: true})
+		if _, err := b.SetModelState(t.Context(), op, "sim-8b", taskapi.ModelRetired, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.stop(); err != nil {
+			t.Fatal(err)
+		}
+		b.start(cfg)
+		began := time.Now()
+		if got, took := code(t, b.read(acc.ID, 0)), time.Since(began); got != taskapi.ModelDeprecated || took > time.Minute {
+			t.Errorf("ended with %q after %s, want MODEL_DEPRECATED at the deadline", got, took)
 		}
 	})
 }

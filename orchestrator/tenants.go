@@ -137,3 +137,27 @@ func (o *Orchestrator) rateLimited(a *admission, limit string, wait time.Duratio
 	}
 	return e
 }
+
+// seen returns the names of tenants, and what they used today, as far as they are
+// known since the start.
+func (ts *tenants) seen(list []sched.TenantStand, now time.Time) map[queue.Tenant]TenantState {
+	today := now.UTC().Format(time.DateOnly)
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	known := make(map[queue.Tenant]*tenant, len(ts.byName))
+	for _, e := range ts.byName {
+		t := e.Value.(*tenant)
+		known[t.ref] = t
+	}
+	out := make(map[queue.Tenant]TenantState, len(list))
+	for _, x := range list {
+		if t := known[x.ID]; t != nil {
+			state := TenantState{Tenant: t.name}
+			if d := t.days[today]; d != nil {
+				state.TokensToday = d.used()
+			}
+			out[x.ID] = state
+		}
+	}
+	return out
+}

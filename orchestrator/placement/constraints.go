@@ -15,7 +15,7 @@ type Constraints struct {
 	Features   []string `json:"features,omitempty"`
 	Quant      string   `json:"quant,omitempty"`
 	MinCompute int      `json:"min_compute,omitempty"` // 10 × major + minor
-	Mask       []string `json:"device_mask,omitempty"`
+	Mask       []string `json:"device_mask,omitzero"`  // exactly these; empty = none at all, nil = any
 	MinVRAM    uint64   `json:"min_vram_bytes,omitempty"`
 	Spread     int      `json:"spread,omitempty"` // at most so many of the session's tasks on one node; 0 = any
 }

@@ -103,3 +103,29 @@ func FuzzPolicyJSON(f *testing.F) {
 		}
 	})
 }
+
+// TestEmptyMaskStays: a list of no devices is not any device, also after it was
+// written down (ORC-301).
+func TestEmptyMaskStays(t *testing.T) {
+	b, err := json.Marshal(placement.Constraints{Mask: []string{}})
+	var back placement.Constraints
+	if err != nil || json.Unmarshal(b, &back) != nil || back.Mask == nil {
+		t.Errorf("an empty mask came back as %v from %s", back.Mask, b)
+	}
+	if b, _ := json.Marshal(placement.Constraints{}); string(b) != "{}" {
+		t.Errorf("no constraints are %s", b)
+	}
+}
+
+// TestLookRemovesNothing: a question about a decision takes no scorer away (ORC-311).
+func TestLookRemovesNothing(t *testing.T) {
+	v := viewOf(plain("x", 1), plain("y", 1))
+	v.SetScorers(map[string]placement.Scorer{"bad": func(placement.Request, *placement.Worker) int64 { panic("bad") }})
+	p := placement.Policy{Strategy: "predicted", Scorers: []placement.Scored{{Name: "bad", Weight: 1}}}
+	if d := placement.Look(v, placement.Request{Model: "a"}, p); d.Worker == nil || len(v.Broken()) != 0 {
+		t.Errorf("Look = %+v and removed %q", d, v.Broken())
+	}
+	if placement.Decide(v, placement.Request{Model: "a"}, p); len(v.Broken()) != 1 {
+		t.Error("Decide removed nothing")
+	}
+}

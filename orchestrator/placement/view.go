@@ -62,6 +62,7 @@ type View struct {
 	cursors []cursor       // sorted by key
 	memo    map[pass]*memo // until the next report
 	windows []int          // the context windows of the workers, sorted
+	opened  uint64         // see Opened
 	total   int            // slots of workers that may be given work
 	spare   int            // of these, the free ones
 	rates   func(model string, w *Worker) Rates
@@ -107,6 +108,7 @@ func (v *View) Apply(workers []*Worker) {
 // settle computes what follows from the rows.
 func (v *View) settle() {
 	clear(v.memo)
+	v.opened++
 	v.total, v.spare, v.windows = 0, 0, nil
 	for i := range v.rows {
 		r := &v.rows[i]
@@ -225,7 +227,9 @@ func (v *View) Release(task [16]byte, attempt int) bool {
 // move changes our count on a worker and what is free there.
 func (v *View) move(h hold, by int) {
 	r := v.row(h.key)
-	r.ours += by
+	if r.ours += by; by < 0 {
+		v.opened++
+	}
 	r.tokens += int64(by) * h.tokens
 	r.peak = max(r.peak, r.ours)
 	before := r.free
@@ -246,6 +250,7 @@ func (v *View) Quarantine(k Key, out bool) {
 	if i, ok := find(v.rows, k); ok {
 		v.rows[i].quarantined = out
 		v.rows[i].judge()
+		v.opened += uint64(flag(!out))
 	}
 }
 
@@ -260,6 +265,9 @@ func (v *View) Quarantined(k Key) bool {
 // for a load. Unknown keys change nothing.
 func (v *View) Pin(k Key, stay bool) {
 	if i, ok := find(v.rows, k); ok {
+		if v.rows[i].pinned && !stay {
+			v.opened++
+		}
 		v.rows[i].pinned = stay
 	}
 }
@@ -267,6 +275,11 @@ func (v *View) Pin(k Key, stay bool) {
 // Slots returns the slots of all workers that may be given work, and how many
 // of them are free.
 func (v *View) Slots() (total, free int) { return v.total, v.spare }
+
+// Opened changes whenever something becomes possible that was not: without a bound
+// on the spread, a request that found neither a worker nor a load finds none while
+// it stands, under one policy. A view that was loaded counts anew.
+func (v *View) Opened() uint64 { return v.opened }
 
 // Reserved returns the number of slots held, on one worker or, with the zero Key, on all.
 func (v *View) Reserved(k Key) int {
@@ -291,12 +304,4 @@ func (v *View) Active(node string) map[string]int {
 		}
 	}
 	return out
-}
-
-// Free returns the slots of a worker that a new task may take.
-func (v *View) Free(k Key) int {
-	if i, ok := find(v.rows, k); ok {
-		return v.rows[i].free
-	}
-	return 0
 }

@@ -311,6 +311,7 @@ func (m *Memory) removeLocked(t *memoryTask) {
 func (r Record) clone() Record {
 	r.Meta.Params = bytes.Clone(r.Meta.Params)
 	r.Meta.Place = bytes.Clone(r.Meta.Place)
+	r.Meta.Regions, r.Meta.Purposes = slices.Clone(r.Meta.Regions), slices.Clone(r.Meta.Purposes)
 	r.Outcome.Details = bytes.Clone(r.Outcome.Details)
 	return r
 }

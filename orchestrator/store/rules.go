@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -32,7 +33,7 @@ func (n NewTask) Stored(e Epoch, now time.Time) (Record, error) {
 		Session: in.Session, IdemKey: in.IdemKey, BodyHash: in.BodyHash, State: Queued, Epoch: e,
 		Created: clock(in.Created), Deadline: clock(in.Deadline), Meta: in.Meta,
 	}
-	r.Meta.V = MetaVersion
+	r.Meta.V, r.Meta.Regions, r.Meta.Purposes = MetaVersion, slices.Clone(r.Meta.Regions), slices.Clone(r.Meta.Purposes)
 	if r.Created.IsZero() {
 		r.Created = clock(now)
 	}

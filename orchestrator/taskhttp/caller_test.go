@@ -87,7 +87,7 @@ func TestAuthorizeErrors(t *testing.T) {
 // without a role does anything.
 func TestRoles(t *testing.T) {
 	for _, rt := range taskhttp.Routes() {
-		for _, role := range []orchestrator.Role{0, orchestrator.RoleUser, orchestrator.RoleOperator} {
+		for _, role := range []orchestrator.Role{0, orchestrator.RoleUser, orchestrator.RoleOperator, orchestrator.RolePrivacy} {
 			h := handler(&fake{script: []step{end}}, func(c *taskhttp.Config) {
 				c.Authorize = func(*http.Request) (orchestrator.Principal, error) { return orchestrator.Principal{Roles: role}, nil }
 			})

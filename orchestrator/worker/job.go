@@ -74,7 +74,7 @@ func (j *Job) body(t Target) ([]byte, error) {
 		return nil, &Failure{Class: Rejected, Reason: "the engine does not do this kind of work", Err: ErrUnsupported}
 	}
 	if j.Raw != nil {
-		b, err := Own(j.Raw, t.Model)
+		b, err := Own(j.Raw, cmp.Or(t.Model, j.Model)) // the client may have used another name of the model
 		if err != nil {
 			return nil, &Failure{Class: Rejected, Reason: "the body can not be forwarded", Err: err}
 		}

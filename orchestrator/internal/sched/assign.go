@@ -33,9 +33,16 @@ func (c *Core) assign(now Instant) {
 
 // free reports whether a slot is free for tasks of a key.
 func (c *Core) free(id queue.KeyID) bool {
+	k, mark := c.keys.byID[id], [2]uint64{c.gen, c.view.Opened()}
+	if k.closed == mark {
+		return false
+	}
 	d := placement.Decide(c.view, *c.request(id), c.policy)
-	if d.Load != nil {
+	switch {
+	case d.Load != nil:
 		c.want = append(c.want, id)
+	case d.Worker == nil && k.need.Place.Spread == 0:
+		k.closed = mark
 	}
 	return d.Worker != nil
 }

@@ -126,7 +126,7 @@ const longPrompt = 512
 
 // run learns from an attempt that went well: it held its slot for so long.
 func (e *estimator) run(t *task, w *placement.Worker, r Result, held time.Duration) {
-	in, out := int64(max(r.TokensIn, 0)), int64(max(r.TokensOut, t.tokens))
+	in, out := int64(max(r.TokensIn, 0)), int64(max(r.TokensOut, min(t.tokens, maxTokens)))
 	if in == 0 {
 		in = int64(max(0, t.Need.Prompt))
 	}

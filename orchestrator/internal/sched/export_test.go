@@ -15,6 +15,17 @@ func (c *Core) RunningOf(id queue.Tenant) (n int) {
 	return n
 }
 
+// Closed reports whether every key that is thought to be closed is.
+func (c *Core) Closed() bool {
+	for _, t := range c.sorted() {
+		k := c.keys.byID[t.item.Key]
+		if d := placement.Look(c.view, *c.request(k.id), c.policy); k.closed == [2]uint64{c.gen, c.view.Opened()} && (d.Worker != nil || d.Load != nil) {
+			return false
+		}
+	}
+	return true
+}
+
 // Held returns the entries of every table of the core.
 func (c *Core) Held() (tasks, keys, timers, reservations int) {
 	return len(c.tasks) + len(c.tenants.busy) + len(c.sick) + len(c.loads), len(c.keys.byText) + len(c.keys.byID), len(c.timers), c.Running()

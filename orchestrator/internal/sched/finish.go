@@ -8,9 +8,16 @@ import (
 	"github.com/llorch/llorch/orchestrator/queue"
 )
 
+// maxTokens bounds what an engine is believed to have used: what it says is neither
+// learned nor charged beyond.
+const maxTokens = 1 << 24
+
 // finished takes the slot back and decides what follows. The end that was
 // decided first stands: a stop before this event beats the result (ORC-561).
 func (c *Core) finished(now Instant, e Finished) {
+	for _, n := range [...]*int{&e.Result.TokensIn, &e.Result.TokensOut} {
+		*n = min(max(0, *n), maxTokens)
+	}
 	if !c.view.Release(e.ID, e.Attempt) {
 		c.dupes++
 		return

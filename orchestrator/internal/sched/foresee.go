@@ -20,9 +20,7 @@ func (c *Core) Foresee(now Instant, in Task) (out Foresight) {
 	last := c.keys.last
 	t := &task{Task: in, phase: placed, arrived: now, attempt: in.Attempt, wakeAt: -1}
 	t.item = c.itemOf(t, now)
-	need := *c.request(t.item.Key)
-	need.Prompt, need.Expected, need.Affinity = in.Need.Prompt, in.Need.Expected, c.affinity(t)
-	out.Why = placement.Explain(c.view, need, c.policy)
+	out.Why = placement.Explain(c.view, c.need(t), c.policy)
 	out.Why.At = int64(now)
 	out.Ahead = c.queue.Before(t.item)
 	out.Start, out.Band = c.startIn(t)

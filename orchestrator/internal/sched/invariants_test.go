@@ -26,6 +26,9 @@ const invariants = 16
 
 // check holds what must be true after every step.
 func (c *cluster) check() {
+	if !c.core.Closed() {
+		c.t.Fatalf("a key that can be served is thought to be closed")
+	}
 	held, inside := map[placement.Key]int{}, 0
 	for _, j := range c.jobs {
 		if j.held != (placement.Key{}) {

@@ -26,6 +26,7 @@ type key struct {
 	failed []placement.Key // workers on which a load for it failed
 	after  Instant         // no load begins before
 
+	closed   [2]uint64         // Core.gen and Opened of the view when nothing was free
 	prospect prospect          // see Core.prospect
 	gen      uint64            // of now
 	now      placement.Request // need within the regions that hold; see Core.request

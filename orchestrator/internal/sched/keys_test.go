@@ -95,7 +95,7 @@ func fill(t *testing.T, v reflect.Value) {
 
 // TestKeysByLength: tasks that differ only in the length of their prompts have a few
 // keys, and yet each goes only where it fits; one that does not fit is refused, and
-// one that has to wait for a large worker holds nobody up (ORC-214, 241).
+// one that has to wait for a large worker holds nobody up (ORC-214, ORC-241).
 func TestKeysByLength(t *testing.T) {
 	small, large := engine("a", 1), engine("b", 1)
 	small.CtxMax, large.CtxMax = 5000, 8192

@@ -45,13 +45,13 @@ func (c *Core) endLoad(i int) {
 	}
 }
 
-// overdue ends the loads that stand still, and those that the list of workers does
+// overdue fails the loads that stand still, and those that the list of workers does
 // not show.
 func (c *Core) overdue(now Instant) {
 	for i := len(c.loads) - 1; i >= 0; i-- {
 		switch l := c.loads[i]; {
 		case l.Done && now >= l.Moved+Instant(appear):
-			c.endLoad(i)
+			c.loadFailed(now, i, exec.Load)
 		case !l.Done && now >= l.Moved+Instant(c.cfg.Startup):
 			c.loadFailed(now, i, exec.Startup)
 		}
@@ -195,6 +195,10 @@ func (c *Core) settleLoads() (lost []placement.Key) {
 		switch {
 		case i < 0:
 		case w.Ready && slices.Contains(w.Models, c.loads[i].Model):
+			for _, t := range c.sortedBy(func(t *task) bool { return t.Need.Model == c.loads[i].Model }) {
+				k := c.keys.byID[t.item.Key]
+				k.failed, k.after = nil, 0 // a later failure is the first one
+			}
 			c.endLoad(i)
 		case w.Gone && !w.Online:
 			lost = append(lost, c.loads[i].Worker)

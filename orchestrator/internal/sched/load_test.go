@@ -255,3 +255,51 @@ func TestTimerOutlivesPins(t *testing.T) {
 		t.Errorf("tasks are left: idle = %t", tb.core.Idle())
 	}
 }
+
+// TestLoadedButNotShown: an engine that says it has loaded a model, and never serves
+// it, is not asked for ever: that counts as a load that failed (ORC-342).
+func TestLoadedButNotShown(t *testing.T) {
+	a := disk("n", "a", "", "x")
+	tb := newTable(t, sched.Config{}, a)
+	tries, codes := 0, []string{}
+	tb.on = func(fx []sched.Effect) {
+		tries += len(loads(fx))
+		if e, ok := find[sched.Terminal](fx); ok {
+			codes = append(codes, e.Code)
+		}
+		if len(loads(fx)) > 0 {
+			tb.step(sched.Loading{Worker: a.Key, Model: "x", Done: true})
+		}
+	}
+	tb.on(tb.submit(1, model("x")))
+	tb.wait(4 * time.Minute)
+	if tries != exec.MaxAttempts || len(codes) != 1 || codes[0] != "MODEL_LOAD_FAILED" {
+		t.Errorf("%d loads, ends %q; want five and MODEL_LOAD_FAILED", tries, codes)
+	}
+}
+
+// TestLoadFailuresForgotten: failures from before the model was loaded do not count
+// against tasks that come after it was lost again (ORC-342).
+func TestLoadFailuresForgotten(t *testing.T) {
+	list := func(model string) sched.Workers {
+		return sched.Workers{List: []*placement.Worker{disk("n", "a", "", "x"), disk("n", "b", model, "x"), disk("n", "c", "", "x")}}
+	}
+	tb := newTable(t, sched.Config{}, list("").List...)
+	fail := func(fx []sched.Effect) []sched.Effect {
+		l, ok := find[sched.Load](fx)
+		if !ok {
+			t.Fatal("no load began")
+		}
+		return tb.step(sched.Loading{Worker: l.Worker.Key, Model: "x", Done: true, Fail: "OOM"})
+	}
+	fail(tb.submit(1, model("x")))
+	tb.wait(5 * time.Second)
+	if n := count[sched.Assign](tb.step(list("x"))); n != 1 {
+		t.Fatal("the task did not start")
+	}
+	tb.step(list(""))
+	fail(tb.submit(2, model("x")))
+	if e, ended := find[sched.Terminal](tb.fx); ended {
+		t.Errorf("the first failure that the task saw ended it: %s", e.Code)
+	}
+}

@@ -164,6 +164,9 @@ func (w *world) end(id queue.ID) {
 }
 
 func (w *world) check() {
+	if !w.core.Closed() {
+		w.t.Fatalf("a key that can be served is thought to be closed")
+	}
 	if n := w.core.Depth(queue.Interactive) + w.core.Depth(queue.Batch); n > capacity+len(w.live) {
 		w.t.Fatalf("I5: %d places of %d", n, capacity)
 	}

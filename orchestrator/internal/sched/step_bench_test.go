@@ -25,7 +25,9 @@ func crowded(t testing.TB, workers, waiting int) (c *sched.Core, running []sched
 			CtxMax: 32768, SlotsTotal: 2, Online: true, Ready: true,
 		})
 	}
-	c.Step(1, sched.Workers{List: list})
+	idle := *list[0]
+	idle.Pool, idle.Models = "idle", []string{"other"} // a free slot that helps none who waits
+	c.Step(1, sched.Workers{List: append(list, &idle)})
 	for i := range 2*workers + waiting {
 		for _, fx := range c.Step(sched.Instant(2+i), sched.Submit{Task: lengthy(i)}) {
 			if a, ok := fx.(sched.Assign); ok {

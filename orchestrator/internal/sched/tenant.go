@@ -105,7 +105,7 @@ func (c *Core) quota(id queue.Tenant) string {
 // settle replaces the estimated cost of a task that ran by what it used, also
 // after a failure or a cancel (ORC-210). Without any figure the estimate stands.
 func (c *Core) settle(t *task, r Result) {
-	in, out := r.TokensIn, max(r.TokensOut, t.tokens)
+	in, out := r.TokensIn, max(r.TokensOut, min(t.tokens, maxTokens))
 	switch r.Class {
 	case exec.OK:
 		if in+out == 0 {

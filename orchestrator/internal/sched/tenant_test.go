@@ -1,6 +1,7 @@
 package sched_test
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -94,5 +95,36 @@ func TestIdleTenantsBounded(t *testing.T) {
 	}
 	if r, ok := find[sched.Reject](tb.submit(2, of(tenantA))); !ok || r.Code != "QUOTA_EXCEEDED" {
 		t.Errorf("a tenant with a task lost its rules: %v", tb.fx)
+	}
+	b, err := tb.core.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sched.Restore(tb.core.Config(), b); err != nil {
+		t.Errorf("a full table does not come back: %v", err)
+	}
+}
+
+// TestLyingUsage: an engine that claims an absurd usage spoils neither what is learned
+// nor the state, and its tenant pays no more than a bounded amount (G8).
+func TestLyingUsage(t *testing.T) {
+	tb := newTable(t, sched.Config{}, engine("a", 1))
+	for n, tokens := range []int{math.MaxInt, math.MinInt, math.MaxInt / 1000, 1 << 60} {
+		tb.submit(n+1, func(t *sched.Task) { t.Tenant, t.Text, t.Need.Expected = tenantA, 100, 1 })
+		tb.now += second
+		tb.step(sched.Finished{ID: id(n + 1), Attempt: 1, Result: sched.Result{TokensIn: tokens, TokensOut: tokens, First: time.Second, Decode: time.Second}})
+	}
+	b, err := tb.core.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sched.Restore(tb.core.Config(), b); err != nil {
+		t.Errorf("the state does not come back: %v", err)
+	}
+	if got := tb.core.Virtual(tenantA, queue.Interactive); got < 0 || got > 4<<24*3000 {
+		t.Errorf("the tenant was charged %d", got)
+	}
+	if text, err := tb.core.Estimates(); err != nil || tb.core.LoadEstimates(text) != nil {
+		t.Error("what was learned does not come back")
 	}
 }

@@ -255,7 +255,7 @@ func TestNotDispatchedLate(t *testing.T) {
 }
 
 // TestNotes: observers hear of promotions, of scorers that were removed, and of
-// another policy by its hash (ORC-213, 311).
+// another policy by its hash (ORC-213, ORC-311).
 func TestNotes(t *testing.T) {
 	tb := newTable(t, sched.Config{
 		Queue:   queue.Config{AgingAfter: time.Second},

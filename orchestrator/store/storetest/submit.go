@@ -248,16 +248,23 @@ func finalTask(t testing.TB, s suite) {
 func nothingShared(t testing.TB, s suite) {
 	c := s.begin(t)
 	q := fullTask(1)
+	q.Record.Meta.Regions, q.Record.Meta.Purposes = []string{"EU"}, []string{"chat"}
 	want := asStored(q)
+	params := string(want.Meta.Params)
 	c.submit(q)
+	spoil := func(m store.Meta) {
+		clear(m.Params)
+		clear(m.Regions)
+		clear(m.Purposes)
+	}
 	clear(q.Body)
-	clear(q.Record.Meta.Params)
+	spoil(q.Record.Meta)
 	for range 2 {
 		r := c.record(1)
-		if string(r.Meta.Params) != string(want.Meta.Params) {
-			t.Fatalf("params = %s, want %s", r.Meta.Params, want.Meta.Params)
+		if m := r.Meta; string(m.Params) != params || !slices.Equal(m.Regions, []string{"EU"}) || !slices.Equal(m.Purposes, []string{"chat"}) {
+			t.Fatalf("meta = %+v, want that of %+v", m, want.Meta)
 		}
-		clear(r.Meta.Params)
+		spoil(r.Meta)
 		body := c.start(1, 1).Body
 		if string(body) != "sealed 1" {
 			t.Fatalf("body = %q, want it as submitted", body)
