@@ -275,9 +275,12 @@ func TestPinsOfOperators(t *testing.T) {
 			place placement.Constraints
 			want  error
 		}{
-			{me, placement.Constraints{Pool: "p"}, taskapi.InvalidParams}, {me, placement.Constraints{Node: "n"}, taskapi.InvalidParams},
-			{me, placement.Constraints{Mode: taskapi.ModePin, Worker: "a"}, taskapi.InvalidParams}, {admin, placement.Constraints{Pool: "p"}, nil},
-			{me, placement.Constraints{Mode: taskapi.ModePrefer, Prefer: []string{"p"}}, nil}, {me, placement.Constraints{Avoid: []string{"q"}}, nil},
+			{me, placement.Constraints{Pool: "p"}, taskapi.InvalidParams},
+			{me, placement.Constraints{Node: "n"}, taskapi.InvalidParams},
+			{me, placement.Constraints{Mode: taskapi.ModePin, Worker: "a"}, taskapi.InvalidParams},
+			{admin, placement.Constraints{Pool: "p"}, nil},
+			{me, placement.Constraints{Mode: taskapi.ModePrefer, Prefer: []string{"p"}}, nil},
+			{me, placement.Constraints{Avoid: []string{"q"}}, nil},
 		} {
 			if _, err := o.Submit(t.Context(), c.p, fill(orchestrator.Spec{Place: c.place})); !errors.Is(err, c.want) {
 				t.Errorf("%+v: %v, want %v", c.place, err, c.want)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -133,9 +134,7 @@ func (o *Orchestrator) loadDay(ctx context.Context, d *day) error {
 	d.ledger.Tasks += old.Tasks
 	d.ledger.In += old.In
 	d.ledger.Out += old.Out
-	for id, n := range old.Open {
-		d.ledger.Open[id] = n
-	}
+	maps.Copy(d.ledger.Open, old.Open)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,6 +44,12 @@ func (l *ledgers) set(fail bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fail = fail
+}
+
+func (l *ledgers) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.writes
 }
 
 // used returns the tokens of the newest day.
@@ -123,7 +130,7 @@ func TestLedgerOutlivesCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st, key := &ledgers{Memory: store.NewMemory()}, [][]byte{make([]byte, 32)}
 		cfg := orchestrator.Config{
-			Pools: over(fake("a", 1)), Workers: adapter{silent}, Store: crashable{st, new(bool)}, SealKeys: key,
+			Pools: over(fake("a", 1)), Workers: adapter{silent}, Store: crashable{st, new(atomic.Bool)}, SealKeys: key,
 			Tenants: one(orchestrator.TenantPolicy{TokensPerDay: 60}), Timing: orchestrator.Timing{Drain: -1, FirstToken: time.Hour, Interactive: time.Hour, Max: time.Hour},
 		}
 		o, stop := serve(t, cfg)
@@ -131,11 +138,11 @@ func TestLedgerOutlivesCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait() // dispatched, hence charged
-		*cfg.Store.(crashable).dead = true
+		cfg.Store.(crashable).dead.Store(true)
 		go stop()
 		time.Sleep(10 * time.Minute) // the first process can write nothing any more
 
-		cfg.Store = crashable{st, new(bool)}
+		cfg.Store = crashable{st, new(atomic.Bool)}
 		cfg.Workers = adapter{func(context.Context, worker.Target, *worker.Job) (worker.Stream, error) { return tokens(2), nil }}
 		again, _ := serve(t, cfg)
 		time.Sleep(10 * time.Second)
@@ -158,20 +165,20 @@ func TestLedgerOutlivesCrash(t *testing.T) {
 // crashable is a store that stops writing when its process is dead.
 type crashable struct {
 	*ledgers
-	dead *bool
+	dead *atomic.Bool
 }
 
 func (crashable) Durable() bool { return true }
 
 func (c crashable) Complete(ctx context.Context, e store.Epoch, b []store.Completion) ([]error, error) {
-	if *c.dead {
+	if c.dead.Load() {
 		return nil, store.ErrClosed
 	}
 	return c.ledgers.Complete(ctx, e, b)
 }
 
 func (c crashable) PutDoc(ctx context.Context, d store.Doc, v store.Version) (store.Version, error) {
-	if *c.dead {
+	if c.dead.Load() {
 		return 0, store.ErrClosed
 	}
 	return c.ledgers.PutDoc(ctx, d, v)
@@ -186,8 +193,8 @@ func TestFewLedgerWrites(t *testing.T) {
 			b.read(b.submit(orchestrator.Spec{MaxTokens: 500}).ID, 0)
 		}
 		time.Sleep(2 * time.Second)
-		if st.writes > 10 {
-			t.Errorf("%d writes for 4 tasks", st.writes)
+		if n := st.count(); n > 10 {
+			t.Errorf("%d writes for 4 tasks", n)
 		}
 	})
 }
@@ -267,7 +274,7 @@ func TestChargeIsNeverLost(t *testing.T) {
 		st := &ledgers{Memory: store.NewMemory()}
 		one := one(orchestrator.TenantPolicy{TokensPerDay: 60})
 		cfg := orchestrator.Config{
-			Pools: over(fake("a", 1)), Store: crashable{st, new(bool)}, SealKeys: [][]byte{make([]byte, 32)}, Tenants: one, Timing: orchestrator.Timing{Drain: -1, Idle: time.Hour},
+			Pools: over(fake("a", 1)), Store: crashable{st, new(atomic.Bool)}, SealKeys: [][]byte{make([]byte, 32)}, Tenants: one, Timing: orchestrator.Timing{Drain: -1, Idle: time.Hour},
 			Workers: adapter{func(ctx context.Context, _ worker.Target, _ *worker.Job) (worker.Stream, error) {
 				first := true
 				return script(func() (worker.Event, error) {
@@ -286,11 +293,11 @@ func TestChargeIsNeverLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		*cfg.Store.(crashable).dead = true
+		cfg.Store.(crashable).dead.Store(true)
 		go stop()
 		time.Sleep(10 * time.Minute)
 
-		cfg.Store = crashable{st, new(bool)}
+		cfg.Store = crashable{st, new(atomic.Bool)}
 		again, _ := serve(t, cfg)
 		if task, err := again.Task(t.Context(), me, acc.ID); err != nil || task.Status != "failed" {
 			t.Fatalf("the task of before the crash is %s, %v", task.Status, err)

@@ -90,3 +90,32 @@ func (o *Orchestrator) residencyClass(r *run) exec.Class {
 	}
 	return exec.Region
 }
+
+// regionsAllowed are those of a task: its tenant's and its own. The core narrows
+// them by the installation's at every decision.
+func (o *Orchestrator) regionsAllowed(r *run) []string {
+	if r.use.tenant == nil {
+		return regionNames(r.spec.Regions)
+	}
+	return commonRegions(regionNames(o.tenants.policyOf(r.use.tenant).Regions), regionNames(r.spec.Regions))
+}
+
+// commonRegions are the regions of both lists; nil is all, empty is none. A
+// country lies in its group.
+func commonRegions(a, b []string) []string {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	out := []string{}
+	for _, pair := range [2][2][]string{{a, b}, {b, a}} {
+		for _, r := range pair[0] {
+			if !slices.Contains(out, r) && (slices.Contains(pair[1], r) || slices.Contains(pair[1], groupOf(r))) {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
