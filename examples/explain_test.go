@@ -49,6 +49,23 @@ func TestExplainAsAnOperatorSeesIt(t *testing.T) {
 	if list, _ := refused.Details["models"].([]any); refused.Code != taskapi.ModelNotFound || len(list) != 1 || list[0] != "sim-8b" {
 		t.Errorf("a model that nobody serves: %+v, want those that are served", refused)
 	}
+	preview := decode[struct {
+		Checks      []taskapi.Check
+		Explanation placement.Explanation
+	}](t, o.call("POST", "/v2/tasks/preview", "", nobody), http.StatusOK)
+	e = preview.Explanation
+	if e.Words != "No worker serves the model." || e.Filter != "model" || e.Reason != "model" {
+		t.Errorf("a preview of it: reason %q, filter %q, %q", e.Reason, e.Filter, e.Words)
+	}
+	failed := ""
+	for _, c := range preview.Checks {
+		if !c.Pass {
+			failed += c.Name + " " + string(c.Code) + ";"
+		}
+	}
+	if !strings.Contains(failed, string(taskapi.ModelNotFound)) {
+		t.Errorf("checks that fail: %q", failed)
+	}
 	if res := o.call("POST", "/v2/tasks/"+placed+"/cancel", "", ""); res.StatusCode != http.StatusNoContent {
 		t.Errorf("cancel = %d", res.StatusCode)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -111,7 +112,10 @@ func (o *Orchestrator) newRun(a *admission, ref store.SubjectRef, hash [32]byte)
 
 // follow connects the event log with the observer and the rule for readers that leave.
 func (o *Orchestrator) follow(r *run) {
-	r.stream.onReaders = func(delta int) { o.observe.Observe(observe.Streams{Delta: delta}) }
+	r.stream.onReaders = func(delta int) {
+		o.runs.readers(r, delta)
+		o.observe.Observe(observe.Streams{Delta: delta})
+	}
 	r.stream.onEmpty = func() { o.readersLeft(r) }
 	r.stream.onStuck = func() { o.loop.post(sched.Cancel{ID: queue.ID(r.id), Reason: sched.Disconnect}) }
 }
@@ -150,8 +154,13 @@ func (s *Spec) check() error {
 		{s.Choices < 0 || s.Choices > 128, "n", "range"},
 		{s.Expected < 0 || s.Expected > taskapi.MaxTokens, "expected_tokens", "range"},
 		{s.Ctx < 0 || s.Ctx > taskapi.MaxContext, "ctx", "range"},
-		{len(s.Key) > taskapi.MaxKey || !printable(s.Key), "idempotency_key", "too long or not printable"},
+		{len(s.Key) > taskapi.MaxKey || !ascii(s.Key), "idempotency_key", "too long or not printable ASCII"},
 		{len(s.Place.Avoid) > taskapi.MaxAvoid, "placement.avoid", "too many"},
+		{len(s.Place.Prefer) > taskapi.MaxAvoid, "placement.prefer", "too many"},
+		{len(s.Params.Stop) > taskapi.MaxStops || slices.ContainsFunc(s.Params.Stop, func(w string) bool { return len(w) > taskapi.MaxStopBytes }), "stop", "too many or too long"},
+		{len(s.Purposes) > taskapi.MaxPurposes, "purposes", "too many"},
+		{len(s.Regions) > taskapi.MaxRegions, "regions", "too many"},
+		{s.Session != "" && checkSession(s.Session, 0) != nil, "session_id", "syntax"},
 		{s.Ephemeral && s.Key != "", "idempotency_key", "not for calls without a task"},
 	} {
 		if c.bad {
@@ -168,6 +177,11 @@ func (s *Spec) single() bool { return s.Kind == worker.Embedding || s.Kind == wo
 func allowed(prompt string) bool {
 	_, err := inputvalidation.ParsePrompt("prompt", prompt, taskapi.MaxPrompt, taskapi.MaxPrompt)
 	return prompt == "" || err == nil
+}
+
+// ascii reports whether s is printable ASCII.
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 func printable(s string) bool {

@@ -51,6 +51,21 @@ func faults() []fault {
 		{check: "idempotency", code: taskapi.Conflict, spec: func(s *orchestrator.Spec) { s.ID = taken }},
 		{check: "deadline_past", code: taskapi.DeadlineUnmet, spec: func(s *orchestrator.Spec) { s.Deadline = time.Now().Add(-time.Second) }},
 		{check: "consent", code: taskapi.ConsentRequired, spec: func(s *orchestrator.Spec) { s.Purposes = []string{"training"} }},
+		{check: "model", code: taskapi.ModelDeprecated, setup: func(t *testing.T, o *orchestrator.Orchestrator, _ *faulty, _ func() error) {
+			admin := me
+			admin.Roles |= orchestrator.RoleOperator
+			if _, err := o.PutModel(t.Context(), admin, orchestrator.Model{ID: "sim-8b", State: "Active"}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := o.SetModelState(t.Context(), admin, "sim-8b", "Retired", time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{check: "session", code: taskapi.BudgetExceeded, spec: func(s *orchestrator.Spec) { s.Session = "s" }, setup: func(t *testing.T, o *orchestrator.Orchestrator, _ *faulty, _ func() error) {
+			if _, err := o.OpenSession(t.Context(), me, "s", 1); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{check: "quota", code: taskapi.QuotaExceeded, policy: func(p *orchestrator.TenantPolicy) { p.TokensPerDay = 1 }},
 		{check: "feasible", code: taskapi.ModelNotAvailable, spec: func(s *orchestrator.Spec) { s.Engine = "vllm" }},
 		{check: "deadline", code: taskapi.DeadlineUnmet, spec: func(s *orchestrator.Spec) { s.Deadline = time.Now().Add(time.Second) }},

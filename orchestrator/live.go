@@ -127,15 +127,16 @@ type table struct {
 	ended []*run
 	bytes int // of the event logs of ended
 	why   map[TaskID]placement.Explanation
-	order []TaskID // of why, oldest first
-	gone  signal   // a run ended or left
+	order []TaskID     // of why, oldest first
+	gone  signal       // a run ended or left
+	read  map[*run]int // by those with readers: how many
 }
 
 // keptDecisions is how many explanations stay in memory (ORC-310).
 const keptDecisions = 10_000
 
 func newTable() *table {
-	return &table{byID: make(map[TaskID]*run), why: make(map[TaskID]placement.Explanation)}
+	return &table{byID: make(map[TaskID]*run), read: make(map[*run]int), why: make(map[TaskID]placement.Explanation)}
 }
 
 // add puts r in; false if the id is taken, with the run that has it.

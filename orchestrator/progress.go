@@ -70,12 +70,21 @@ func (t *table) waiting() []*run {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var out []*run
-	for _, r := range t.byID {
-		if len(out) < maxTold && !r.stream.unread() && r.state() == store.Queued {
+	for r := range t.read { // not byID: a million may wait that nobody reads
+		if len(out) < maxTold && r.state() == store.Queued {
 			out = append(out, r)
 		}
 	}
 	return out
+}
+
+// readers notes that a reader of r came or left.
+func (t *table) readers(r *run, delta int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.read[r] += delta; t.read[r] <= 0 {
+		delete(t.read, r)
+	}
 }
 
 func (r *run) state() store.State {

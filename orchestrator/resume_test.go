@@ -84,10 +84,12 @@ func TestCancelReason(t *testing.T) {
 	inBubble(t, orchestrator.Config{Streams: orchestrator.Streams{Grace: -1}}, []workertest.Config{{Tokens: 500}}, func(t *testing.T, b *bench) {
 		for _, want := range []string{"disconnect", "client"} {
 			id := b.submit(orchestrator.Spec{MaxTokens: 500}).ID
-			for range b.Events(t.Context(), me, id, 0) {
-				break
-			}
-			if want == "client" {
+			if want == "disconnect" {
+				for range b.Events(t.Context(), me, id, 0) {
+					break
+				}
+			} else {
+				synctest.Wait()
 				if err := b.Cancel(t.Context(), me, id); err != nil {
 					t.Fatal(err)
 				}

@@ -18,3 +18,11 @@ func (v *View) Sessions() int { return len(v.spread) }
 func (v *View) Collide(r, other Request) {
 	v.memo[pass{v.key(&r), false}] = v.static(&other, v.key(&other), false)
 }
+
+// Free returns the slots of a worker that a new task may take.
+func (v *View) Free(k Key) int {
+	if i, ok := find(v.rows, k); ok {
+		return v.rows[i].free
+	}
+	return 0
+}

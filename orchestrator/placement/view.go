@@ -305,11 +305,3 @@ func (v *View) Active(node string) map[string]int {
 	}
 	return out
 }
-
-// Free returns the slots of a worker that a new task may take.
-func (v *View) Free(k Key) int {
-	if i, ok := find(v.rows, k); ok {
-		return v.rows[i].free
-	}
-	return 0
-}

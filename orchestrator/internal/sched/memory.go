@@ -55,6 +55,7 @@ func (c *Core) memory() memory {
 
 // recall puts it back into a core whose tasks, queue and view are complete.
 func (c *Core) recall(m memory) {
+	c.tenants.idle.max += len(m.Rules) // those with tasks leave it in a moment
 	for _, x := range m.Rules {
 		c.tenants.idle.put(x.Key, x.Value)
 	}
@@ -74,6 +75,7 @@ func (c *Core) recall(m memory) {
 			c.slots(t.Tenant, +1)
 		}
 	}
+	c.tenants.idle.max = maxIdle
 	c.gen++
 	c.stale, c.loadable = true, c.any(onDisk)
 }

@@ -19,7 +19,7 @@ func (c *Core) narrow(a, b []string) []string {
 	case b == nil:
 		return a
 	}
-	var out []string
+	out := []string{} // not nil, which every worker is in
 	for _, r := range a {
 		if slices.Contains(b, r) {
 			out = append(out, r)

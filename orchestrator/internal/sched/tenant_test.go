@@ -96,6 +96,13 @@ func TestIdleTenantsBounded(t *testing.T) {
 	if r, ok := find[sched.Reject](tb.submit(2, of(tenantA))); !ok || r.Code != "QUOTA_EXCEEDED" {
 		t.Errorf("a tenant with a task lost its rules: %v", tb.fx)
 	}
+	b, err := tb.core.State()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sched.Restore(tb.core.Config(), b); err != nil {
+		t.Errorf("a full table does not come back: %v", err)
+	}
 }
 
 // TestLyingUsage: an engine that claims an absurd usage spoils neither what is learned
