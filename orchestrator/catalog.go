@@ -128,25 +128,6 @@ func (o *Orchestrator) loadCatalog(ctx context.Context) error {
 	return nil
 }
 
-// resolveModel finds the model that a request means, and the digest that its worker
-// must report, "" = any: MODEL_DEPRECATED, UNTRUSTED_ARTIFACT.
-func (o *Orchestrator) resolveModel(s *Spec) (model, digest string, err error) {
-	m, ok := o.catalog.now.Load().find(s.Model)
-	switch {
-	case o.cfg.StrictModels && (m.Digest == "" || o.catalog.denied(m.ID, m.Digest)):
-		return "", "", taskapi.NewError(taskapi.UntrustedArtifact)
-	case !ok:
-		return s.Model, "", nil
-	case m.State == taskapi.ModelRetired:
-		e := taskapi.NewError(taskapi.ModelDeprecated)
-		if m.Successor != "" {
-			e = e.With("successor", m.Successor)
-		}
-		return "", "", e
-	}
-	return m.ID, m.Digest, nil
-}
-
 // Catalog returns the entries, by id.
 func (o *Orchestrator) Catalog(ctx context.Context) ([]Model, error) {
 	all := o.catalog.now.Load().byID

@@ -10,10 +10,8 @@ import (
 
 	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/observe"
-	"github.com/llorch/llorch/orchestrator/placement"
 	"github.com/llorch/llorch/orchestrator/store"
 	"github.com/llorch/llorch/orchestrator/taskapi"
-	"github.com/llorch/llorch/poolregistry"
 )
 
 const (
@@ -268,81 +266,4 @@ func (o *Orchestrator) endDeprecated(now time.Time) (next time.Duration) {
 		}
 	}
 	return next
-}
-
-// report keeps the newest list of workers.
-func (c *catalog) report(list []*placement.Worker) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.list = list
-}
-
-// offer gives the loop the workers as they count now.
-func (o *Orchestrator) offer() {
-	o.catalog.mu.Lock()
-	defer o.catalog.mu.Unlock()
-	o.loop.post(sched.Workers{List: o.catalog.now.Load().trusted(o.catalog.list)})
-}
-
-// failed returns the nodes where a model has failed its last verification, sorted.
-func (e *entries) failed(id string) (nodes []string) {
-	for _, v := range e.byID[id].Verified {
-		if v.Result == verdictFail {
-			nodes = append(nodes, v.Node)
-		}
-	}
-	return nodes
-}
-
-// trusted returns the workers with the digests taken out that a node has failed.
-func (e *entries) trusted(list []*placement.Worker) []*placement.Worker {
-	out, copied := list, false
-	for id := range e.byID {
-		nodes := e.failed(id)
-		if len(nodes) == 0 {
-			continue
-		}
-		for i, w := range out {
-			if w.Digest == "" || !slices.Contains(nodes, w.Node) || !slices.Contains(w.Models, id) {
-				continue
-			}
-			if !copied {
-				out, copied = slices.Clone(list), true
-			}
-			bare := *w
-			bare.Digest = ""
-			out[i] = &bare
-		}
-	}
-	return out
-}
-
-// holders returns a pool of each node that has a model, by node.
-func (c *catalog) holders(id string) (out []poolregistry.PoolKey) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	seen := make(map[string]bool)
-	for _, w := range c.list {
-		if !seen[w.Node] && (slices.Contains(w.Models, id) || slices.ContainsFunc(w.OnDisk, func(d placement.OnDisk) bool { return d.Model == id })) {
-			seen[w.Node] = true
-			out = append(out, poolregistry.PoolKey{Node: poolregistry.NodeID(w.Node), Pool: poolregistry.PoolID(w.Pool)})
-		}
-	}
-	return out
-}
-
-// denied reports whether workers serve a model and none of them has the digest.
-func (c *catalog) denied(id, digest string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	serve := false
-	for _, w := range c.now.Load().trusted(c.list) {
-		if slices.Contains(w.Models, id) {
-			if w.Digest == digest {
-				return false
-			}
-			serve = true
-		}
-	}
-	return serve
 }
