@@ -57,14 +57,14 @@ func TestExplainAsAnOperatorSeesIt(t *testing.T) {
 	if e.Words != "No worker serves the model." || e.Filter != "model" || e.Reason != "model" {
 		t.Errorf("a preview of it: reason %q, filter %q, %q", e.Reason, e.Filter, e.Words)
 	}
-	failed := ""
+	var failed strings.Builder
 	for _, c := range preview.Checks {
 		if !c.Pass {
-			failed += c.Name + " " + string(c.Code) + ";"
+			failed.WriteString(c.Name + " " + string(c.Code) + ";")
 		}
 	}
-	if !strings.Contains(failed, string(taskapi.ModelNotFound)) {
-		t.Errorf("checks that fail: %q", failed)
+	if !strings.Contains(failed.String(), string(taskapi.ModelNotFound)) {
+		t.Errorf("checks that fail: %q", failed.String())
 	}
 	if res := o.call("POST", "/v2/tasks/"+placed+"/cancel", "", ""); res.StatusCode != http.StatusNoContent {
 		t.Errorf("cancel = %d", res.StatusCode)

@@ -18,7 +18,6 @@ type admission struct {
 	now    time.Time
 	dry    bool // nothing may change
 	named  bool // the client chose the id
-	class  queue.Class
 	tenant *tenant
 	policy TenantPolicy
 	day    *day
