@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"container/list"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"sync"
@@ -21,10 +22,12 @@ type sessionKey struct {
 func (k sessionKey) doc() string { return own(k.subject) + k.id }
 
 // ref names the context that the session's turns share on a worker; another one
-// after every eviction.
-func (k sessionKey) ref(evictions uint64) (out [16]byte) {
-	sum := sha256.Sum256(binary.BigEndian.AppendUint64(append(k.subject[:], k.id...), evictions))
-	return [16]byte(sum[:16])
+// after every eviction. The key is the process's own, so that nobody can find an id
+// by guessing (ORC-123).
+func (t *sessions) ref(k sessionKey, evictions uint64) [16]byte {
+	mac := hmac.New(sha256.New, t.secret)
+	mac.Write(binary.BigEndian.AppendUint64(append(k.subject[:], k.id...), evictions))
+	return [16]byte(mac.Sum(nil)[:16])
 }
 
 // session is what is known of one. The lock of sessions guards it, except saving.
@@ -57,6 +60,7 @@ func (s *session) left() int {
 type sessions struct {
 	cfg     Sessions
 	longest time.Duration // that a task may take: one that never ends keeps its session so long
+	secret  []byte
 
 	mu    sync.Mutex
 	byKey map[sessionKey]*list.Element
@@ -64,7 +68,7 @@ type sessions struct {
 }
 
 func newSessions(c Sessions, longest time.Duration) *sessions {
-	return &sessions{cfg: c, longest: longest, byKey: make(map[sessionKey]*list.Element), order: list.New()}
+	return &sessions{cfg: c, longest: longest, secret: randomKey(), byKey: make(map[sessionKey]*list.Element), order: list.New()}
 }
 
 // left is how long s stays if nobody uses it.
@@ -166,7 +170,7 @@ func (t *sessions) take(k sessionKey, budget, need int, now time.Time) (u sessio
 	} else {
 		need = 0
 	}
-	return sessionUse{BudgetLeft: s.left(), Ref: k.ref(s.evictions), made: made, s: s, held: need}, gone, nil
+	return sessionUse{BudgetLeft: s.left(), Ref: t.ref(k, s.evictions), made: made, s: s, held: need}, gone, nil
 }
 
 // settle ends a use; a turn that was not taken counts no longer, and a session made

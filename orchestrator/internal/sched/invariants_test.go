@@ -256,7 +256,10 @@ func walk(t *rapid.T, bug *planted) (found string) {
 // LLORCH_SEEDS says how many; LLORCH_NIGHTLY=1 means 100,000. It also proves
 // ORC-101, ORC-123, ORC-400, ORC-404, ORC-654 and ORC-560 in their parts that the core decides.
 func TestClusterModel(t *testing.T) {
-	seeds := 400
+	seeds := 1000
+	if testing.Short() { // the race detector makes each one ten times dearer
+		seeds = 200
+	}
 	if n, err := strconv.Atoi(os.Getenv("LLORCH_SEEDS")); err == nil {
 		seeds = n
 	} else if os.Getenv("LLORCH_NIGHTLY") != "" {

@@ -96,14 +96,14 @@ func TestErasedIsGone(t *testing.T) {
 func TestEraseLetsOthersWrite(t *testing.T) {
 	s, e := begin(t, fresh(t))
 	var batch []store.NewTask
-	for n := range 1200 {
+	for n := range 2000 {
 		batch = append(batch, marked(n, store.SubjectRef{byte(1 + n%2)}, "m"))
 	}
 	submit(t, s, e, batch...)
 	steps, done := 0, make(chan struct{})
 	s.BeforeCommit(func() error {
 		switch steps++; steps {
-		case 5: // three for the person's tasks, then those that overwrite
+		case 5: // four for the person's tasks, then those that overwrite
 			go func() {
 				defer close(done)
 				if _, err := s.Submit(t.Context(), e, []store.NewTask{marked(1000, store.SubjectRef{3}, "m")}); err != nil {
