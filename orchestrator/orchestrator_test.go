@@ -137,7 +137,10 @@ func (b *bench) start(cfg orchestrator.Config) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	cfg.Pools, cfg.Workers, cfg.Observer = b.pools, d, b.seen
+	if cfg.Pools == nil {
+		cfg.Pools = b.pools
+	}
+	cfg.Workers, cfg.Observer = d, b.seen
 	b.Orchestrator, err = orchestrator.New(cfg)
 	if err != nil {
 		b.t.Fatal(err)
