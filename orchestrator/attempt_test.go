@@ -225,3 +225,28 @@ func TestOverloadNeverTrips(t *testing.T) {
 		b.checkIdle()
 	})
 }
+
+// TestBrokenStreamIsNoEnd (ORC-406, G2): a connection that ends inside an answer is
+// reported as a failure that wraps io.EOF; the task did not complete.
+func TestBrokenStreamIsNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := &worker.Failure{Class: worker.Reset, Reason: "the engine's answer ended early", Err: io.EOF}
+		a := adapter{func(context.Context, worker.Target, *worker.Job) (worker.Stream, error) {
+			some := tokens(3)
+			return script(func() (worker.Event, error) {
+				if e, err := some(); err == nil && e.Kind == worker.Token {
+					return e, nil
+				}
+				return worker.Event{}, broken
+			}), nil
+		}}
+		o, _ := serve(t, orchestrator.Config{Pools: over(fake("a", 2)), Workers: a})
+		acc, err := o.Submit(t.Context(), me, fill(orchestrator.Spec{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := ends(t, o, acc.ID); got != string(taskapi.WorkerReset) {
+			t.Errorf("ended with %q, want WORKER_RESET", got)
+		}
+	})
+}

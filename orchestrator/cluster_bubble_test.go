@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,14 +57,15 @@ func agent(t *testing.T, reg *poolregistry.Registry, id string, e *workertest.En
 // left running (G1, G2, ORC-102, 403, 502, 560).
 func TestBubbleWholeServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b *bench
-		reg := registry(t, func(id poolregistry.NodeID) map[poolregistry.PoolID]int { return b.Active(id) })
-		b = &bench{t: t, net: new(workertest.Net), seen: new(seen)}
+		var now atomic.Pointer[orchestrator.Orchestrator]
+		reg := registry(t, func(id poolregistry.NodeID) map[poolregistry.PoolID]int { return now.Load().Active(id) })
+		b := &bench{t: t, net: new(workertest.Net), seen: new(seen)}
 		cfg := orchestrator.Config{
 			Pools: orchestrator.FromRegistry(reg), Store: durable{store.NewMemory()}, SealKeys: [][]byte{sealKey(1)}, Queue: queue.Config{Capacity: 200},
 			Timing: orchestrator.Timing{Drain: time.Second},
 		}
 		b.start(cfg)
+		now.Store(b.Orchestrator)
 		first, second := start(t, b.net, workertest.Config{Tokens: 40, Slots: 2}), start(t, b.net, workertest.Config{Tokens: 40, Slots: 2})
 		agent(t, reg, "gpu-2", second)
 		agent(t, reg, "gpu-1", first)
@@ -102,6 +104,7 @@ func TestBubbleWholeServer(t *testing.T) {
 			t.Errorf("Run = %v", err)
 		}
 		b.start(cfg)
+		now.Store(b.Orchestrator)
 		client, stop = b.serve()
 		for _, id := range last {
 			if _, err := client.Wait(t.Context(), id); err != nil && !errors.Is(err, taskapi.WorkerReset) {
@@ -130,7 +133,7 @@ func TestBubbleWholeServer(t *testing.T) {
 
 // followTask reads one task in one of four ways; events come once and in order.
 func followTask(t *testing.T, client *taskclient.Client, i int, id string) {
-	ctx, last, tokens := t.Context(), uint64(0), 0
+	ctx, last, tokens, failed := t.Context(), uint64(0), 0, error(nil)
 	read := func(most int) (ended bool) {
 		for ev, err := range client.EventsAfter(ctx, id, last) {
 			var e *taskapi.Error
@@ -139,6 +142,7 @@ func followTask(t *testing.T, client *taskclient.Client, i int, id string) {
 				return true
 			}
 			if err != nil {
+				failed = err
 				return true
 			}
 			if ev.ID != last+1 {
@@ -171,6 +175,6 @@ func followTask(t *testing.T, client *taskclient.Client, i int, id string) {
 	read(0)
 	task, err := client.Task(ctx, id)
 	if err != nil || task.Status == "completed" && tokens != 40 || tokens > 40 {
-		t.Errorf("task %d: %s with %d tokens, %v", i, task.Status, tokens, err)
+		t.Errorf("task %d: %s with %d tokens, %v; %v", i, task.Status, tokens, failed, err)
 	}
 }

@@ -161,7 +161,7 @@ func (o *Orchestrator) relay(ctx context.Context, r *run, f sched.Assign, s work
 	var heard, told time.Time
 	for {
 		e, err := s.Next()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { // not one inside a failure: a broken connection is no end
 			return sched.Result{}
 		}
 		if err != nil {
