@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/llorch/llorch/orchestrator"
 	"github.com/llorch/llorch/orchestrator/taskapi"
@@ -18,6 +19,7 @@ func (b *bench) as(engine string, workloads ...string) {
 	w := *b.pools.list[0]
 	w.Engine, w.Workloads = engine, workloads
 	b.pools.set(&w)
+	synctest.Wait() // the core has heard of it
 }
 
 // TestSingleResponseTasks is ORC-440 and ORC-448: an embedding or a reranking is
