@@ -38,7 +38,7 @@ func benchTargets(b *testing.B, preset string) []*target {
 	if err != nil {
 		b.Fatal(err)
 	}
-	engine, _ := benchProcess(b, exec.Command(filepath.Join(dir, "enginesim"), "--preset", preset, "-np", "4096", "--model", "sim-8b"))
+	engine, _ := benchProcess(b, exec.Command(filepath.Join(dir, "enginesim"), "--preset", preset, "-np", "4096", "-c", strconv.Itoa(4096*160_000), "--model", "sim-8b"))
 	out := []*target{{name: "direct", url: engine}}
 	if path, err := exec.LookPath("nginx"); err == nil {
 		url, pid := nginx(b, path, engine)
@@ -81,7 +81,7 @@ func nginx(b *testing.B, path, engine string) (string, int) {
 	b.Helper()
 	dir, addr := b.TempDir(), "127.0.0.1:18099"
 	conf := fmt.Sprintf(`worker_processes 2; daemon off; pid %[1]s/pid; error_log %[1]s/err; events { worker_connections 1024; }
-http { access_log off; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
+http { access_log off; client_max_body_size 16m; client_body_buffer_size 8m; client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
 upstream e { server %[2]s; keepalive 64; }
 server { listen %[3]s; location / { proxy_pass http://e; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; } } }`,
 		dir, strings.TrimPrefix(engine, "http://"), addr)
