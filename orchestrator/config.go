@@ -31,7 +31,6 @@ type Config struct {
 	Decisions    *decisionlog.Writer // nil: decisions are not recorded
 	Logger       *slog.Logger        // nil: slog.DiscardHandler
 	Replica      string              // id of this process; "" = "local"
-	NodeID       string              // node_id in logs of what belongs to no worker; "" = Replica
 	Queue        queue.Config
 	Policy       placement.Policy
 	Scorers      map[string]placement.Scorer

@@ -45,6 +45,7 @@ func (o *Orchestrator) runAttempt(ctx context.Context, r *run, f sched.Assign) (
 		return sched.Result{Class: exec.Reset}
 	}
 	sent := time.Now()
+	o.observe.Observe(observe.Started{Task: r.id.String(), Worker: whereIs(f.Worker), Class: r.spec.Class.String(), Attempt: f.Attempt})
 	s, err := o.workers.Start(ctx, target, o.job(r, f.Attempt, b))
 	if err != nil {
 		return o.failed(ctx, r, f.Worker, err)

@@ -93,7 +93,7 @@ func (o *Orchestrator) assign(f sched.Assign) {
 		defer cancel(nil)
 		o.observe.Observe(observe.Placed{
 			Task: r.id.String(), Worker: whereIs(f.Worker), Class: r.spec.Class.String(), Attempt: f.Attempt,
-			Considered: f.Why.Total, QueueWait: time.Since(r.began), Pinned: r.spec.Place.Pool+r.spec.Place.Node+r.spec.Place.Worker != "",
+			Considered: f.Why.Total, QueueWait: time.Since(r.began), Fallback: f.Why.Fallback, Pinned: r.spec.Place.Pool+r.spec.Place.Node+r.spec.Place.Worker != "",
 		})
 		o.loop.post(sched.Finished{ID: f.ID, Attempt: f.Attempt, Result: o.runAttempt(ctx, r, f)})
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/llorch/llorch/orchestrator/internal/sched"
 	"github.com/llorch/llorch/orchestrator/observe"
 	"github.com/llorch/llorch/orchestrator/placement"
+	"github.com/llorch/llorch/orchestrator/queue"
 	"github.com/llorch/llorch/poolregistry"
 )
 
@@ -24,13 +25,16 @@ type gauges interface {
 	gauge(f *observe.WorkerFacts)
 }
 
-// tellFacts tells observers how the workers stand.
+// tellFacts tells observers how the workers stand, and how long tasks have waited.
 func (o *Orchestrator) tellFacts(ctx context.Context) {
 	tick := time.NewTicker(factsEvery)
 	defer tick.Stop()
 	for {
 		var list []observe.WorkerFacts
+		var waits observe.Queue
 		o.loop.ask(func(c *sched.Core) {
+			now := o.loop.now()
+			waits.OldestInteractive, waits.OldestBatch = c.Oldest(now, queue.Interactive), c.Oldest(now, queue.Batch)
 			for w := range c.View().Workers() {
 				if len(list) < maxFacts {
 					list = append(list, factsOf(w, c.View().Reserved(w.Key)))
@@ -43,6 +47,7 @@ func (o *Orchestrator) tellFacts(ctx context.Context) {
 			}
 		}
 		o.observe.Observe(observe.Workers{List: list})
+		o.observe.Observe(waits)
 		select {
 		case <-ctx.Done():
 			return

@@ -13,6 +13,7 @@ import (
 
 	"github.com/llorch/llorch/inputvalidation"
 	"github.com/llorch/llorch/orchestrator"
+	"github.com/llorch/llorch/orchestrator/observe"
 	"github.com/llorch/llorch/orchestrator/taskapi"
 	"github.com/llorch/llorch/orchestrator/worker/workertest"
 	"github.com/llorch/llorch/poolregistry"
@@ -116,8 +117,24 @@ func TestWaitingTasksAreTold(t *testing.T) {
 		if len(heard) < 2 || heard[0].QueueDepth == nil || *heard[0].QueueDepth != 3 || heard[0].PredictedStartMS == nil || *heard[0].PredictedStartMS == 0 {
 			t.Fatalf("a task with three ahead heard %+v", heard)
 		}
+		if n, last := count[observe.Started](b.seen); n != 6 || last.Worker.Node != "n" || last.Attempt != 1 {
+			t.Errorf("%d tasks were sent, the last %+v", n, last)
+		}
 		if end := heard[len(heard)-1]; *end.QueueDepth >= 3 || end.Phase != "queued" {
 			t.Errorf("the last metrics of a waiting task: %+v", end)
+		}
+	})
+}
+
+// TestDepthIsTold (ORC-890): observers hear how long the oldest task has waited.
+func TestDepthIsTold(t *testing.T) {
+	inBubble(t, orchestrator.Config{}, []workertest.Config{{Tokens: 2000}}, func(t *testing.T, b *bench) {
+		for range 3 { // two run at once
+			b.submit(orchestrator.Spec{MaxTokens: 2000, Keep: true})
+		}
+		time.Sleep(11 * time.Second)
+		if _, q := count[observe.Queue](b.seen); q.OldestInteractive < 5*time.Second || q.OldestBatch != 0 {
+			t.Errorf("told %+v while a task has waited for 11 s", q)
 		}
 	})
 }

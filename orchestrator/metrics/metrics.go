@@ -162,6 +162,9 @@ func (m *Metrics) Observe(e observe.Event) {
 // rare counts what seldom happens.
 func (m *Metrics) rare(e observe.Event) {
 	switch e := e.(type) {
+	case observe.Queue:
+		m.set("orchd_queue_oldest_seconds", e.OldestInteractive.Seconds(), m.node, "interactive")
+		m.set("orchd_queue_oldest_seconds", e.OldestBatch.Seconds(), m.node, "batch")
 	case observe.MetricsDropped:
 		m.count("sse_backpressure_drops_total", 1, m.node)
 	case observe.Verified:
@@ -236,14 +239,8 @@ func deadlineOutcome(e observe.Finished) string {
 }
 
 func (m *Metrics) loop(e observe.Loop) {
-	for _, c := range []struct {
-		class  string
-		depth  int
-		oldest time.Duration
-	}{{"interactive", e.Interactive, e.OldestInteractive}, {"batch", e.Batch, e.OldestBatch}} {
-		m.set("queue_depth", float64(c.depth), m.node, none, none, none, c.class)
-		m.set("orchd_queue_oldest_seconds", c.oldest.Seconds(), m.node, c.class)
-	}
+	m.set("queue_depth", float64(e.Interactive), m.node, none, none, none, "interactive")
+	m.set("queue_depth", float64(e.Batch), m.node, none, none, none, "batch")
 	m.took("orchd_loop_lag_seconds", e.Lag.Seconds(), m.node)
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -114,7 +114,8 @@ func every() []observe.Event {
 		observe.Erased{Correlation: canary},
 		observe.PolicyChanged{SHA256: canary},
 		observe.Started{Task: canary, Worker: w},
-		observe.Loop{Interactive: 3, Batch: 1, SlotsTotal: 4, SlotsFree: 1, Running: 3, Lag: time.Millisecond, OldestBatch: time.Minute},
+		observe.Loop{Interactive: 3, Batch: 1, SlotsTotal: 4, SlotsFree: 1, Running: 3, Lag: time.Millisecond},
+		observe.Queue{OldestBatch: time.Minute},
 	}
 }
 

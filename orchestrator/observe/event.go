@@ -61,6 +61,8 @@ type (
 	}
 	// Workers: what the workers report now; given when the list changed.
 	Workers struct{ List []WorkerFacts }
+	// Queue: how long the oldest waiting task of each class has waited; every few seconds.
+	Queue struct{ OldestInteractive, OldestBatch time.Duration }
 	// Leader: this process began or ended to lead.
 	Leader struct {
 		Leads bool
@@ -156,8 +158,6 @@ type (
 		SlotsTotal, SlotsFree int
 		Running               int
 		DuplicateReleases     int
-		OldestInteractive     time.Duration // age of the oldest waiting task
-		OldestBatch           time.Duration
 		Lag                   time.Duration // age of the oldest event of the last turn
 	}
 )
@@ -176,6 +176,7 @@ func (Started) event()        {}
 func (WorkerChanged) event()  {}
 func (ModelLoad) event()      {}
 func (Workers) event()        {}
+func (Queue) event()          {}
 func (Leader) event()         {}
 func (Fenced) event()         {}
 func (Erased) event()         {}

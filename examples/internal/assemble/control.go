@@ -118,7 +118,7 @@ func NewControl(ctx context.Context, c Control) (_ *App, err error) {
 	orc, err = orchestrator.New(orchestrator.Config{
 		Decisions: decisions,
 		Pools:     pools, Control: control{local, remote}, Store: c.Store, SealKeys: c.SealKeys, Recorder: recorder, Observer: metrics, Logger: log,
-		Replica: c.Replica, NodeID: c.Replica, Queue: c.Queue, Policy: c.Policy, Sessions: c.Sessions, Residency: c.Residency, Timing: c.Times, Streams: c.Streams, Retention: c.Keep,
+		Replica: c.Replica, Queue: c.Queue, Policy: c.Policy, Sessions: c.Sessions, Residency: c.Residency, Timing: c.Times, Streams: c.Streams, Retention: c.Keep,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("orchestrator: %w", err)

@@ -126,6 +126,11 @@ func (c *Core) View() *placement.View { return c.view }
 // Depth returns the number of tasks in the queue, by class.
 func (c *Core) Depth(class queue.Class) int { return c.queue.Count(class) }
 
+// Oldest returns how long the oldest task of a class has waited, 0 without one.
+func (c *Core) Oldest(now Instant, class queue.Class) time.Duration {
+	return c.queue.Oldest(now, class)
+}
+
 // Idle reports whether the core holds no task.
 func (c *Core) Idle() bool { return len(c.tasks) == 0 }
 
